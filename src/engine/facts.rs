@@ -1,0 +1,267 @@
+//! The words in which a request is judged and recorded: what it asks for, and who says so.
+//!
+//! Policy keys, audit fields, metric labels and the command line use the same spellings, so each closed set is
+//! written once here, with its name. Filled by recognition and verification; read by `engine/policy.rs` and `record`.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A name out of the atlas or a policy: shared, never changed, cheap to clone.
+pub type Name = Arc<str>;
+
+/// Writes a closed set of words: the enum, `ALL`, and `as_str` with its one public spelling.
+macro_rules! words {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        $vis enum $name { $($(#[$vmeta])* $variant),+ }
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// The public spelling: policy value, audit value and metric label.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.as_str()) }
+        }
+        impl std::str::FromStr for $name {
+            type Err = ();
+            fn from_str(text: &str) -> Result<Self, ()> {
+                match text { $($word => Ok(Self::$variant),)+ _ => Err(()) }
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+words! {
+    /// How the call says who it is.
+    pub enum Auth {
+        SigV4 = "sigv4",
+        SigV4a = "sigv4a",
+        Presigned = "presigned",
+        PostForm = "post_form",
+        Bearer = "bearer",
+        Basic = "basic",
+        Token = "token",
+        None = "none",
+    }
+}
+
+words! {
+    /// What we could check of the signature.
+    pub enum SignatureState {
+        Verified = "verified",
+        Bad = "bad",
+        UnknownKey = "unknown_key",
+        Unsigned = "unsigned",
+    }
+}
+
+words! {
+    /// What the signature says of the body.
+    pub enum PayloadState {
+        /// Its digest is part of what was signed.
+        Signed = "signed",
+        /// A checksum guards it against accident; nobody signed for it.
+        Checksum = "checksum",
+        Unsigned = "unsigned",
+    }
+}
+
+words! {
+    /// How the body compared with what was promised; `Unchecked` until its last byte.
+    pub enum PayloadOutcome {
+        Matched = "matched",
+        Mismatched = "mismatched",
+        Unchecked = "unchecked",
+    }
+}
+
+words! {
+    /// The request's wire protocol, and so the shape of a refusal.
+    pub enum Protocol {
+        Json10 = "json-1.0",
+        Json11 = "json-1.1",
+        Query = "query",
+        Ec2 = "ec2",
+        RestJson = "rest-json",
+        /// S3: a bare `<Error>`.
+        S3 = "s3",
+        RestXml = "rest-xml",
+        Cbor = "rpc-v2-cbor",
+        /// Not an AWS call: a small JSON problem.
+        Http = "http",
+    }
+}
+
+/// Twelve decimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountId(u64);
+
+impl AccountId {
+    /// `None` at 10^12 and above.
+    pub fn new(number: u64) -> Option<Self> {
+        (number < 1_000_000_000_000).then_some(Self(number))
+    }
+
+    /// Exactly twelve ASCII digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok().map(Self))?
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012}", self.0)
+    }
+}
+
+/// Who signed, as far as the request and our keys tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signer {
+    pub key_id: Name,
+    /// From the key's source where we hold it, else decoded from the key id; `None` where the id doesn't decode.
+    pub account: Option<AccountId>,
+    /// Role name or ARN of the key's source, where it names one.
+    pub role: Option<Name>,
+    /// The key is one that we were given: its account counts as `self`, whether or not we know its number.
+    pub own: bool,
+}
+
+/// Who says so: the four closed facts of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub auth: Auth,
+    pub signature: SignatureState,
+    pub payload: PayloadState,
+    pub signer: Option<Signer>,
+}
+
+impl Identity {
+    pub const NONE: Self = Self {
+        auth: Auth::None,
+        signature: SignatureState::Unsigned,
+        payload: PayloadState::Unsigned,
+        signer: None,
+    };
+}
+
+/// An IAM action. The service's prefix is always known where there is an action at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Whole: `s3:PutObject`.
+    Known(Name),
+    /// `service:?`: an operation the atlas doesn't know. Holds the IAM prefix alone (`s3`).
+    Unknown(Name),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(name) => f.write_str(name),
+            Self::Unknown(service) => write!(f, "{service}:?"),
+        }
+    }
+}
+
+/// On what. A name that a request carries, or what the lack of one means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// An ARN; an account we could not tell is empty (`arn:aws:sqs:us-east-1::orders`).
+    Arn { arn: String, account: Option<AccountId> },
+    /// The operation has no resource: only `resource: "*"` matches.
+    None,
+    /// It has one that we could not read: matches every deny it could match, and only the widest allow.
+    Unknown,
+}
+
+/// One action on one resource. A request asks for all of its asks together, and all must be allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub action: Action,
+    pub resource: Resource,
+}
+
+/// What an AWS request is, as recognition reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Service's model name in the atlas (`dynamodb`), and CloudTrail's `eventSource` without the suffix.
+    pub service: Name,
+    /// Operation name (`PutItem`); `None` where the atlas doesn't know it.
+    pub name: Option<Name>,
+    /// Region of the endpoint or the scope; `aws-global` names are given their scope region.
+    pub region: Name,
+    pub protocol: Protocol,
+    pub asks: Vec<Ask>,
+}
+
+words! {
+    /// Which door a connection came through.
+    pub enum Door {
+        Forward = "forward",
+    }
+}
+
+words! {
+    /// What a leg speaks. There is no variant below the floor.
+    pub enum TlsVersion {
+        Tls12 = "TLSv1.2",
+        Tls13 = "TLSv1.3",
+    }
+}
+
+/// One leg's negotiated TLS, by the names rustls gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFacts {
+    pub version: TlsVersion,
+    pub cipher: &'static str,
+    /// Key exchange group; `None` on resumption without one.
+    pub group: Option<&'static str>,
+    pub alpn: Option<Name>,
+    /// Name the client asked for, or that we asked the origin for.
+    pub sni: Option<Name>,
+}
+
+/// What is known of a connection before its first request.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub door: Door,
+    /// CONNECT line, in normal form.
+    pub target: super::target::Authority,
+    pub peer: std::net::SocketAddr,
+    /// The client's leg; `None` where it has no TLS (a refused plaintext request).
+    pub tls: Option<TlsFacts>,
+}
+
+/// Seconds since the Unix epoch, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub i64);
+
+/// A secret: prints as `[redacted]`, compares in constant time, wiped when dropped.
+#[derive(Clone)]
+pub struct Secret(zeroize::Zeroizing<Box<[u8]>>);
+
+impl Secret {
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(zeroize::Zeroizing::new(bytes.into()))
+    }
+
+    /// For the one computation that needs it.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        subtle::ConstantTimeEq::ct_eq(&self.0[..], &other.0[..]).into()
+    }
+}

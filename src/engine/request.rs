@@ -1,0 +1,628 @@
+//! The strict reader: the head of an HTTP/1.1 request or response, as received.
+//!
+//! One parse gives what is judged and what is sent: the head stays one `Bytes`, fields are spans into it, duplicates
+//! stay visible. Framing is typed here and written anew by `proxy/http1`; nobody else reads `Content-Length`.
+//! Rules: RFC 9112 2.2, 3, 5, 6.3 where it says MUST, and refused where it leaves a choice (facts/security.md H1-H5).
+
+use bytes::Bytes;
+
+use super::target::Authority;
+
+/// A head may be this long, blank line included. AWS's own limit is 8-16 KiB a field line.
+pub const MAX_HEAD: usize = 64 * 1024;
+const MAX_FIELDS: usize = 128;
+const MAX_METHOD: usize = 32;
+/// Blank lines before a request that are skipped (RFC 9112 2.2 asks for at least one).
+const MAX_LEADING_BLANKS: usize = 2;
+
+/// Why a head was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    #[error("line end that is not CR LF")]
+    LineEnd,
+    #[error("not an HTTP/1.1 request line")]
+    RequestLine,
+    #[error("not an HTTP/1.1 status line")]
+    StatusLine,
+    #[error("HTTP version that is not 1.0 or 1.1")]
+    Version,
+    #[error("request target that is no path")]
+    Target,
+    #[error("malformed header field")]
+    Field,
+    #[error("head longer than 64 KiB or more than 128 fields")]
+    TooLarge,
+    #[error("`host` missing, repeated or no host name")]
+    Host,
+    #[error("ambiguous or unknown body framing")]
+    Framing,
+    #[error("`connection` names a field that must travel end to end")]
+    Connection,
+    #[error("expectation other than `100-continue`")]
+    Expectation,
+    #[error("CONNECT inside an intercepted connection")]
+    Connect,
+    #[error("protocol upgrade")]
+    Upgrade,
+    #[error("TRACE is not forwarded")]
+    Trace,
+}
+
+/// How the body's end is told. The only source of what the writer puts on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+    /// A response that ends with its connection.
+    UntilClose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// What the codec does with a field; told once, while parsing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    EndToEnd,
+    /// For this connection only: not forwarded, not to be signed.
+    HopByHop,
+    /// Content-Length and Transfer-Encoding: written anew.
+    Framing,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Field {
+    name: Span,
+    value: Span,
+    kind: Kind,
+}
+
+/// Finds a head's end, each byte looked at once over however many reads it takes.
+#[derive(Debug, Default)]
+pub struct HeadScanner {
+    at: usize,
+    line: usize,
+    blanks: usize,
+}
+
+impl HeadScanner {
+    /// Length of the head in `buf`, leading blank lines included; `None` when more bytes are needed.
+    /// `buf` must begin with the bytes of the last call. [`HeadError::TooLarge`] past [`MAX_HEAD`].
+    pub fn scan(&mut self, buf: &[u8]) -> Result<Option<usize>, HeadError> {
+        while let Some(found) = memchr::memchr2(b'\r', b'\n', &buf[self.at..]) {
+            let at = self.at + found;
+            // INVARIANT: the LF of a valid pair is skipped with its CR, so an LF met here stands alone.
+            if buf[at] == b'\n' {
+                return Err(HeadError::LineEnd);
+            }
+            match buf.get(at + 1) {
+                None => {
+                    self.at = at;
+                    return self.more(buf);
+                }
+                Some(b'\n') => {}
+                Some(_) => return Err(HeadError::LineEnd),
+            }
+            let end = at + 2;
+            let empty = at == self.line;
+            self.at = end;
+            if empty && self.line == 2 * self.blanks {
+                self.blanks += 1;
+                if self.blanks > MAX_LEADING_BLANKS {
+                    return Err(HeadError::RequestLine);
+                }
+            } else if empty {
+                return if end > MAX_HEAD { Err(HeadError::TooLarge) } else { Ok(Some(end)) };
+            }
+            self.line = end;
+        }
+        self.at = buf.len();
+        self.more(buf)
+    }
+
+    fn more(&self, buf: &[u8]) -> Result<Option<usize>, HeadError> {
+        if buf.len() > MAX_HEAD {
+            return Err(HeadError::TooLarge);
+        }
+        // A first byte that begins no token is refused at once, not at the time-out.
+        match buf.get(2 * self.blanks) {
+            Some(&first) if !is_token(first) && first != b'\r' => Err(HeadError::RequestLine),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Head of a request: one `Bytes` and spans into it.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    raw: Bytes,
+    method: Span,
+    target: Span,
+    version: Version,
+    fields: Vec<Field>,
+    framing: Framing,
+    authority: Authority,
+    expects_continue: bool,
+    close: bool,
+}
+
+impl RequestHead {
+    /// Reads a whole head, as [`HeadScanner`] delimits it. Origin-form targets only; `Host` without a port means 443.
+    pub fn parse(raw: Bytes) -> Result<Self, HeadError> {
+        Self::parse_with(raw, 443)
+    }
+
+    /// The same for a door whose default port is another one.
+    pub fn parse_with(raw: Bytes, default_port: u16) -> Result<Self, HeadError> {
+        let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut slots);
+        match parsed.parse(&raw) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) => return Err(HeadError::RequestLine),
+            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+            Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => return Err(HeadError::Field),
+            Err(httparse::Error::NewLine) => return Err(HeadError::LineEnd),
+            // Also what httparse says of a space inside the target.
+            Err(httparse::Error::Version) => return Err(HeadError::Version),
+            Err(_) => return Err(HeadError::RequestLine),
+        }
+        let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+        let method = parsed.method.unwrap_or_default();
+        let target = parsed.path.unwrap_or_default();
+        if method.len() > MAX_METHOD {
+            return Err(HeadError::RequestLine);
+        }
+        if method == "CONNECT" {
+            return Err(HeadError::Connect);
+        }
+        if method == "TRACE" {
+            return Err(HeadError::Trace);
+        }
+        let star = target == "*" && method == "OPTIONS";
+        let plain = target.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+        if !(star || target.starts_with('/')) || !plain {
+            return Err(HeadError::Target);
+        }
+        let span = |part: &[u8]| Span::of(&raw, part);
+        let fields: Vec<Field> = parsed.headers.iter().map(|h| Field::of(&raw, h)).collect();
+        let mut marks = Marks::default();
+        for header in parsed.headers.iter() {
+            marks.see(header, version)?;
+        }
+        if marks.upgrade {
+            return Err(HeadError::Upgrade);
+        }
+        let host = marks.host.ok_or(HeadError::Host)?;
+        let host = std::str::from_utf8(host).map_err(|_| HeadError::Host)?;
+        let authority = Authority::parse(host, Some(default_port)).map_err(|_| HeadError::Host)?;
+        let framing = match (marks.chunked, marks.length) {
+            (true, Some(_)) => return Err(HeadError::Framing),
+            (true, None) => Framing::Chunked,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::None,
+        };
+        let names_fields = marks.names_fields;
+        let mut head = Self {
+            method: span(method.as_bytes()),
+            target: span(target.as_bytes()),
+            version,
+            framing,
+            authority,
+            expects_continue: marks.expects_continue
+                && version == Version::Http11
+                && framing != Framing::None,
+            close: marks.close || (version == Version::Http10 && !marks.keep_alive),
+            fields,
+            raw,
+        };
+        if names_fields {
+            mark_connection_fields(&head.raw, &mut head.fields)?;
+        }
+        Ok(head)
+    }
+
+    pub fn method(&self) -> &str {
+        self.text(self.method)
+    }
+
+    /// Path and query as sent, ASCII, `/…` or `*`.
+    pub fn target(&self) -> &str {
+        self.text(self.target)
+    }
+
+    /// The target up to its `?`.
+    pub fn path(&self) -> &str {
+        self.target().split_once('?').map_or(self.target(), |(path, _)| path)
+    }
+
+    /// The target after its first `?`; `None` without one.
+    pub fn query(&self) -> Option<&str> {
+        self.target().split_once('?').map(|(_, query)| query)
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// `Host`, in normal form.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The client waits for a 100 before it sends the body.
+    pub fn expects_continue(&self) -> bool {
+        self.expects_continue
+    }
+
+    /// The client asks that the connection end after this exchange.
+    pub fn close(&self) -> bool {
+        self.close
+    }
+
+    /// The whole head as received.
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// All fields in arrival order: name as sent, value without outer whitespace, bytes as received.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|f| (self.text(f.name), self.slice(f.value)))
+    }
+
+    /// Values of all fields of that name, in arrival order. `name` in any case.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.fields().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The value of the only field of that name; `None` where it is missing **or repeated**.
+    pub fn only<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+        let mut values = self.all(name);
+        let first = values.next()?;
+        values.next().is_none().then_some(first)
+    }
+
+    /// [`Self::only`] as text; `None` also where it isn't UTF-8.
+    pub fn only_text<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.only(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.fields().any(|(n, _)| n.eq_ignore_ascii_case(name))
+    }
+
+    /// A field of that name stays on this connection (RFC 9110 7.6.1), so that it can't be signed.
+    pub fn is_hop_by_hop(&self, name: &str) -> bool {
+        self.fields.iter().any(|f| f.kind == Kind::HopByHop && self.text(f.name).eq_ignore_ascii_case(name))
+    }
+
+    /// Fields that travel on, as their whole lines, CR LF included.
+    pub fn forwarded_lines(&self) -> impl Iterator<Item = &[u8]> {
+        lines(&self.raw, &self.fields)
+    }
+
+    fn slice(&self, span: Span) -> &[u8] {
+        &self.raw[span.start as usize..span.end as usize]
+    }
+
+    fn text(&self, span: Span) -> &str {
+        // httparse admits only ASCII into methods, targets (checked above) and names.
+        std::str::from_utf8(self.slice(span)).unwrap_or_default()
+    }
+}
+
+/// Head of a response, read as strictly (facts/security.md H10).
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    raw: Bytes,
+    status: u16,
+    version: Version,
+    fields: Vec<Field>,
+    framing: Framing,
+    close: bool,
+}
+
+impl ResponseHead {
+    /// Reads a whole head; `method` is the request's, since an answer to HEAD has no body (RFC 9112 6.3).
+    pub fn parse(raw: Bytes, method: &str) -> Result<Self, HeadError> {
+        let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut slots);
+        match parsed.parse(&raw) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+            Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => return Err(HeadError::Field),
+            Err(httparse::Error::Version) => return Err(HeadError::Version),
+            Ok(httparse::Status::Partial) | Err(_) => return Err(HeadError::StatusLine),
+        }
+        let status = parsed.code.unwrap_or_default();
+        if !(100..=599).contains(&status) {
+            return Err(HeadError::StatusLine);
+        }
+        let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+        let fields: Vec<Field> = parsed.headers.iter().map(|h| Field::of(&raw, h)).collect();
+        let mut marks = Marks::default();
+        for header in parsed.headers.iter() {
+            marks.see(header, version)?;
+        }
+        let bodiless = method == "HEAD" || status < 200 || status == 204 || status == 304;
+        let framing = match (marks.chunked, marks.length) {
+            (true, Some(_)) => return Err(HeadError::Framing),
+            _ if bodiless => Framing::None,
+            (true, None) => Framing::Chunked,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::UntilClose,
+        };
+        let surplus = status == 204 && marks.length.is_some_and(|length| length > 0);
+        let close = marks.close || (version == Version::Http10 && !marks.keep_alive) || surplus;
+        let names_fields = marks.names_fields;
+        let mut head = Self { status, version, framing, close, fields, raw };
+        if names_fields {
+            // An origin may name what it likes; the fields named stay behind.
+            let _ = mark_connection_fields(&head.raw, &mut head.fields);
+        }
+        Ok(head)
+    }
+
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// The origin ends the connection after this answer.
+    pub fn close(&self) -> bool {
+        self.close
+    }
+
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|f| {
+            let name = &self.raw[f.name.start as usize..f.name.end as usize];
+            let value = &self.raw[f.value.start as usize..f.value.end as usize];
+            (std::str::from_utf8(name).unwrap_or_default(), value)
+        })
+    }
+
+    /// First value of that name.
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
+        self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// `Content-Length` of an answer to HEAD or a 304, which tells of a body that isn't here.
+    pub fn told_length(&self) -> Option<&[u8]> {
+        if self.framing == Framing::None && (self.status >= 200 && self.status != 204) {
+            self.first("content-length")
+        } else {
+            None
+        }
+    }
+
+    /// Fields that travel on, as their whole lines, CR LF included. `Alt-Svc`, a way round us, does not.
+    pub fn forwarded_lines(&self) -> impl Iterator<Item = &[u8]> {
+        lines(&self.raw, &self.fields)
+    }
+}
+
+/// What the fields say of framing and connection, gathered in one pass.
+#[derive(Default)]
+struct Marks<'h> {
+    host: Option<&'h [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    names_fields: bool,
+    expects_continue: bool,
+    upgrade: bool,
+}
+
+impl<'h> Marks<'h> {
+    fn see(&mut self, header: &httparse::Header<'h>, version: Version) -> Result<(), HeadError> {
+        let (name, value) = (header.name, header.value);
+        match name.len() {
+            4 if name.eq_ignore_ascii_case("host") => {
+                if self.host.replace(value).is_some() {
+                    return Err(HeadError::Host);
+                }
+            }
+            6 if name.eq_ignore_ascii_case("expect") => {
+                if !value.eq_ignore_ascii_case(b"100-continue") || self.expects_continue {
+                    return Err(HeadError::Expectation);
+                }
+                self.expects_continue = true;
+            }
+            7 if name.eq_ignore_ascii_case("upgrade") => self.upgrade = true,
+            10 if name.eq_ignore_ascii_case("connection") => {
+                for option in options(value) {
+                    if option.eq_ignore_ascii_case(b"close") {
+                        self.close = true;
+                    } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                        self.keep_alive = true;
+                    } else {
+                        self.names_fields = true;
+                    }
+                }
+            }
+            14 if name.eq_ignore_ascii_case("content-length") => {
+                // Lists, repeats, signs and leading zeros are read differently by different servers: refused.
+                let digits = !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
+                if !digits || (value.len() > 1 && value[0] == b'0') || self.length.is_some() {
+                    return Err(HeadError::Framing);
+                }
+                self.length = Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')));
+            }
+            14 if name.eq_ignore_ascii_case("content_length") => return Err(HeadError::Framing),
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                let plain = value.eq_ignore_ascii_case(b"chunked");
+                if !plain || self.chunked || version == Version::Http10 {
+                    return Err(HeadError::Framing);
+                }
+                self.chunked = true;
+            }
+            // Some gateways read `_` as `-`.
+            17 if name.eq_ignore_ascii_case("transfer_encoding") => return Err(HeadError::Framing),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Comma-separated options of a `Connection` value, without blanks.
+fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
+}
+
+/// Marks the fields that `Connection` names as hop-by-hop. Fields that routing, framing or a signature rests on
+/// can't be named away: the origin would judge another request than we did.
+fn mark_connection_fields(raw: &Bytes, fields: &mut [Field]) -> Result<(), HeadError> {
+    let slice = |span: Span| &raw[span.start as usize..span.end as usize];
+    let named: Vec<&[u8]> = fields
+        .iter()
+        .filter(|f| slice(f.name).eq_ignore_ascii_case(b"connection"))
+        .flat_map(|f| options(slice(f.value)))
+        .collect();
+    let kept = |name: &[u8]| {
+        [&b"host"[..], b"authorization", b"content-length", b"transfer-encoding", b"content-type", b"expect"]
+            .iter()
+            .any(|k| name.eq_ignore_ascii_case(k))
+            || name.get(..6).is_some_and(|p| p.eq_ignore_ascii_case(b"x-amz-"))
+    };
+    let refused = named.iter().any(|name| kept(name));
+    for field in fields.iter_mut() {
+        let name = slice(field.name);
+        if field.kind == Kind::EndToEnd && !kept(name) && named.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+            field.kind = Kind::HopByHop;
+        }
+    }
+    if refused { Err(HeadError::Connection) } else { Ok(()) }
+}
+
+/// Whole lines of the fields that travel on, neighbours joined into one slice.
+fn lines<'a>(raw: &'a Bytes, fields: &'a [Field]) -> impl Iterator<Item = &'a [u8]> {
+    let mut fields = fields.iter().peekable();
+    std::iter::from_fn(move || {
+        let first = fields.find(|f| f.kind == Kind::EndToEnd)?;
+        let mut last = first;
+        while let Some(next) = fields.next_if(|f| f.kind == Kind::EndToEnd) {
+            last = next;
+        }
+        // The line ends at the first LF after the value: trailing blanks of the value lie between.
+        let tail = &raw[last.value.end as usize..];
+        let end = last.value.end as usize + memchr::memchr(b'\n', tail).map_or(tail.len(), |at| at + 1);
+        Some(&raw[first.name.start as usize..end])
+    })
+}
+
+impl Span {
+    fn of(raw: &Bytes, part: &[u8]) -> Self {
+        let start = (part.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
+        if part.is_empty() || start + part.len() > raw.len() {
+            // httparse gives an empty value from nowhere in particular.
+            return Self { start: 0, end: 0 };
+        }
+        // Heads are at most MAX_HEAD long.
+        Self { start: start as u32, end: (start + part.len()) as u32 }
+    }
+}
+
+impl Field {
+    fn of(raw: &Bytes, header: &httparse::Header<'_>) -> Self {
+        let name = Span::of(raw, header.name.as_bytes());
+        let mut value = Span::of(raw, header.value);
+        if header.value.is_empty() {
+            value = Span { start: name.end, end: name.end };
+        }
+        Self { name, value, kind: kind(header.name) }
+    }
+}
+
+fn kind(name: &str) -> Kind {
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        2 if is("te") => Kind::HopByHop,
+        7 if is("upgrade") || is("alt-svc") => Kind::HopByHop,
+        10 if is("connection") || is("keep-alive") => Kind::HopByHop,
+        14 if is("content-length") => Kind::Framing,
+        14 if is("http2-settings") => Kind::HopByHop,
+        16 if is("proxy-connection") => Kind::HopByHop,
+        17 if is("transfer-encoding") => Kind::Framing,
+        18 if is("proxy-authenticate") => Kind::HopByHop,
+        19 if is("proxy-authorization") => Kind::HopByHop,
+        _ => Kind::EndToEnd,
+    }
+}
+
+/// RFC 9110 5.6.2.
+pub fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Result<RequestHead, HeadError> {
+        let mut scanner = HeadScanner::default();
+        let end = scanner.scan(text.as_bytes())?.expect("a whole head");
+        RequestHead::parse(Bytes::copy_from_slice(&text.as_bytes()[..end]))
+    }
+
+    #[test]
+    fn scanner_finds_the_same_end_however_the_bytes_arrive() {
+        let text = b"\r\nGET / HTTP/1.1\r\nHost: a.test\r\n\r\nrest";
+        let whole = HeadScanner::default().scan(text).unwrap();
+        assert_eq!(whole, Some(text.len() - 4));
+        let mut scanner = HeadScanner::default();
+        let ends: Vec<_> = (0..=text.len()).filter_map(|n| scanner.scan(&text[..n]).unwrap()).collect();
+        assert_eq!(ends.first(), whole.as_ref());
+    }
+
+    #[test]
+    fn forwards_the_lines_as_received_without_hop_by_hop_and_framing() {
+        let head = head(
+            "PUT /k HTTP/1.1\r\nHost: a.test\r\nX-Odd:  v \r\nConnection: x-gone\r\nX-Gone: 1\r\nContent-Length: 3\r\nx-empty:\r\nLast: z\r\n\r\n",
+        )
+        .unwrap();
+        let lines: Vec<u8> = head.forwarded_lines().flatten().copied().collect();
+        assert_eq!(
+            std::str::from_utf8(&lines).unwrap(),
+            "Host: a.test\r\nX-Odd:  v \r\nx-empty:\r\nLast: z\r\n"
+        );
+        assert_eq!(head.framing(), Framing::Length(3));
+        assert!(head.is_hop_by_hop("x-gone") && !head.is_hop_by_hop("x-odd"));
+    }
+
+    #[test]
+    fn only_gives_nothing_for_a_repeated_field() {
+        let head = head("GET / HTTP/1.1\r\nHost: a.test\r\nA: 1\r\na: 2\r\nB: 3\r\n\r\n").unwrap();
+        assert_eq!(head.only("a"), None);
+        assert_eq!(head.only("b"), Some(&b"3"[..]));
+        assert_eq!(head.all("A").count(), 2);
+    }
+
+    #[test]
+    fn a_connection_field_cannot_name_a_signed_field_away() {
+        for name in ["Host", "x-amz-date", "Authorization", "content-length"] {
+            let text = format!("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close, {name}\r\n\r\n");
+            assert_eq!(head(&text).unwrap_err(), HeadError::Connection, "{name}");
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! exeat: a permit to leave.
+pub mod engine;
