@@ -1,2 +1,4 @@
 //! exeat: a permit to leave.
+
 pub mod engine;
+pub mod proxy;

@@ -380,6 +380,18 @@ impl ResponseHead {
         self.status
     }
 
+    /// `200 OK`, as received.
+    pub fn status_and_reason(&self) -> &[u8] {
+        const START: usize = "HTTP/1.1 ".len();
+        let end = memchr::memchr(b'\r', &self.raw).unwrap_or(self.raw.len());
+        self.raw.get(START..end).unwrap_or_default()
+    }
+
+    /// The whole head as received.
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
     pub fn version(&self) -> Version {
         self.version
     }

@@ -1,0 +1,4 @@
+//! The data path.
+
+pub mod body;
+pub mod http1;

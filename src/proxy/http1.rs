@@ -1,0 +1,6 @@
+//! HTTP/1.1 on both legs, our own codec over httparse: one parser for what is judged and what is sent.
+
+pub mod body;
+pub mod client;
+pub mod server;
+pub mod wire;

@@ -1,0 +1,356 @@
+//! The origin's side: sends a request on a connection, and reads its answer while the request is still on its way.
+//!
+//! One task drives both directions: polling the answer also pulls the upload. An answer that comes before the
+//! upload is complete is passed on at once; the connection is then not used again (facts/http1.md 4, 5).
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::body::{Decoder, Encoder, FramingError, Step};
+use super::wire::{Io, Reader, Writer};
+use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead};
+use crate::proxy::body::{BodyError, Inbound};
+
+/// Interim answers of one request (facts/security.md H10).
+const MAX_INTERIM: usize = 16;
+
+/// How long an origin may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// From the request's last byte to the answer's head.
+    pub head: Duration,
+    /// Between two pieces of the answer's body.
+    pub body: Duration,
+    /// For the socket to take more of the upload.
+    pub write: Duration,
+}
+
+/// A connection to an origin, between two requests.
+pub struct Connection<S> {
+    reader: Reader<S>,
+    writer: Writer<S>,
+}
+
+impl<S: Io> Connection<S> {
+    pub fn new(io: S) -> Self {
+        let (reader, writer) = super::wire::split(io);
+        Self { reader, writer }
+    }
+
+    /// Nothing has come that nobody asked for, and the origin has not ended it.
+    pub fn is_quiet(&mut self) -> bool {
+        self.reader.is_quiet(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+}
+
+/// How an exchange with an origin failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The client's body; the origin never saw the request complete.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("connection lost: {0}")]
+    Lost(#[source] io::Error),
+    /// Ended by the origin. `unanswered`: before any byte of an answer.
+    #[error("origin closed the connection")]
+    Closed { unanswered: bool },
+    #[error("malformed answer: {0}")]
+    Head(#[from] HeadError),
+    #[error("answer breaks off: {0}")]
+    Framing(#[from] FramingError),
+    #[error("more than {MAX_INTERIM} interim answers, or a switch of protocols that nobody asked for")]
+    Interim,
+    #[error("nothing from the origin for {0:?}")]
+    TimedOut(Duration),
+}
+
+enum Upload<B> {
+    Running(B, Encoder, Option<HeaderMap>),
+    /// All of it is in the write buffer.
+    Flushing,
+    Done,
+    /// The origin takes no more; it may still answer.
+    Broken,
+}
+
+/// An exchange under way, and then the answer's body.
+pub struct Answer<S: Io, B, G: FnOnce(Connection<S>)> {
+    conn: Option<Connection<S>>,
+    upload: Upload<B>,
+    decoder: Decoder,
+    reusable: bool,
+    early: bool,
+    give_back: Option<G>,
+    patience: Patience,
+}
+
+/// Sends a request: `head` goes on with its body. Resolves when the answer's head is in; `give_back` gets the
+/// connection once both messages have ended cleanly.
+pub async fn send<S, B, G>(
+    conn: Connection<S>,
+    head: &RequestHead,
+    body: B,
+    patience: Patience,
+    give_back: G,
+) -> Result<(ResponseHead, Answer<S, B, G>), ExchangeError>
+where
+    S: Io,
+    B: Inbound,
+    G: FnOnce(Connection<S>) + Unpin,
+{
+    let mut conn = conn;
+    let encoder = Encoder::keep(head.framing());
+    put_head(head, encoder, &mut conn.writer.out);
+    let upload = match head.framing() {
+        Framing::None => Upload::Flushing,
+        _ => Upload::Running(body, encoder, None),
+    };
+    let mut answer = Answer {
+        conn: Some(conn),
+        upload,
+        decoder: Decoder::new(Framing::None),
+        reusable: false,
+        early: false,
+        give_back: Some(give_back),
+        patience,
+    };
+    for _ in 0..=MAX_INTERIM {
+        let raw = poll_fn(|cx| answer.poll_head(cx)).await?;
+        let response = ResponseHead::parse(raw, head.method())?;
+        match response.status() {
+            101 => return Err(ExchangeError::Interim),
+            // The client had its 100 from us, when the request was allowed.
+            100 => {}
+            102..200 => {
+                if let Upload::Running(body, ..) = &mut answer.upload {
+                    body.interim(response.raw()).await.map_err(BodyError::Gone)?;
+                }
+            }
+            _ => {
+                answer.begin(&response);
+                return Ok((response, answer));
+            }
+        }
+    }
+    Err(ExchangeError::Interim)
+}
+
+/// Request line and fields as they came; hop-by-hop fields gone, framing anew.
+fn put_head(head: &RequestHead, encoder: Encoder, out: &mut bytes::BytesMut) {
+    out.reserve(head.raw().len() + 64);
+    out.put_slice(head.method().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(head.target().as_bytes());
+    out.put_slice(b" HTTP/1.1\r\n");
+    for lines in head.forwarded_lines() {
+        out.put_slice(lines);
+    }
+    encoder.field(out);
+    out.put_slice(b"\r\n");
+}
+
+impl<S, B, G> Answer<S, B, G>
+where
+    S: Io,
+    B: Inbound,
+    G: FnOnce(Connection<S>) + Unpin,
+{
+    /// The answer came before the request was complete: neither connection is used again.
+    pub fn is_early(&self) -> bool {
+        self.early
+    }
+
+    fn begin(&mut self, head: &ResponseHead) {
+        self.decoder = Decoder::new(head.framing());
+        self.early = !matches!(self.upload, Upload::Done);
+        self.reusable = !head.close() && head.framing() != Framing::UntilClose;
+        if self.decoder.is_done() {
+            self.finish();
+        }
+    }
+
+    /// Both messages have ended, or will never: the connection goes back, or away.
+    fn finish(&mut self) {
+        let clean = self.reusable && matches!(self.upload, Upload::Done);
+        if let (Some(conn), Some(give_back)) = (self.conn.take(), self.give_back.take())
+            && clean
+            && conn.reader.buf.is_empty()
+            && !conn.reader.eof
+        {
+            let mut conn = conn;
+            conn.reader.clock.stop();
+            conn.writer.clock.stop();
+            conn.reader.release_if_empty();
+            give_back(conn);
+        }
+    }
+
+    /// Moves the upload on. `Err` only for the client's body: an origin that takes no more may still answer.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let Some(conn) = &mut self.conn else { return Poll::Ready(Ok(())) };
+        loop {
+            match &mut self.upload {
+                Upload::Done | Upload::Broken => return Poll::Ready(Ok(())),
+                Upload::Flushing => match ready!(poll_flush(&mut conn.writer, cx, self.patience.write)) {
+                    Ok(()) => self.upload = Upload::Done,
+                    Err(_) => self.upload = Upload::Broken,
+                },
+                Upload::Running(body, encoder, trailers) => {
+                    if conn.writer.is_full()
+                        && ready!(poll_flush(&mut conn.writer, cx, self.patience.write)).is_err()
+                    {
+                        self.upload = Upload::Broken;
+                        continue;
+                    }
+                    match Pin::new(body).poll_frame(cx) {
+                        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                            Ok(data) => encoder.data(&data, &mut conn.writer.out)?,
+                            Err(frame) => *trailers = frame.into_trailers().ok(),
+                        },
+                        Poll::Ready(None) => {
+                            encoder.end(trailers.as_ref(), &mut conn.writer.out)?;
+                            self.upload = Upload::Flushing;
+                        }
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                        Poll::Pending => {
+                            if ready!(poll_flush(&mut conn.writer, cx, self.patience.write)).is_err() {
+                                self.upload = Upload::Broken;
+                                continue;
+                            }
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ExchangeError>> {
+        let sent = self.poll_upload(cx)?.is_ready();
+        let Some(conn) = &mut self.conn else {
+            return Poll::Ready(Err(ExchangeError::Closed { unanswered: true }));
+        };
+        let reader = &mut conn.reader;
+        loop {
+            if let Some(head) = reader.take_head()? {
+                reader.clock.stop();
+                return Poll::Ready(Ok(head));
+            }
+            match reader.poll_fill_head(cx) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(ExchangeError::Closed { unanswered: reader.buf.is_empty() }));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(ExchangeError::Lost(error))),
+                Poll::Pending => {
+                    // While the upload runs, its own clocks watch.
+                    if sent && !reader.clock.is_set() {
+                        reader.clock.set(self.patience.head);
+                    }
+                    ready!(reader.clock.poll_expired(cx));
+                    return Poll::Ready(Err(ExchangeError::TimedOut(self.patience.head)));
+                }
+            }
+        }
+    }
+}
+
+fn poll_flush<S: Io>(
+    writer: &mut Writer<S>,
+    cx: &mut Context<'_>,
+    patience: Duration,
+) -> Poll<io::Result<()>> {
+    let before = writer.out.len();
+    let polled = writer.poll_flush(cx);
+    if polled.is_ready() {
+        writer.clock.stop();
+        return polled;
+    }
+    if !writer.clock.is_set() || writer.out.len() < before {
+        writer.clock.set(patience);
+    }
+    ready!(writer.clock.poll_expired(cx));
+    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+}
+
+impl<S, B, G> Body for Answer<S, B, G>
+where
+    S: Io,
+    B: Inbound,
+    G: FnOnce(Connection<S>) + Unpin,
+{
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        let this = self.get_mut();
+        if this.conn.is_none() {
+            return Poll::Ready(None);
+        }
+        // The origin may need the rest of the upload before it goes on.
+        if let Poll::Ready(Err(error)) = this.poll_upload(cx) {
+            this.conn = None;
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        let Some(conn) = &mut this.conn else { return Poll::Ready(None) };
+        let reader = &mut conn.reader;
+        loop {
+            match this.decoder.step(&mut reader.buf, reader.eof) {
+                Ok(Step::Data { len, last }) => {
+                    let data = reader.buf.split_to(len).freeze();
+                    reader.clock.stop();
+                    if last {
+                        this.finish();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Step::End(trailers)) => {
+                    this.finish();
+                    return Poll::Ready(trailers.map(|map| Ok(Frame::trailers(map))));
+                }
+                Ok(Step::More) => {}
+                Err(error) => {
+                    this.conn = None;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+            match reader.poll_fill_body(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => {
+                    this.conn = None;
+                    return Poll::Ready(Some(Err(ExchangeError::Lost(error))));
+                }
+                Poll::Pending => {
+                    if !reader.clock.is_set() {
+                        reader.clock.set(this.patience.body);
+                    }
+                    ready!(reader.clock.poll_expired(cx));
+                    this.conn = None;
+                    return Poll::Ready(Some(Err(ExchangeError::TimedOut(this.patience.body))));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.conn.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.decoder.remaining() {
+            _ if self.conn.is_none() => SizeHint::with_exact(0),
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+}

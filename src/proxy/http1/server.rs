@@ -1,0 +1,388 @@
+//! The client's side: reads requests off a connection one after the other, and writes answers onto it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes};
+use http_body::{Body, Frame, SizeHint};
+
+use super::body::{Decoder, Encoder, Step};
+use super::wire::{Half, Io, Reader, Writer};
+use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
+use crate::proxy::body::{BodyError, Inbound};
+
+/// How long each phase of a client's connection may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Whole head, from its first byte.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// Between two pieces of a body, either way.
+    pub body: Duration,
+}
+
+/// A client that was answered early is read for this long, so that it reads the answer before a reset (RFC 9112 9.6).
+const DRAIN_TIME: Duration = Duration::from_secs(3);
+/// Clients that write all before they read need more than a socket buffer's worth.
+const DRAIN_BYTES: usize = 64 * 1024 * 1024;
+
+/// Where an [`Incoming`] leaves the reader when it is done with it: `true` when the body was read to its end.
+type Slot<S> = Arc<Mutex<Option<(Reader<S>, bool)>>>;
+
+/// A client's connection.
+pub struct Connection<S> {
+    reader: Option<Reader<S>>,
+    slot: Slot<S>,
+    writer: Writer<S>,
+    patience: Patience,
+}
+
+/// What a client sent next.
+#[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
+pub enum Next<S: Io> {
+    Request(RequestHead, Incoming<S>),
+    /// It went away, in order or not, or was idle for too long, between two requests.
+    Closed,
+    /// It sent something that is no request.
+    Malformed(HeadError),
+    /// Its head didn't come to an end in time.
+    Slow,
+}
+
+/// An answer's head: an origin's, as it came.
+pub struct Passed<'a> {
+    pub head: &'a ResponseHead,
+    /// The client speaks HTTP/1.0: no chunks.
+    pub to: Version,
+    /// Say that the connection ends with this answer.
+    pub close: bool,
+}
+
+/// Why an answer didn't reach its end.
+#[derive(Debug)]
+pub enum AnswerError<E> {
+    Client(io::Error),
+    Origin(E),
+}
+
+impl<S: Io> Connection<S> {
+    pub fn new(io: S, patience: Patience) -> Self {
+        let (reader, writer) = super::wire::split(io);
+        Self { reader: Some(reader), slot: Slot::default(), writer, patience }
+    }
+
+    /// Bytes that were read before the stream was ours.
+    pub fn unread(mut self, bytes: &[u8]) -> Self {
+        if let Some(reader) = &mut self.reader {
+            reader.buf.extend_from_slice(bytes);
+        }
+        self
+    }
+
+    /// Waits for the next request. Cancel safe: what was read stays in the buffer.
+    pub async fn next(&mut self) -> Next<S> {
+        let Some(reader) = &mut self.reader else { return Next::Closed };
+        let started = !reader.buf.is_empty();
+        reader.clock.set(if started { self.patience.head } else { self.patience.idle });
+        let mut begun = started;
+        let head = poll_fn(|cx| {
+            loop {
+                match reader.take_head() {
+                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(Next::Malformed(error))),
+                }
+                match reader.poll_fill_head(cx) {
+                    Poll::Ready(Ok(0)) if reader.buf.is_empty() => return Poll::Ready(Err(Next::Closed)),
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Next::Malformed(HeadError::RequestLine))),
+                    Poll::Ready(Ok(_)) if !begun => {
+                        begun = true;
+                        reader.clock.set(self.patience.head);
+                    }
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Next::Closed)),
+                    Poll::Pending => {
+                        ready!(reader.clock.poll_expired(cx));
+                        return Poll::Ready(Err(if begun { Next::Slow } else { Next::Closed }));
+                    }
+                }
+            }
+        })
+        .await;
+        reader.clock.stop();
+        let raw = match head {
+            Ok(raw) => raw,
+            Err(next) => return next,
+        };
+        let head = match RequestHead::parse(raw) {
+            Ok(head) => head,
+            Err(error) => return Next::Malformed(error),
+        };
+        let decoder = Decoder::new(head.framing());
+        let client = reader.half();
+        let reader = if decoder.is_done() { None } else { self.reader.take() };
+        let incoming =
+            Incoming { reader, slot: Arc::clone(&self.slot), client, decoder, idle: self.patience.body };
+        Next::Request(head, incoming)
+    }
+
+    /// Takes the reader back from an [`Incoming`] that is done or gone.
+    fn reclaim(&mut self) -> bool {
+        if self.reader.is_none()
+            && let Some((reader, clean)) = self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            self.reader = Some(reader);
+            return clean;
+        }
+        self.reader.is_some()
+    }
+
+    /// Runs `work`, unless the client goes away first: then `None`, and `work` is dropped.
+    pub async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            self.reclaim();
+            match &mut self.reader {
+                // A client that pipelines far ahead is read again when its turn comes.
+                Some(reader) if reader.buf.len() < 8 * 1024 && !reader.eof => match reader.poll_fill_head(cx)
+                {
+                    Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(None),
+                    Poll::Ready(Ok(_)) => {
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }
+                    Poll::Pending => Poll::Pending,
+                },
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Writes an answer that is whole already: head, framing and body.
+    pub async fn answer_whole(&mut self, answer: &[u8]) -> io::Result<()> {
+        self.writer.out.put_slice(answer);
+        let flush = async { self.writer.flush().await };
+        tokio::time::timeout(self.patience.body, flush).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Passes an origin's answer on. After an error the connection must be dropped, not closed: the client is to see
+    /// that the answer broke off.
+    pub async fn answer<B>(&mut self, passed: Passed<'_>, body: B) -> Result<(), AnswerError<B::Error>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let mut body = pin!(body);
+        let mut encoder = Encoder::keep(passed.head.framing());
+        if passed.to == Version::Http10 && encoder == Encoder::Chunked {
+            encoder = Encoder::UntilClose;
+        }
+        put_head(&passed, encoder, &mut self.writer.out);
+        let idle = self.patience.body;
+        let writer = &mut self.writer;
+        poll_fn(|cx| {
+            let mut trailers = None;
+            let result = loop {
+                if writer.is_full() {
+                    ready!(poll_flush_within(writer, cx, idle)).map_err(AnswerError::Client)?;
+                }
+                match body.as_mut().poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(data) => {
+                            if encoder.data(&data, &mut writer.out).is_err() {
+                                break Err(AnswerError::Client(io::ErrorKind::InvalidData.into()));
+                            }
+                        }
+                        Err(frame) => trailers = frame.into_trailers().ok(),
+                    },
+                    Poll::Ready(Some(Err(error))) => break Err(AnswerError::Origin(error)),
+                    Poll::Ready(None) => {
+                        let ended = encoder.end(trailers.as_ref(), &mut writer.out);
+                        break ended.map_err(|_| AnswerError::Client(io::ErrorKind::InvalidData.into()));
+                    }
+                    Poll::Pending => {
+                        ready!(poll_flush_within(writer, cx, idle)).map_err(AnswerError::Client)?;
+                        return Poll::Pending;
+                    }
+                }
+            };
+            // What did come is shown, also before a break.
+            Poll::Ready(result)
+        })
+        .await?;
+        poll_fn(|cx| poll_flush_within(writer, cx, idle)).await.map_err(AnswerError::Client)
+    }
+
+    /// Whether the last request was read to its end, so that another may follow.
+    pub fn is_clean(&mut self) -> bool {
+        self.reclaim()
+    }
+
+    /// Ends the connection in order. A client that still sends is read for a while, else a reset takes the answer
+    /// from it.
+    pub async fn close(mut self) {
+        self.reclaim();
+        if tokio::time::timeout(DRAIN_TIME, self.writer.shutdown()).await.is_err() {
+            return;
+        }
+        let Some(mut reader) = self.reader else { return };
+        let drain = poll_fn(|cx| {
+            let mut drained = 0;
+            while drained < DRAIN_BYTES && !reader.eof {
+                reader.buf.clear();
+                match ready!(reader.poll_fill_body(cx)) {
+                    Ok(n) => drained += n,
+                    Err(_) => break,
+                }
+            }
+            Poll::Ready(())
+        });
+        let _ = tokio::time::timeout(DRAIN_TIME, drain).await;
+    }
+}
+
+fn poll_flush_within<S: Io>(
+    writer: &mut Writer<S>,
+    cx: &mut Context<'_>,
+    idle: Duration,
+) -> Poll<io::Result<()>> {
+    let before = writer.out.len();
+    let polled = writer.poll_flush(cx);
+    if polled.is_ready() {
+        writer.clock.stop();
+        return polled;
+    }
+    if !writer.clock.is_set() || writer.out.len() < before {
+        writer.clock.set(idle);
+    }
+    ready!(writer.clock.poll_expired(cx));
+    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Status line and fields as they came, framing and connection anew.
+fn put_head(passed: &Passed<'_>, encoder: Encoder, out: &mut bytes::BytesMut) {
+    let head = passed.head;
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(head.status_and_reason());
+    out.put_slice(b"\r\n");
+    for lines in head.forwarded_lines() {
+        out.put_slice(lines);
+    }
+    if let Some(length) = head.told_length() {
+        out.put_slice(b"Content-Length: ");
+        out.put_slice(length);
+        out.put_slice(b"\r\n");
+    }
+    encoder.field(out);
+    if passed.close || encoder == Encoder::UntilClose {
+        out.put_slice(b"Connection: close\r\n");
+    } else if passed.to == Version::Http10 {
+        out.put_slice(b"Connection: keep-alive\r\n");
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// A request's body, read off the client's connection as it is asked for.
+pub struct Incoming<S: Io> {
+    reader: Option<Reader<S>>,
+    slot: Slot<S>,
+    client: Half<S>,
+    decoder: Decoder,
+    idle: Duration,
+}
+
+impl<S: Io> Incoming<S> {
+    fn give_back(&mut self, clean: bool) {
+        if let Some(mut reader) = self.reader.take() {
+            reader.clock.stop();
+            reader.release_if_empty();
+            *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((reader, clean));
+        }
+    }
+}
+
+impl<S: Io> Drop for Incoming<S> {
+    fn drop(&mut self) {
+        self.give_back(false);
+    }
+}
+
+impl<S: Io> Inbound for Incoming<S> {
+    async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+        self.client.say(head).await
+    }
+}
+
+impl<S: Io> Body for Incoming<S> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(reader) = &mut this.reader else { return Poll::Ready(None) };
+        loop {
+            match this.decoder.step(&mut reader.buf, reader.eof) {
+                Ok(Step::Data { len, last }) => {
+                    let data = reader.buf.split_to(len).freeze();
+                    reader.clock.stop();
+                    if last {
+                        this.give_back(true);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Ok(Step::End(trailers)) => {
+                    this.give_back(true);
+                    return Poll::Ready(trailers.map(|map| Ok(Frame::trailers(map))));
+                }
+                Ok(Step::More) => {}
+                Err(error) => {
+                    this.give_back(false);
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+            match reader.poll_fill_body(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => {
+                    this.give_back(false);
+                    return Poll::Ready(Some(Err(BodyError::Gone(error))));
+                }
+                Poll::Pending => {
+                    if !reader.clock.is_set() {
+                        reader.clock.set(this.idle);
+                    }
+                    ready!(reader.clock.poll_expired(cx));
+                    this.give_back(false);
+                    return Poll::Ready(Some(Err(BodyError::Idle(this.idle))));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.reader.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.reader, self.decoder.remaining()) {
+            (None, _) => SizeHint::with_exact(0),
+            (_, Some(left)) => SizeHint::with_exact(left),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// Whether a request's body, as framed, is empty.
+pub fn is_bodiless(framing: Framing) -> bool {
+    matches!(framing, Framing::None | Framing::Length(0))
+}

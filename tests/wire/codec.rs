@@ -1,0 +1,360 @@
+//! The bare codec on plain TCP: every case of both lists, and answers that come before the upload is done.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::cases::{self, Ending};
+use crate::support::{origin, relay};
+
+/// Bytes of each connection that the origin accepted.
+type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Answers 200 to each whole request, strictly read, and keeps all bytes.
+async fn recorder(listener: TcpListener, seen: Seen) {
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let seen = Arc::clone(&seen);
+        let at = {
+            let mut all = seen.lock().unwrap();
+            all.push(Vec::new());
+            all.len() - 1
+        };
+        tokio::spawn(async move {
+            let (mut answered, mut piece) = (0, [0; 16 * 1024]);
+            while let Ok(n @ 1..) = socket.read(&mut piece).await {
+                let whole = {
+                    let mut all = seen.lock().unwrap();
+                    all[at].extend_from_slice(&piece[..n]);
+                    origin::messages(&all[at], false, |_, _| false).map_or(0, |(whole, _)| whole.len())
+                };
+                for _ in answered..whole {
+                    socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.ok();
+                }
+                answered = answered.max(whole);
+            }
+        });
+    }
+}
+
+async fn start(origin: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(relay::run(listener, origin));
+    addr
+}
+
+/// Why the case fails; `None` when it passes.
+async fn judge_request(case: &Value) -> Option<String> {
+    let seen = Seen::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin_addr = listener.local_addr().unwrap();
+    tokio::spawn(recorder(listener, Arc::clone(&seen)));
+    let proxy = start(origin_addr).await;
+    let socket = TcpStream::connect(proxy).await.unwrap();
+    let (mut read, mut write) = socket.into_split();
+    let expect = case["expect"].as_str().unwrap();
+    let wanted = case["upstream_requests"].as_u64().unwrap_or(1) as usize;
+    let script = case["raw"].clone();
+    let writer = tokio::spawn(async move {
+        cases::play(&script, &mut write).await;
+        write
+    });
+    let enough = |bytes: &[u8]| {
+        let answers = origin::messages(bytes, false, |_, _| false).map_or(0, |(whole, _)| whole.len());
+        expect == "accept"
+            && answers >= wanted + usize::from(case["raw"].to_string().contains("100-continue"))
+    };
+    let (bytes, ended) = cases::listen(&mut read, Duration::from_secs(8), enough).await;
+    writer.abort();
+    let (answers, rest) = match origin::messages(&bytes, true, |start, _| start.contains(" 100 ")) {
+        Ok(read) => read,
+        Err(error) => return Some(format!("client got a malformed answer: {error}")),
+    };
+    let status: Vec<u64> = answers
+        .iter()
+        .filter_map(|m| m.start.split(' ').nth(1)?.parse().ok())
+        .filter(|&status| status != 100)
+        .collect();
+    let mut upstream = Vec::new();
+    let mut partial = false;
+    for connection in seen.lock().unwrap().iter() {
+        match origin::messages(connection, false, |_, _| false) {
+            Ok((whole, left)) => {
+                upstream.extend(whole);
+                partial |= !left.is_empty();
+            }
+            Err(error) => {
+                return Some(format!("upstream got {error}: {:?}", String::from_utf8_lossy(connection)));
+            }
+        }
+    }
+    let body = case["upstream_body"].as_str().map(cases::latin1);
+    let accepted = || {
+        let bodies = body.as_ref().is_none_or(|body| upstream.first().is_some_and(|m| m.body == *body));
+        let counts =
+            upstream.len() == wanted || case["or_upstream_requests"].as_u64() == Some(upstream.len() as u64);
+        let hop = upstream.iter().all(|m| {
+            ["connection", "keep-alive", "proxy-connection", "proxy-authorization", "te", "upgrade"]
+                .iter()
+                .all(|name| m.values(name).is_empty())
+        });
+        counts && bodies && hop && !partial && status.iter().take(upstream.len()).all(|&s| s == 200)
+    };
+    let allowed: Vec<u64> =
+        case["status"].as_array().map_or(vec![400], |all| all.iter().filter_map(Value::as_u64).collect());
+    let rejected = || {
+        ended.is_some()
+            && upstream.is_empty()
+            && !partial
+            && rest.is_empty()
+            && (status.is_empty() || (status.len() == 1 && allowed.contains(&status[0])))
+    };
+    // The head may have gone; a whole request may not.
+    let aborted = || ended.is_some() && upstream.is_empty() && status.iter().all(|s| *s >= 400);
+    let body_case = expect == "reject_or_normalise" && case["raw"].to_string().contains("chunked");
+    let passes = match expect {
+        "accept" => accepted(),
+        "reject" => rejected(),
+        "abort" => aborted(),
+        "reject_or_normalise" => rejected() || accepted() || (body_case && aborted()),
+        other => panic!("expectation {other}"),
+    };
+    (!passes).then(|| {
+        format!("{expect} {allowed:?}: client {status:?} ended {ended:?}; upstream {} whole, partial {partial}: {:?}", upstream.len(), upstream.iter().map(|m| &m.start).collect::<Vec<_>>())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_case_is_read_as_a_strict_server_would() {
+    let cases = cases::load("requests.json");
+    assert_eq!(cases.len(), 180);
+    let mut running = tokio::task::JoinSet::new();
+    for case in cases {
+        running.spawn(async move { (case["id"].as_str().unwrap().to_owned(), judge_request(&case).await) });
+    }
+    let mut failed: Vec<String> = Vec::new();
+    while let Some(done) = running.join_next().await {
+        let (id, verdict) = done.unwrap();
+        failed.extend(verdict.map(|why| format!("{id}: {why}")));
+    }
+    failed.sort();
+    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// Plays one response script on the first connection, and keeps later ones apart.
+async fn hostile(listener: TcpListener, script: Value, early: bool) {
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let script = script.clone();
+        tokio::spawn(async move {
+            let on_connect = script.to_string().contains("send_on_connect");
+            if script.to_string().contains("close_after_accept") {
+                let mut piece = [0; 1024];
+                socket.read(&mut piece).await.ok();
+                return;
+            }
+            if !on_connect {
+                let mut head = Vec::new();
+                while origin::find(&head, b"\r\n\r\n").is_none() {
+                    let mut piece = [0; 4096];
+                    match socket.read(&mut piece).await {
+                        Ok(n @ 1..) => head.extend_from_slice(&piece[..n]),
+                        _ => return,
+                    }
+                }
+            }
+            match cases::play(&script, &mut socket).await {
+                Ending::Open if !early => {
+                    let mut piece = [0; 4096];
+                    while let Ok(1..) = socket.read(&mut piece).await {}
+                }
+                _ => {
+                    socket.shutdown().await.ok();
+                }
+            }
+        });
+    }
+}
+
+/// What this list can't show on plain TCP, or what we refuse before the origin is asked.
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("r-close-no-notify", "a FIN says nothing without TLS: shown over TLS"),
+    ("r-200-to-upgrade", "an upgrade is refused before anything goes upstream"),
+];
+
+async fn judge_response(case: &Value) -> Option<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin_addr = listener.local_addr().unwrap();
+    let kind = case["request"].as_str().unwrap().to_owned();
+    tokio::spawn(hostile(listener, case["response"].clone(), kind == "POST-64MiB"));
+    let proxy = start(origin_addr).await;
+    let (mut read, mut write) = TcpStream::connect(proxy).await.unwrap().into_split();
+    let request = match kind.as_str() {
+        "POST-64MiB" => format!("POST /a HTTP/1.1\r\nHost: app.test\r\nContent-Length: {}\r\n\r\n", 64 << 20),
+        "POST" => "POST /a HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+        method => format!("{method} /a HTTP/1.1\r\nHost: app.test\r\n\r\n"),
+    };
+    let big = kind == "POST-64MiB";
+    let writer = tokio::spawn(async move {
+        write.write_all(request.as_bytes()).await.ok();
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..if big { 64 } else { 0 } {
+            if write.write_all(&zeros).await.is_err() {
+                break;
+            }
+        }
+        write
+    });
+    let head_request = kind == "HEAD";
+    let bodiless = |start: &str, _| head_request || [" 204", " 304", " 10"].iter().any(|s| start.contains(s));
+    let done = |bytes: &[u8]| {
+        origin::messages(bytes, false, bodiless)
+            .is_ok_and(|(all, _)| all.iter().any(|m| !m.start.contains(" 10")))
+    };
+    let (bytes, ended) = cases::listen(&mut read, Duration::from_secs(10), done).await;
+    let _write = writer.await;
+    // A surplus would come right behind.
+    let (more, _) = cases::listen(&mut read, Duration::from_millis(50), |_| false).await;
+    let bytes = [bytes, more].concat();
+    let parsed = origin::messages(&bytes, false, bodiless);
+    let (answers, rest) = match parsed {
+        Ok((all, rest)) => (all.into_iter().filter(|m| !m.start.contains(" 10")).collect::<Vec<_>>(), rest),
+        Err(error) => return Some(format!("client got {error}")),
+    };
+    let status = answers.first().and_then(|m| m.start.split(' ').nth(1)?.parse::<u64>().ok());
+    let clean = answers.len() == 1 && rest.is_empty();
+    let ok = || {
+        let want = case["client_status"]
+            .as_array()
+            .map_or(200..=399, |s| s[0].as_u64().unwrap()..=s[0].as_u64().unwrap());
+        let body = case["client_body"].as_str().map(cases::latin1);
+        let gone = |name: &str| answers[0].values(name).is_empty();
+        clean
+            && status.is_some_and(|s| want.contains(&s))
+            && body.is_none_or(|body| answers[0].body == body)
+            && gone("alt-svc")
+            && gone("x-secret")
+            && gone("keep-alive")
+            && gone("proxy-authenticate")
+    };
+    let bad = || clean && matches!(status, Some(502 | 504)) && answers[0].body.is_empty();
+    let aborted = || (answers.is_empty() && ended.is_some()) || bad();
+    let passes = match case["expect"].as_str().unwrap() {
+        "ok" => ok(),
+        "bad_gateway" => bad(),
+        "ok_or_bad_gateway" => ok() || bad(),
+        "abort" => aborted(),
+        other => panic!("expectation {other}"),
+    };
+    (!passes).then(|| {
+        format!(
+            "{}: status {status:?} ended {ended:?}, {} answers, rest {:?}",
+            case["expect"],
+            answers.len(),
+            String::from_utf8_lossy(&rest[..rest.len().min(200)])
+        )
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_response_case_reaches_the_client_whole_or_as_an_error() {
+    let cases = cases::load("responses.json");
+    assert_eq!(cases.len(), 58);
+    let mut running = tokio::task::JoinSet::new();
+    for case in cases {
+        let id = case["id"].as_str().unwrap().to_owned();
+        if !ELSEWHERE.iter().any(|(name, _)| *name == id) {
+            running.spawn(async move { (id, judge_response(&case).await) });
+        }
+    }
+    let mut failed: Vec<String> = Vec::new();
+    while let Some(done) = running.join_next().await {
+        let (id, verdict) = done.unwrap();
+        failed.extend(verdict.map(|why| format!("{id}: {why}")));
+    }
+    failed.sort();
+    assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// An origin that answers as soon as it has the head, and then closes or keeps reading.
+async fn hasty(listener: TcpListener, closes: bool) {
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut piece = vec![0; 64 * 1024];
+            let mut head = Vec::new();
+            while origin::find(&head, b"\r\n\r\n").is_none() {
+                match socket.read(&mut piece).await {
+                    Ok(n @ 1..) => head.extend_from_slice(&piece[..n]),
+                    _ => return,
+                }
+            }
+            let close = if closes { "Connection: close\r\n" } else { "" };
+            let answer = format!("HTTP/1.1 403 Forbidden\r\n{close}Content-Length: 6\r\n\r\ndenied");
+            socket.write_all(answer.as_bytes()).await.ok();
+            if closes {
+                socket.shutdown().await.ok();
+                return;
+            }
+            while let Ok(1..) = socket.read(&mut piece).await {}
+        });
+    }
+}
+
+async fn soak(closes: bool, rounds: usize) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin_addr = listener.local_addr().unwrap();
+    tokio::spawn(hasty(listener, closes));
+    let proxy = start(origin_addr).await;
+    let body = Arc::new(vec![b'x'; 8 << 20]);
+    let mut lost = Vec::new();
+    let mut running = tokio::task::JoinSet::new();
+    for round in 0..rounds {
+        if running.len() >= 8 {
+            lost.extend(running.join_next().await.unwrap().unwrap());
+        }
+        let body = Arc::clone(&body);
+        running.spawn(async move {
+            let (mut read, mut write) = TcpStream::connect(proxy).await.unwrap().into_split();
+            let upload = tokio::spawn(async move {
+                let head = format!(
+                    "POST /{round} HTTP/1.1\r\nHost: app.test\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                write.write_all(head.as_bytes()).await.ok();
+                write.write_all(&body).await.ok();
+                write
+            });
+            // Clients that write all before they read lose an answer to an early reset: so they are asked first.
+            let _write = upload.await;
+            let done = |bytes: &[u8]| origin::find(bytes, b"denied").is_some();
+            let (bytes, ended) = cases::listen(&mut read, Duration::from_secs(20), done).await;
+            (origin::find(&bytes, b"denied").is_none())
+                .then(|| format!("{round}: {} bytes, ended {ended:?}", bytes.len()))
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        lost.extend(done.unwrap());
+    }
+    assert!(lost.is_empty(), "{} of {rounds} answers lost:\n{}", lost.len(), lost.join("\n"));
+}
+
+/// `EXEAT_SOAK=3000` for the whole of it.
+fn rounds() -> usize {
+    std::env::var("EXEAT_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(150)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_early_answer_is_lost_when_the_origin_closes() {
+    soak(true, rounds()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_early_answer_is_lost_when_the_origin_keeps_reading() {
+    soak(false, rounds()).await;
+}

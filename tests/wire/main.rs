@@ -1,0 +1,5 @@
+//! The data path over real sockets: a file for each promise.
+#![allow(clippy::unwrap_used)]
+
+mod codec;
+mod support;

@@ -1,0 +1,119 @@
+//! The bare codec as a relay over plain TCP: what `proxy/exchange.rs` does, without asking anybody.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use exeat::engine::request::ResponseHead;
+use exeat::proxy::http1::{client, server};
+use tokio::net::{TcpListener, TcpStream};
+
+pub const CLIENT: server::Patience = server::Patience {
+    head: Duration::from_millis(1500),
+    idle: Duration::from_secs(20),
+    body: Duration::from_secs(20),
+};
+pub const ORIGIN: client::Patience = client::Patience {
+    head: Duration::from_secs(4),
+    body: Duration::from_secs(20),
+    write: Duration::from_secs(20),
+};
+
+type Pool = Arc<Mutex<Vec<client::Connection<TcpStream>>>>;
+
+/// Relays every connection of `listener` to `origin`, sharing idle connections.
+pub async fn run(listener: TcpListener, origin: SocketAddr) {
+    let pool = Pool::default();
+    loop {
+        let (socket, _) = listener.accept().await.expect("accept");
+        socket.set_nodelay(true).ok();
+        tokio::spawn(serve(socket, origin, Arc::clone(&pool)));
+    }
+}
+
+async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
+    let mut client = server::Connection::new(socket, CLIENT);
+    loop {
+        let (head, body) = match client.next().await {
+            server::Next::Request(head, body) => (head, body),
+            server::Next::Closed => return,
+            server::Next::Malformed(_) => {
+                client
+                    .answer_whole(
+                        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                    )
+                    .await
+                    .ok();
+                return client.close().await;
+            }
+            server::Next::Slow => {
+                client
+                    .answer_whole(b"HTTP/1.1 408 Slow\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                    .await
+                    .ok();
+                return client.close().await;
+            }
+        };
+        if head.authority().to_string() != "app.test:443" {
+            client
+                .answer_whole(b"HTTP/1.1 403 Other\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                .await
+                .ok();
+            return client.close().await;
+        }
+        let exchange = exchange(&head, body, origin, &pool);
+        let Some(answer) = client.unless_gone(exchange).await else { return };
+        let close = match answer {
+            Ok((response, answer)) => {
+                let close = head.close() || answer.is_early();
+                let passed = server::Passed { head: &response, to: head.version(), close };
+                if client.answer(passed, answer).await.is_err() {
+                    return;
+                }
+                close
+            }
+            Err(client::ExchangeError::Body(_)) => return,
+            Err(error) => {
+                let status = match error {
+                    client::ExchangeError::TimedOut(_) => "504",
+                    _ => "502",
+                };
+                let text = format!("HTTP/1.1 {status} Bad\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                client.answer_whole(text.as_bytes()).await.ok();
+                true
+            }
+        };
+        if close || !client.is_clean() {
+            return client.close().await;
+        }
+    }
+}
+
+type Answer<B> = client::Answer<TcpStream, B, Box<dyn FnOnce(client::Connection<TcpStream>) + Send>>;
+
+async fn exchange<B: exeat::proxy::body::Inbound>(
+    head: &exeat::engine::request::RequestHead,
+    mut body: B,
+    origin: SocketAddr,
+    pool: &Pool,
+) -> Result<(ResponseHead, Answer<B>), client::ExchangeError> {
+    let pooled = pool.lock().unwrap().pop().and_then(|mut conn| conn.is_quiet().then_some(conn));
+    let conn = match pooled {
+        Some(conn) => conn,
+        None => {
+            let socket = TcpStream::connect(origin).await.map_err(client::ExchangeError::Lost)?;
+            socket.set_nodelay(true).ok();
+            let mut conn = client::Connection::new(socket);
+            tokio::task::yield_now().await;
+            if !conn.is_quiet() {
+                return Err(client::ExchangeError::Closed { unanswered: true });
+            }
+            conn
+        }
+    };
+    if head.expects_continue() {
+        body.interim(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok();
+    }
+    let pool = Arc::clone(pool);
+    client::send(conn, head, body, ORIGIN, Box::new(move |conn| pool.lock().unwrap().push(conn)) as _).await
+}
