@@ -2,3 +2,5 @@
 
 pub mod body;
 pub mod http1;
+pub mod pool;
+pub mod reply;

@@ -64,3 +64,91 @@ words! {
         Internal = "internal.error",
     }
 }
+
+impl Reason {
+    /// HTTP status of the refusal: 403 for what we refuse, 400 only for what doesn't parse, 503 for our own shortage,
+    /// 502 and 504 only when the network failed (SDKs retry on those three).
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::RequestMalformed | Self::RequestFraming | Self::RequestUpgrade | Self::TargetMalformed => {
+                400
+            }
+            Self::RequestTimeout => 408,
+            Self::RequestExpectation => 417,
+            Self::RequestTooLarge => 431,
+            Self::LimitAudit | Self::LimitInspect | Self::LimitConnections | Self::LimitDraining => 503,
+            Self::UpstreamResolve
+            | Self::UpstreamConnect
+            | Self::UpstreamBelowFloor
+            | Self::UpstreamCertificate
+            | Self::UpstreamNotTls
+            | Self::UpstreamTls
+            | Self::UpstreamProtocol
+            | Self::UpstreamClosed => 502,
+            Self::UpstreamTimeout => 504,
+            Self::Internal | Self::RequestAborted => 500,
+            _ => 403,
+        }
+    }
+
+    /// Why, in words that teach neither the policy nor the signature: what the workload is told.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::TlsPlaintext => "plaintext never leaves; use https and CONNECT",
+            Self::TlsNotTls => "what followed CONNECT was not TLS",
+            Self::TlsBelowFloor => "the client offered less than TLS 1.2",
+            Self::TlsNoSni => "the client named no host in its TLS hello",
+            Self::TlsHandshake => "the TLS handshake failed",
+            Self::TlsClientDistrusts => "the client does not trust this proxy's CA",
+            Self::SigV4Unsigned => "an AWS call must be signed with Signature Version 4",
+            Self::SigV4Malformed => "the signature's fields are malformed",
+            Self::SigV4TwoForms => "the request is signed twice",
+            Self::SigV4Version2 => "Signature Version 2 is not accepted",
+            Self::SigV4Unsupported => "this form of signature is not supported",
+            Self::SigV4Scope => "the credential scope is malformed",
+            Self::SigV4ScopeHost => "the credential scope does not belong to this endpoint",
+            Self::SigV4UnsignedHeader => "a header that must be signed is not",
+            Self::SigV4Path => "the path can be read in two ways",
+            Self::SigV4Skew => "the signature's time is too far from the present",
+            Self::SigV4Expired => "the signature has expired",
+            Self::SigV4UnknownKey => "the access key is not known here",
+            Self::SigV4Token => "the session token does not belong to the access key",
+            Self::SigV4Signature => "the signature does not match the request",
+            Self::SigV4Payload => "the body does not match what was signed or announced",
+            Self::SigV4Perimeter => "the access key's account is outside the perimeter",
+            Self::TargetMalformed => "the destination is malformed",
+            Self::TargetMismatch => "CONNECT, SNI and Host name different destinations",
+            Self::TargetLiteral => "IP addresses are not destinations",
+            Self::TargetAddress => "the destination has no address that may be dialled",
+            Self::TargetPort => "no statement names this port",
+            Self::TargetUnknownAws => "this AWS host name is not known",
+            Self::PolicyNoMatch => "no statement allows it",
+            Self::PolicyDenied => "a statement denies it",
+            Self::PolicyPerimeter => "the resource's account is outside the perimeter",
+            Self::RequestMalformed => "the request is malformed",
+            Self::RequestFraming => "the body's length is ambiguous",
+            Self::RequestTooLarge => "the request's head is too large",
+            Self::RequestExpectation => "only 100-continue may be expected",
+            Self::RequestUpgrade => "protocol upgrades are not supported",
+            Self::RequestMethod => "this method is not forwarded",
+            Self::RequestPath => "the path can be read in two ways",
+            Self::RequestAmbiguous => "the operation is ambiguous",
+            Self::RequestTimeout => "the request did not arrive in time",
+            Self::RequestAborted => "the request broke off",
+            Self::LimitAudit => "the audit record could not be written",
+            Self::LimitInspect => "too many bodies are being inspected",
+            Self::LimitConnections => "too many connections",
+            Self::LimitDraining => "the proxy is shutting down",
+            Self::UpstreamResolve => "the name did not resolve",
+            Self::UpstreamConnect => "the connection to the origin failed",
+            Self::UpstreamTimeout => "the origin did not answer in time",
+            Self::UpstreamBelowFloor => "the origin speaks less than TLS 1.2",
+            Self::UpstreamCertificate => "the origin's certificate was not accepted",
+            Self::UpstreamNotTls => "the origin does not speak TLS",
+            Self::UpstreamTls => "the TLS handshake with the origin failed",
+            Self::UpstreamProtocol => "the origin's answer was malformed",
+            Self::UpstreamClosed => "the origin closed the connection",
+            Self::Internal => "an internal error",
+        }
+    }
+}

@@ -155,7 +155,7 @@ async fn hostile(listener: TcpListener, script: Value, early: bool) {
             let on_connect = script.to_string().contains("send_on_connect");
             if script.to_string().contains("close_after_accept") {
                 let mut piece = [0; 1024];
-                socket.read(&mut piece).await.ok();
+                let _ = socket.read(&mut piece).await;
                 return;
             }
             if !on_connect {
@@ -281,37 +281,51 @@ async fn every_response_case_reaches_the_client_whole_or_as_an_error() {
     assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// An origin that answers as soon as it has the head, and then closes or keeps reading.
+/// An origin that answers as soon as it has the head, and then closes, or reads the body and the next request.
 async fn hasty(listener: TcpListener, closes: bool) {
     loop {
         let (mut socket, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
             let mut piece = vec![0; 64 * 1024];
-            let mut head = Vec::new();
-            while origin::find(&head, b"\r\n\r\n").is_none() {
-                match socket.read(&mut piece).await {
-                    Ok(n @ 1..) => head.extend_from_slice(&piece[..n]),
-                    _ => return,
+            let mut seen = Vec::new();
+            loop {
+                let head = loop {
+                    match origin::find(&seen, b"\r\n\r\n") {
+                        Some(end) => break end + 4,
+                        None => match socket.read(&mut piece).await {
+                            Ok(n @ 1..) => seen.extend_from_slice(&piece[..n]),
+                            _ => return,
+                        },
+                    }
+                };
+                let close = if closes { "Connection: close\r\n" } else { "" };
+                let answer = format!("HTTP/1.1 403 Forbidden\r\n{close}Content-Length: 6\r\n\r\ndenied");
+                socket.write_all(answer.as_bytes()).await.ok();
+                if closes {
+                    socket.shutdown().await.ok();
+                    return;
+                }
+                let mut left = EIGHT_MIB - (seen.len() - head).min(EIGHT_MIB);
+                seen.clear();
+                while left > 0 {
+                    match socket.read(&mut piece).await {
+                        Ok(n @ 1..) => left -= n.min(left),
+                        _ => return,
+                    }
                 }
             }
-            let close = if closes { "Connection: close\r\n" } else { "" };
-            let answer = format!("HTTP/1.1 403 Forbidden\r\n{close}Content-Length: 6\r\n\r\ndenied");
-            socket.write_all(answer.as_bytes()).await.ok();
-            if closes {
-                socket.shutdown().await.ok();
-                return;
-            }
-            while let Ok(1..) = socket.read(&mut piece).await {}
         });
     }
 }
+
+const EIGHT_MIB: usize = 8 << 20;
 
 async fn soak(closes: bool, rounds: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin_addr = listener.local_addr().unwrap();
     tokio::spawn(hasty(listener, closes));
     let proxy = start(origin_addr).await;
-    let body = Arc::new(vec![b'x'; 8 << 20]);
+    let body = Arc::new(vec![b'x'; EIGHT_MIB]);
     let mut lost = Vec::new();
     let mut running = tokio::task::JoinSet::new();
     for round in 0..rounds {

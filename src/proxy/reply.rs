@@ -1,0 +1,261 @@
+//! Refusals, in the wire protocol of the request: what an SDK raises as its own error, after one attempt.
+//!
+//! Shapes: facts/sigv4.md A10, each tried with botocore. Whole answers, head and body, ready to be written.
+
+use std::fmt::Write;
+
+use crate::engine::facts::Protocol;
+use crate::engine::reason::Reason;
+use crate::engine::request::RequestHead;
+
+/// A refusal to be put on the wire.
+pub struct Refusal<'a> {
+    pub reason: Reason,
+    /// What was asked, on what: `s3:PutObject on arn:aws:s3:::b/k`, or a host.
+    pub subject: &'a str,
+    pub protocol: Protocol,
+    /// Flow id: the request's name in audit lines.
+    pub flow: &'a str,
+}
+
+/// The answer to a request whose head was read.
+pub fn to_request(refusal: &Refusal<'_>, head: &RequestHead) -> Vec<u8> {
+    let bodiless = head.method() == "HEAD";
+    let query_mode = head.only("x-amzn-query-mode").is_some_and(|v| v.eq_ignore_ascii_case(b"true"));
+    render(refusal, bodiless, query_mode)
+}
+
+/// The answer where no head could be read, or none belongs to it.
+pub fn to_nobody(reason: Reason, subject: &str, flow: &str) -> Vec<u8> {
+    render(&Refusal { reason, subject, protocol: Protocol::Http, flow }, false, false)
+}
+
+/// The sentence the workload is shown.
+pub fn sentence(refusal: &Refusal<'_>) -> String {
+    let Refusal { reason, subject, flow, .. } = refusal;
+    let verb = if reason.status() == 403 { "denies" } else { "refuses" };
+    format!(
+        "exeat {verb} {}: {} [{reason}] (exeat explain {reason}; flow {flow})",
+        clean(subject),
+        reason.why()
+    )
+}
+
+fn render(refusal: &Refusal<'_>, bodiless: bool, query_mode: bool) -> Vec<u8> {
+    let Refusal { reason, protocol, flow, .. } = refusal;
+    let status = reason.status();
+    let message = sentence(refusal);
+    let code = code(*protocol, status);
+    let (media_type, body) = body(*protocol, status, code, &message, reason.as_str(), flow);
+    let mut head = format!(
+        "HTTP/1.1 {status} {}\r\nDate: {}\r\n",
+        phrase(status),
+        httpdate(std::time::SystemTime::now())
+    );
+    let mut field = |name: &str, value: &str| {
+        let _ = write!(head, "{name}: {value}\r\n");
+    };
+    match protocol {
+        Protocol::S3 => {
+            field("x-amz-request-id", flow);
+            field("x-amz-id-2", flow);
+        }
+        Protocol::Http => {}
+        _ => field("x-amzn-requestid", flow),
+    }
+    match protocol {
+        Protocol::Json10 | Protocol::Json11 | Protocol::RestJson => field("x-amzn-errortype", code),
+        Protocol::Cbor => field("smithy-protocol", "rpc-v2-cbor"),
+        _ => {}
+    }
+    if query_mode {
+        // Services that moved from query to json: SDKs show this code (facts/sigv4.md A10).
+        let fault = if status >= 500 { "Receiver" } else { "Sender" };
+        field("x-amzn-query-error", &format!("{};{fault}", self::code(Protocol::Query, status)));
+    }
+    field("exeat-verdict", &format!("deny; reason={reason}; flow={flow}"));
+    field("Content-Type", media_type);
+    field("Content-Length", &body.len().to_string());
+    field("Connection", "close");
+    let mut answer = head.into_bytes();
+    answer.extend_from_slice(b"\r\n");
+    if !bodiless {
+        answer.extend_from_slice(&body);
+    }
+    answer
+}
+
+/// The AccessDenied family, as each protocol spells it; network failures by the names SDKs retry on.
+fn code(protocol: Protocol, status: u16) -> &'static str {
+    match (status, protocol) {
+        (503, _) => "ServiceUnavailable",
+        (502, _) => "BadGateway",
+        (504, _) => "GatewayTimeout",
+        (500, _) => "InternalError",
+        (403, Protocol::Json10 | Protocol::Json11 | Protocol::RestJson | Protocol::Cbor) => {
+            "AccessDeniedException"
+        }
+        (403, Protocol::Ec2) => "UnauthorizedOperation",
+        (403, _) => "AccessDenied",
+        _ => "InvalidRequest",
+    }
+}
+
+fn body(
+    protocol: Protocol,
+    status: u16,
+    code: &str,
+    message: &str,
+    reason: &str,
+    flow: &str,
+) -> (&'static str, Vec<u8>) {
+    let fault = if status >= 500 { "Receiver" } else { "Sender" };
+    let json = |text: &str| serde_json::Value::from(text).to_string();
+    match protocol {
+        Protocol::Json10 | Protocol::Json11 => {
+            let media_type = match protocol {
+                Protocol::Json10 => "application/x-amz-json-1.0",
+                _ => "application/x-amz-json-1.1",
+            };
+            let message = json(message);
+            let body = format!(
+                r#"{{"__type":"com.amazon.coral.service#{code}","message":{message},"Message":{message}}}"#
+            );
+            (media_type, body.into_bytes())
+        }
+        Protocol::RestJson => {
+            let message = json(message);
+            ("application/json", format!(r#"{{"message":{message},"Message":{message}}}"#).into_bytes())
+        }
+        Protocol::Cbor => ("application/cbor", cbor(code, message)),
+        Protocol::Query | Protocol::RestXml => {
+            let body = format!(
+                "<ErrorResponse><Error><Type>{fault}</Type><Code>{code}</Code><Message>{}</Message></Error><RequestId>{flow}</RequestId></ErrorResponse>",
+                xml(message)
+            );
+            ("text/xml", body.into_bytes())
+        }
+        Protocol::Ec2 => {
+            let body = format!(
+                "<Response><Errors><Error><Code>{code}</Code><Message>{}</Message></Error></Errors><RequestID>{flow}</RequestID></Response>",
+                xml(message)
+            );
+            ("text/xml", body.into_bytes())
+        }
+        Protocol::S3 => {
+            let body = format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{}</Message><RequestId>{flow}</RequestId><HostId>{flow}</HostId></Error>",
+                xml(message)
+            );
+            ("application/xml", body.into_bytes())
+        }
+        Protocol::Http => {
+            let body = format!(
+                r#"{{"type":"urn:exeat:{reason}","title":{},"status":{status},"flow":"{flow}"}}"#,
+                json(message)
+            );
+            ("application/problem+json", body.into_bytes())
+        }
+    }
+}
+
+/// `{"__type": code, "message": message}` (RFC 8949: a map of two text pairs).
+fn cbor(code: &str, message: &str) -> Vec<u8> {
+    let mut out = vec![0xa2];
+    for text in ["__type", code, "message", message] {
+        match text.len() {
+            len @ 0..24 => out.push(0x60 | len as u8),
+            len @ 24..256 => out.extend_from_slice(&[0x78, len as u8]),
+            len => {
+                out.push(0x79);
+                out.extend_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+            }
+        }
+        out.extend_from_slice(&text.as_bytes()[..text.len().min(usize::from(u16::MAX))]);
+    }
+    out
+}
+
+fn xml(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Foreign text in our sentence: printable ASCII, and not too much of it.
+fn clean(text: &str) -> String {
+    const MOST: usize = 300;
+    let mut out: String =
+        text.chars().take(MOST).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+    if text.chars().nth(MOST).is_some() {
+        out.push_str("...");
+    }
+    out
+}
+
+fn phrase(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Refused")
+}
+
+/// IMF-fixdate (RFC 9110 5.6.7): SDKs set their clock by it.
+fn httpdate(now: std::time::SystemTime) -> String {
+    const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    time::OffsetDateTime::from(now).format(FORMAT).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(protocol: Protocol) -> Refusal<'static> {
+        Refusal {
+            reason: Reason::PolicyNoMatch,
+            subject: "s3:Put<Object> on \u{1b}[2J\"x\"",
+            protocol,
+            flow: "f-1",
+        }
+    }
+
+    fn head(method: &str, field: &str) -> RequestHead {
+        let text = format!("{method} / HTTP/1.1\r\nHost: a.test\r\n{field}\r\n");
+        RequestHead::parse(bytes::Bytes::from(text)).unwrap()
+    }
+
+    #[test]
+    fn every_protocol_gets_a_403_with_its_length_and_our_sentence() {
+        for &protocol in Protocol::ALL {
+            let answer = to_request(&refusal(protocol), &head("GET", ""));
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\nDate: "), "{protocol}");
+            assert!(head.contains("exeat-verdict: deny; reason=policy.no_match; flow=f-1"), "{protocol}");
+            assert!(body.contains("[policy.no_match]") && body.contains("flow f-1"), "{protocol}: {body}");
+            assert!(!text.contains('\u{1b}'), "{protocol}");
+            let sent = answer.len() - head.len() - 4;
+            assert!(head.contains(&format!("Content-Length: {sent}\r\n")), "{protocol}");
+            if matches!(protocol, Protocol::S3 | Protocol::Query | Protocol::RestXml | Protocol::Ec2) {
+                assert!(!body.contains("Put<Object>") && body.contains("Put&lt;Object&gt;"), "{protocol}");
+            }
+        }
+    }
+
+    #[test]
+    fn head_gets_no_body_but_its_length() {
+        let answer = to_request(&refusal(Protocol::S3), &head("HEAD", ""));
+        assert!(answer.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn query_mode_names_the_older_code_too() {
+        let answer = to_request(&refusal(Protocol::Json10), &head("POST", "x-amzn-query-mode: true\r\n"));
+        assert!(String::from_utf8_lossy(&answer).contains("x-amzn-query-error: AccessDenied;Sender\r\n"));
+        let answer = to_request(&refusal(Protocol::Json10), &head("POST", ""));
+        assert!(!String::from_utf8_lossy(&answer).contains("x-amzn-query-error"));
+    }
+
+    #[test]
+    fn the_date_is_an_imf_fixdate() {
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+        assert_eq!(httpdate(at), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+}
