@@ -1,2 +1,5 @@
 //! exeat: a permit to leave.
+pub mod admin;
+pub mod cli;
 pub mod engine;
+pub mod record;
