@@ -1,6 +1,212 @@
 //! Pure: bytes, keys, policy and `now` in; judgement out. Nothing here opens a socket or reads a clock.
+//!
+//! [`judge`] is the one judge: every door, `explain` and the tests call it, with the same steps in the same order:
+//! recognise the endpoint, read the claim, verify, recognise the operation, decide.
 
+pub mod atlas;
 pub mod facts;
+pub mod hello;
+pub mod policy;
 pub mod reason;
 pub mod request;
+pub mod signature;
 pub mod target;
+
+use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
+use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Signer, Timestamp};
+use self::policy::{Decision, Denied, Permit, Policy};
+use self::reason::Reason;
+use self::request::RequestHead;
+use self::signature::{Claim, KnownKeys, PayloadClaim, Reading};
+
+/// A request as it is put before the judge. Values only.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    pub head: &'a RequestHead,
+    pub body: BodySeen<'a>,
+    pub arrival: &'a Arrival,
+    pub keys: &'a KnownKeys,
+    pub atlas: &'a Atlas,
+    pub now: Timestamp,
+}
+
+/// What was found out about a request, whatever the decision: for the record and the refusal's shape.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// `None`: not an AWS call, or not recognised before it was refused.
+    pub operation: Option<Operation>,
+    pub identity: Identity,
+}
+
+/// The judge's answer.
+pub enum Judgement {
+    Allow(Allowed),
+    Deny(Denial),
+    /// Ask again with the body: operation, resource or digest is inside.
+    NeedBody,
+}
+
+/// The right to forward, and what the body must still prove.
+pub struct Allowed {
+    pub permit: Permit,
+    pub due: PayloadClaim,
+    pub facts: Facts,
+}
+
+/// A refusal; `said` is for the operator.
+pub struct Denial {
+    pub reason: Reason,
+    pub said: String,
+    pub facts: Facts,
+    /// The policy's answer, where it was asked.
+    pub denied: Option<Denied>,
+}
+
+impl Denial {
+    fn new(reason: Reason, said: impl Into<String>, facts: Facts) -> Self {
+        Self { reason, said: said.into(), facts, denied: None }
+    }
+}
+
+/// Answers one request. Total: every path ends in one of the three.
+pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
+    let asked = question.head.authority();
+    let nothing = Facts { operation: None, identity: Identity::NONE };
+    if *asked != question.arrival.target {
+        let said = format!("CONNECT names `{}`, Host names `{asked}`", question.arrival.target);
+        return Judgement::Deny(Denial::new(Reason::TargetMismatch, said, nothing));
+    }
+    match question.atlas.host(&asked.host) {
+        HostKind::Service(endpoint) => judge_aws(policy, question, &endpoint),
+        HostKind::UnknownAws => {
+            let said = format!("`{asked}` looks like AWS and is no endpoint the atlas knows");
+            Judgement::Deny(Denial::new(Reason::TargetUnknownAws, said, nothing))
+        }
+        HostKind::Rented { .. } => judge_other(policy, question, true),
+        HostKind::Outside => judge_other(policy, question, false),
+    }
+}
+
+fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> Judgement {
+    let head = question.head;
+    let mut facts = Facts { operation: None, identity: Identity::NONE };
+    // The refusal's shape follows the request, even where the signature is what is wrong with it.
+    let shape = |facts: &mut Facts, scope: Option<(&str, &str)>, account: Option<AccountId>| -> Option<Judgement> {
+        let (service, region) = scope.unzip();
+        match question.atlas.recognise(endpoint, service, region, head, question.body, account) {
+            Recognition::Operation(operation) => {
+                facts.operation = Some(operation);
+                None
+            }
+            Recognition::NeedBody => Some(Judgement::NeedBody),
+            Recognition::Refused(reason, said) => {
+                Some(Judgement::Deny(Denial::new(reason, said, facts.clone())))
+            }
+        }
+    };
+    let claim = match signature::read(head) {
+        Ok(Reading::Signed(claim)) => claim,
+        Ok(Reading::Unsigned(auth)) => {
+            facts.identity.auth = auth;
+            if let Some(early) = shape(&mut facts, None, None) {
+                return early;
+            }
+            return decide(policy, question, facts, PayloadClaim::Nothing, None);
+        }
+        Err(refusal) => {
+            if let Some(Judgement::NeedBody) = shape(&mut facts, None, None) {
+                facts.operation = None;
+            }
+            return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));
+        }
+    };
+    let scope = claim.scope();
+    let named = Some((scope.service, scope.region));
+    let account = signature::account_of(claim.key_id());
+    facts.identity = unproven(&claim, account);
+    if !endpoint.allows_scope(scope.service, scope.region) {
+        let said = format!("scope {}/{} does not belong to `{}`", scope.region, scope.service, head.authority().host);
+        let _ = shape(&mut facts, None, account);
+        return Judgement::Deny(Denial::new(Reason::SigV4ScopeHost, said, facts));
+    }
+    let body = match question.body {
+        BodySeen::Whole(body) => Some(body),
+        BodySeen::Unread if claim.needs_body() => return Judgement::NeedBody,
+        BodySeen::TooLarge if claim.needs_body() => {
+            let said = "the signature covers a body too large to be read before it is judged";
+            let _ = shape(&mut facts, named, account);
+            return Judgement::Deny(Denial::new(Reason::LimitInspect, said, facts));
+        }
+        BodySeen::Unread | BodySeen::TooLarge => None,
+    };
+    let verdict = match claim.verify(head, body, question.keys, question.now) {
+        Ok(verdict) => verdict,
+        Err(refusal) => {
+            facts.identity.signature = SignatureState::Bad;
+            let _ = shape(&mut facts, named, account);
+            return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));
+        }
+    };
+    let account = verdict.identity.signer.as_ref().and_then(|signer| signer.account);
+    facts.identity = verdict.identity;
+    if let Some(early) = shape(&mut facts, named, account) {
+        return early;
+    }
+    decide(policy, question, facts, verdict.due, Some(&claim))
+}
+
+/// Who the claim says it is, before anything is proven.
+fn unproven(claim: &Claim<'_>, account: Option<AccountId>) -> Identity {
+    Identity {
+        auth: claim.auth(),
+        signature: SignatureState::UnknownKey,
+        payload: claim.payload(),
+        signer: Some(Signer { key_id: claim.key_id().into(), account, role: None, own: false }),
+    }
+}
+
+/// A host that is no AWS endpoint: `http:` statements judge it.
+fn judge_other(policy: &Policy, question: &Question<'_>, rented: bool) -> Judgement {
+    let mut facts = Facts { operation: None, identity: Identity::NONE };
+    match signature::read(question.head) {
+        Ok(Reading::Unsigned(auth)) => facts.identity.auth = auth,
+        Ok(Reading::Signed(claim)) => {
+            facts.identity = unproven(&claim, signature::account_of(claim.key_id()));
+            if rented {
+                let said = "a signed call to a name that anyone can rent is not judged yet";
+                return Judgement::Deny(Denial::new(Reason::SigV4Unsupported, said, facts));
+            }
+        }
+        // Somebody else's scheme that reads like ours: only an endpoint of AWS would care.
+        Err(_) if !rented => facts.identity.auth = Auth::Token,
+        Err(refusal) => return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts)),
+    }
+    decide(policy, question, facts, PayloadClaim::Nothing, None)
+}
+
+fn decide(
+    policy: &Policy,
+    question: &Question<'_>,
+    facts: Facts,
+    due: PayloadClaim,
+    claim: Option<&Claim<'_>>,
+) -> Judgement {
+    let signed = |name: &str| claim.is_some_and(|claim| claim.signs(name));
+    let decision = policy.decide(&policy::Request {
+        head: question.head,
+        arrival: question.arrival,
+        host: question.head.authority(),
+        operation: facts.operation.as_ref(),
+        identity: &facts.identity,
+        signed_header: &signed,
+        own_accounts: question.keys.own_accounts(),
+        now: question.now,
+    });
+    match decision {
+        Decision::Allow(permit) => Judgement::Allow(Allowed { permit, due, facts }),
+        Decision::Deny(denied) => {
+            let (reason, said) = (denied.reason, denied.said.clone());
+            Judgement::Deny(Denial { reason, said, facts, denied: Some(denied) })
+        }
+    }
+}

@@ -1,6 +1,70 @@
-//! The data path.
+//! The data path: what a worker holds to serve connections, and how serving one can fail.
+//!
+//! `listener` accepts, `connection` tells the story of a socket, `exchange` that of a request.
 
 pub mod body;
+pub mod connection;
+pub mod door;
+pub mod exchange;
+pub mod forward;
 pub mod http1;
+pub mod listener;
 pub mod pool;
 pub mod reply;
+pub mod resolve;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::config::{Config, Limits};
+use crate::engine::atlas::Atlas;
+use crate::engine::policy::Policy;
+use crate::engine::signature::KnownKeys;
+use crate::record::Recorder;
+use crate::tls::mint::Mint;
+use crate::tls::origin::{OriginTls, Witness};
+
+/// The origin's leg.
+pub type OriginStream = tokio_rustls::client::TlsStream<Witness<TcpStream>>;
+
+/// What all workers read and none writes on a request's path.
+pub struct Shared {
+    pub config: Config,
+    pub policy: ArcSwap<Policy>,
+    pub keys: ArcSwap<KnownKeys>,
+    pub atlas: &'static Atlas,
+    pub mint: Mint,
+    pub origin_tls: OriginTls,
+    pub budget: body::Budget,
+    /// Addresses of our own listeners: never dialled.
+    pub own: Vec<std::net::SocketAddr>,
+}
+
+/// One thread's share of the data path: its own lane of records, its own idle connections.
+#[derive(Clone)]
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub recorder: Recorder,
+    pub pool: Arc<pool::Pool<OriginStream>>,
+    /// Becomes true once: finish what is under way, take nothing new.
+    pub draining: watch::Receiver<bool>,
+}
+
+impl Worker {
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+}
+
+fn client_patience(limits: &Limits) -> http1::server::Patience {
+    http1::server::Patience { head: limits.head, idle: limits.body_idle, body: limits.body_idle }
+}
+
+/// An answer may pause for as long as its head may take: Lambda streams and event streams do.
+fn origin_patience(limits: &Limits) -> http1::client::Patience {
+    let answer = limits.response_head;
+    http1::client::Patience { head: answer, body: answer, write: limits.body_idle }
+}

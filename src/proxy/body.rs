@@ -1,13 +1,30 @@
-//! Bodies as the data path passes them on: one trait for what a client sends, one error for how it can fail.
+//! Bodies as the data path passes them on: what a client sends, held to what was promised of it.
+//!
+//! [`Outbound`] hashes or decodes while it streams and withholds the completing bytes until the promise is met
+//! (facts/http1.md 3); what had to be read before the judgement goes first, the same bytes.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::Body;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::http1::body::FramingError;
+use crate::engine::facts::PayloadOutcome;
 use crate::engine::reason::Reason;
+use crate::engine::signature::BodyCheck;
+
+/// The longest body that is read before it is judged (design: one body).
+pub const MAX_HELD: usize = 32 * 1024 * 1024;
+/// How long a body waits for its share of the budget.
+const BUDGET_WAIT: Duration = Duration::from_secs(5);
+const BUDGET_UNIT: usize = 16 * 1024;
 
 /// How the client's body failed.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +35,7 @@ pub enum BodyError {
     Gone(#[source] io::Error),
     #[error("no byte of the body for {0:?}")]
     Idle(Duration),
-    /// What was promised of the body doesn't hold; its last byte was withheld.
+    /// What was promised of the body doesn't hold, or there was no room to read it; its last byte was withheld.
     #[error("{said}")]
     Refused { reason: Reason, said: String },
 }
@@ -27,4 +44,209 @@ pub enum BodyError {
 pub trait Inbound: Body<Data = Bytes, Error = BodyError> + Unpin + Send {
     /// Sends the client an interim answer (100, 103): only before the final one has begun.
     fn interim(&mut self, head: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// Memory for bodies that are read before they are judged, shared by all requests.
+#[derive(Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Budget {
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / BUDGET_UNIT).max(1))))
+    }
+
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
+        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
+        let wait = Arc::clone(&self.0).acquire_many_owned(units);
+        match tokio::time::timeout(BUDGET_WAIT, wait).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(BodyError::Refused {
+                reason: Reason::LimitInspect,
+                said: format!("no room to inspect {bytes} bytes of body for {BUDGET_WAIT:?}"),
+            }),
+        }
+    }
+}
+
+/// The front of a body, read before the judgement.
+#[derive(Default)]
+pub struct Held {
+    pub bytes: Bytes,
+    /// The body ended within the limit: `bytes` is all of it.
+    pub whole: bool,
+    trailers: Option<HeaderMap>,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// All of a body that has no bytes.
+    pub fn none() -> Self {
+        Self { whole: true, ..Self::default() }
+    }
+
+    /// Reads `body` to its end, or to [`MAX_HELD`]: then the rest is still to come.
+    pub async fn read<B: Inbound>(body: &mut B, budget: &Budget) -> Result<Self, BodyError> {
+        let told = body.size_hint().exact().map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        if told.is_some_and(|told| told > MAX_HELD) {
+            return Ok(Self::default());
+        }
+        let mut share = budget.take(told.unwrap_or(BUDGET_UNIT)).await?;
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        let mut trailers = None;
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            match frame?.into_data() {
+                // One frame is the common case, and is not copied.
+                Ok(data) if first.is_empty() => first = data,
+                Ok(data) => {
+                    if rest.is_empty() {
+                        rest.reserve(told.unwrap_or(first.len() + data.len()));
+                        rest.extend_from_slice(&first);
+                    }
+                    rest.extend_from_slice(&data);
+                }
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+            let len = first.len().max(rest.len());
+            if len > MAX_HELD {
+                return Ok(Self { bytes: rest.freeze(), whole: false, trailers: None, share: Some(share) });
+            }
+            let missing = len.saturating_sub(share.num_permits() * BUDGET_UNIT);
+            if missing > 0 {
+                share.merge(budget.take(missing).await?);
+            }
+        }
+        let bytes = if rest.is_empty() { first } else { rest.freeze() };
+        Ok(Self { bytes, whole: true, trailers, share: Some(share) })
+    }
+}
+
+/// What became of a request's body, for the record.
+#[derive(Debug)]
+pub struct Passage {
+    bytes: AtomicU64,
+    outcome: AtomicU8,
+}
+
+impl Default for Passage {
+    fn default() -> Self {
+        Self { bytes: AtomicU64::new(0), outcome: AtomicU8::new(PayloadOutcome::Unchecked as u8) }
+    }
+}
+
+impl Passage {
+    /// Bytes of body that went on.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn outcome(&self) -> PayloadOutcome {
+        let stored = self.outcome.load(Ordering::Relaxed);
+        PayloadOutcome::ALL.iter().copied().find(|o| *o as u8 == stored).unwrap_or(PayloadOutcome::Unchecked)
+    }
+
+    pub fn set(&self, outcome: PayloadOutcome) {
+        self.outcome.store(outcome as u8, Ordering::Relaxed);
+    }
+}
+
+/// The body that goes to the origin.
+pub struct Outbound<B> {
+    held: Held,
+    rest: B,
+    check: BodyCheck,
+    checked: bool,
+    passage: Arc<Passage>,
+}
+
+impl<B: Inbound> Outbound<B> {
+    pub fn new(held: Held, rest: B, check: BodyCheck, passage: Arc<Passage>) -> Self {
+        Self { held, rest, check, checked: false, passage }
+    }
+
+    fn see(&mut self, data: &[u8], last: bool) -> Result<(), BodyError> {
+        self.passage.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let seen = self.check.update(data);
+        if seen.is_err() {
+            self.passage.set(PayloadOutcome::Mismatched);
+        }
+        seen.map_err(refused)?;
+        if last { self.finish() } else { Ok(()) }
+    }
+
+    /// Called before the bytes that would complete the body are released.
+    fn finish(&mut self) -> Result<(), BodyError> {
+        if self.checked {
+            return Ok(());
+        }
+        self.checked = true;
+        match self.check.finish() {
+            Ok(outcome) => {
+                self.passage.set(outcome);
+                Ok(())
+            }
+            Err(refusal) => {
+                self.passage.set(PayloadOutcome::Mismatched);
+                Err(refused(refusal))
+            }
+        }
+    }
+}
+
+fn refused(refusal: crate::engine::signature::Refusal) -> BodyError {
+    BodyError::Refused { reason: refusal.reason, said: refusal.said }
+}
+
+impl<B: Inbound> Inbound for Outbound<B> {
+    async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+        self.rest.interim(head).await
+    }
+}
+
+impl<B: Inbound> Body for Outbound<B> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if !this.held.bytes.is_empty() {
+            let bytes = std::mem::take(&mut this.held.bytes);
+            let last = this.held.whole && this.held.trailers.is_none();
+            return Poll::Ready(Some(this.see(&bytes, last).map(|()| Frame::data(bytes))));
+        }
+        // The share of the budget is given back with the last held byte.
+        this.held.share = None;
+        let next = match this.held.trailers.take() {
+            Some(trailers) => Some(Ok(Frame::trailers(trailers))),
+            None => ready!(Pin::new(&mut this.rest).poll_frame(cx)),
+        };
+        Poll::Ready(match next {
+            Some(Ok(frame)) => {
+                let seen = match frame.data_ref() {
+                    Some(data) => {
+                        let last = this.rest.is_end_stream();
+                        this.see(data, last)
+                    }
+                    None => this.finish(),
+                };
+                Some(seen.map(|()| frame))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => this.finish().err().map(Err),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.checked && self.held.bytes.is_empty() && self.held.trailers.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.rest.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(rest + self.held.bytes.len() as u64),
+            None => SizeHint::default(),
+        }
+    }
 }

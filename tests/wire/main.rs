@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod codec;
+mod connect;
+mod life;
+mod request;
 mod support;

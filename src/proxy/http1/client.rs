@@ -91,6 +91,14 @@ pub struct Answer<S: Io, B, G: FnOnce(Connection<S>)> {
     patience: Patience,
 }
 
+/// A request that got no answer.
+#[derive(Debug)]
+pub struct Unanswered<B> {
+    pub error: ExchangeError,
+    /// The body, where the request had none to send: such a request may be sent again.
+    pub body: Option<B>,
+}
+
 /// Sends a request: `head` goes on with its body. Resolves when the answer's head is in; `give_back` gets the
 /// connection once both messages have ended cleanly.
 pub async fn send<S, B, G>(
@@ -99,7 +107,7 @@ pub async fn send<S, B, G>(
     body: B,
     patience: Patience,
     give_back: G,
-) -> Result<(ResponseHead, Answer<S, B, G>), ExchangeError>
+) -> Result<(ResponseHead, Answer<S, B, G>), Unanswered<B>>
 where
     S: Io,
     B: Inbound,
@@ -108,9 +116,9 @@ where
     let mut conn = conn;
     let encoder = Encoder::keep(head.framing());
     put_head(head, encoder, &mut conn.writer.out);
-    let upload = match head.framing() {
-        Framing::None => Upload::Flushing,
-        _ => Upload::Running(body, encoder, None),
+    let (upload, unsent) = match head.framing() {
+        Framing::None => (Upload::Flushing, Some(body)),
+        _ => (Upload::Running(body, encoder, None), None),
     };
     let mut answer = Answer {
         conn: Some(conn),
@@ -121,25 +129,13 @@ where
         give_back: Some(give_back),
         patience,
     };
-    for _ in 0..=MAX_INTERIM {
-        let raw = poll_fn(|cx| answer.poll_head(cx)).await?;
-        let response = ResponseHead::parse(raw, head.method())?;
-        match response.status() {
-            101 => return Err(ExchangeError::Interim),
-            // The client had its 100 from us, when the request was allowed.
-            100 => {}
-            102..200 => {
-                if let Upload::Running(body, ..) = &mut answer.upload {
-                    body.interim(response.raw()).await.map_err(BodyError::Gone)?;
-                }
-            }
-            _ => {
-                answer.begin(&response);
-                return Ok((response, answer));
-            }
+    match answer.final_head(head.method()).await {
+        Ok(response) => {
+            answer.begin(&response);
+            Ok((response, answer))
         }
+        Err(error) => Err(Unanswered { error, body: unsent }),
     }
-    Err(ExchangeError::Interim)
 }
 
 /// Request line and fields as they came; hop-by-hop fields gone, framing anew.
@@ -165,6 +161,26 @@ where
     /// The answer came before the request was complete: neither connection is used again.
     pub fn is_early(&self) -> bool {
         self.early
+    }
+
+    /// The answer's head, after its interim ones.
+    async fn final_head(&mut self, method: &str) -> Result<ResponseHead, ExchangeError> {
+        for _ in 0..=MAX_INTERIM {
+            let raw = poll_fn(|cx| self.poll_head(cx)).await?;
+            let response = ResponseHead::parse(raw, method)?;
+            match response.status() {
+                101 => break,
+                // The client had its 100 from us, when the request was allowed.
+                100 => {}
+                102..200 => {
+                    if let Upload::Running(body, ..) = &mut self.upload {
+                        body.interim(response.raw()).await.map_err(BodyError::Gone)?;
+                    }
+                }
+                _ => return Ok(response),
+            }
+        }
+        Err(ExchangeError::Interim)
     }
 
     fn begin(&mut self, head: &ResponseHead) {
@@ -198,13 +214,13 @@ where
         loop {
             match &mut self.upload {
                 Upload::Done | Upload::Broken => return Poll::Ready(Ok(())),
-                Upload::Flushing => match ready!(poll_flush(&mut conn.writer, cx, self.patience.write)) {
+                Upload::Flushing => match ready!(conn.writer.poll_flush_within(cx, self.patience.write)) {
                     Ok(()) => self.upload = Upload::Done,
                     Err(_) => self.upload = Upload::Broken,
                 },
                 Upload::Running(body, encoder, trailers) => {
                     if conn.writer.is_full()
-                        && ready!(poll_flush(&mut conn.writer, cx, self.patience.write)).is_err()
+                        && ready!(conn.writer.poll_flush_within(cx, self.patience.write)).is_err()
                     {
                         self.upload = Upload::Broken;
                         continue;
@@ -220,7 +236,7 @@ where
                         }
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                         Poll::Pending => {
-                            if ready!(poll_flush(&mut conn.writer, cx, self.patience.write)).is_err() {
+                            if ready!(conn.writer.poll_flush_within(cx, self.patience.write)).is_err() {
                                 self.upload = Upload::Broken;
                                 continue;
                             }
@@ -260,24 +276,6 @@ where
             }
         }
     }
-}
-
-fn poll_flush<S: Io>(
-    writer: &mut Writer<S>,
-    cx: &mut Context<'_>,
-    patience: Duration,
-) -> Poll<io::Result<()>> {
-    let before = writer.out.len();
-    let polled = writer.poll_flush(cx);
-    if polled.is_ready() {
-        writer.clock.stop();
-        return polled;
-    }
-    if !writer.clock.is_set() || writer.out.len() < before {
-        writer.clock.set(patience);
-    }
-    ready!(writer.clock.poll_expired(cx));
-    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
 }
 
 impl<S, B, G> Body for Answer<S, B, G>

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-use super::body::{Decoder, Encoder, Step};
+use super::body::{Decoder, Encoder, FramingError, Step};
 use super::wire::{Half, Io, Reader, Writer};
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
 use crate::proxy::body::{BodyError, Inbound};
@@ -46,8 +46,8 @@ pub struct Connection<S> {
 #[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
 pub enum Next<S: Io> {
     Request(RequestHead, Incoming<S>),
-    /// It went away, in order or not, or was idle for too long, between two requests.
-    Closed,
+    /// It went away between two requests, or was idle for too long; with the error if it went in disorder.
+    Closed(Option<io::Error>),
     /// It sent something that is no request.
     Malformed(HeadError),
     /// Its head didn't come to an end in time.
@@ -68,6 +68,8 @@ pub struct Passed<'a> {
 pub enum AnswerError<E> {
     Client(io::Error),
     Origin(E),
+    /// The body didn't keep to its framing.
+    Framing(FramingError),
 }
 
 impl<S: Io> Connection<S> {
@@ -86,7 +88,7 @@ impl<S: Io> Connection<S> {
 
     /// Waits for the next request. Cancel safe: what was read stays in the buffer.
     pub async fn next(&mut self) -> Next<S> {
-        let Some(reader) = &mut self.reader else { return Next::Closed };
+        let Some(reader) = &mut self.reader else { return Next::Closed(None) };
         let started = !reader.buf.is_empty();
         reader.clock.set(if started { self.patience.head } else { self.patience.idle });
         let mut begun = started;
@@ -98,17 +100,19 @@ impl<S: Io> Connection<S> {
                     Err(error) => return Poll::Ready(Err(Next::Malformed(error))),
                 }
                 match reader.poll_fill_head(cx) {
-                    Poll::Ready(Ok(0)) if reader.buf.is_empty() => return Poll::Ready(Err(Next::Closed)),
+                    Poll::Ready(Ok(0)) if reader.buf.is_empty() => {
+                        return Poll::Ready(Err(Next::Closed(None)));
+                    }
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(Next::Malformed(HeadError::RequestLine))),
                     Poll::Ready(Ok(_)) if !begun => {
                         begun = true;
                         reader.clock.set(self.patience.head);
                     }
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Next::Closed)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Next::Closed(Some(error)))),
                     Poll::Pending => {
                         ready!(reader.clock.poll_expired(cx));
-                        return Poll::Ready(Err(if begun { Next::Slow } else { Next::Closed }));
+                        return Poll::Ready(Err(if begun { Next::Slow } else { Next::Closed(None) }));
                     }
                 }
             }
@@ -170,17 +174,16 @@ impl<S: Io> Connection<S> {
     /// Writes an answer that is whole already: head, framing and body.
     pub async fn answer_whole(&mut self, answer: &[u8]) -> io::Result<()> {
         self.writer.out.put_slice(answer);
-        let flush = async { self.writer.flush().await };
-        tokio::time::timeout(self.patience.body, flush).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        self.flush().await
     }
 
-    /// Passes an origin's answer on. After an error the connection must be dropped, not closed: the client is to see
-    /// that the answer broke off.
-    pub async fn answer<B>(&mut self, passed: Passed<'_>, body: B) -> Result<(), AnswerError<B::Error>>
+    /// Passes an origin's answer on, all but the bytes still in the write buffer when it ends: [`Self::flush`] sends
+    /// those, after the record is written. Gives the number of body bytes. After an error the connection must be
+    /// dropped, not closed: the client is to see that the answer broke off.
+    pub async fn pass<B>(&mut self, passed: Passed<'_>, body: &mut B) -> Result<u64, AnswerError<B::Error>>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Unpin,
     {
-        let mut body = pin!(body);
         let mut encoder = Encoder::keep(passed.head.framing());
         if passed.to == Version::Http10 && encoder == Encoder::Chunked {
             encoder = Encoder::UntilClose;
@@ -188,37 +191,43 @@ impl<S: Io> Connection<S> {
         put_head(&passed, encoder, &mut self.writer.out);
         let idle = self.patience.body;
         let writer = &mut self.writer;
+        let (mut count, mut trailers) = (0, None);
         poll_fn(|cx| {
-            let mut trailers = None;
-            let result = loop {
+            while !body.is_end_stream() {
                 if writer.is_full() {
-                    ready!(poll_flush_within(writer, cx, idle)).map_err(AnswerError::Client)?;
+                    ready!(writer.poll_flush_within(cx, idle)).map_err(AnswerError::Client)?;
                 }
-                match body.as_mut().poll_frame(cx) {
+                match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => {
-                            if encoder.data(&data, &mut writer.out).is_err() {
-                                break Err(AnswerError::Client(io::ErrorKind::InvalidData.into()));
-                            }
+                            count += data.len() as u64;
+                            encoder.data(&data, &mut writer.out).map_err(AnswerError::Framing)?;
                         }
                         Err(frame) => trailers = frame.into_trailers().ok(),
                     },
-                    Poll::Ready(Some(Err(error))) => break Err(AnswerError::Origin(error)),
-                    Poll::Ready(None) => {
-                        let ended = encoder.end(trailers.as_ref(), &mut writer.out);
-                        break ended.map_err(|_| AnswerError::Client(io::ErrorKind::InvalidData.into()));
-                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(AnswerError::Origin(error))),
+                    Poll::Ready(None) => break,
                     Poll::Pending => {
-                        ready!(poll_flush_within(writer, cx, idle)).map_err(AnswerError::Client)?;
+                        ready!(writer.poll_flush_within(cx, idle)).map_err(AnswerError::Client)?;
                         return Poll::Pending;
                     }
                 }
-            };
-            // What did come is shown, also before a break.
-            Poll::Ready(result)
+            }
+            encoder.end(trailers.as_ref(), &mut writer.out).map_err(AnswerError::Framing)?;
+            Poll::Ready(Ok(count))
         })
-        .await?;
-        poll_fn(|cx| poll_flush_within(writer, cx, idle)).await.map_err(AnswerError::Client)
+        .await
+    }
+
+    /// Sends what is in the write buffer.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        let idle = self.patience.body;
+        poll_fn(|cx| self.writer.poll_flush_within(cx, idle)).await
+    }
+
+    /// Bytes of an answer that broke off are shown as far as they came, so that the client sees the break.
+    pub async fn show_break(mut self) {
+        let _ = self.flush().await;
     }
 
     /// Whether the last request was read to its end, so that another may follow.
@@ -247,24 +256,6 @@ impl<S: Io> Connection<S> {
         });
         let _ = tokio::time::timeout(DRAIN_TIME, drain).await;
     }
-}
-
-fn poll_flush_within<S: Io>(
-    writer: &mut Writer<S>,
-    cx: &mut Context<'_>,
-    idle: Duration,
-) -> Poll<io::Result<()>> {
-    let before = writer.out.len();
-    let polled = writer.poll_flush(cx);
-    if polled.is_ready() {
-        writer.clock.stop();
-        return polled;
-    }
-    if !writer.clock.is_set() || writer.out.len() < before {
-        writer.clock.set(idle);
-    }
-    ready!(writer.clock.poll_expired(cx));
-    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Status line and fields as they came, framing and connection anew.

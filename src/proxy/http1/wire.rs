@@ -195,6 +195,21 @@ impl<S: Io> Writer<S> {
         self.io.with(|io| io.poll_flush(cx))
     }
 
+    /// The same, but not for longer than `patience` without progress.
+    pub fn poll_flush_within(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<io::Result<()>> {
+        let before = self.out.len();
+        let polled = self.poll_flush(cx);
+        if polled.is_ready() {
+            self.clock.stop();
+            return polled;
+        }
+        if !self.clock.is_set() || self.out.len() < before {
+            self.clock.set(patience);
+        }
+        ready!(self.clock.poll_expired(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     pub async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }

@@ -1,5 +1,9 @@
 //! What the wire tests share: a strict recorder of an origin, scripted peers, and the case files.
 
+pub mod aws;
 pub mod cases;
 pub mod origin;
+pub mod proxy;
 pub mod relay;
+pub mod sign;
+pub mod tls;

@@ -36,7 +36,7 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
     loop {
         let (head, body) = match client.next().await {
             server::Next::Request(head, body) => (head, body),
-            server::Next::Closed => return,
+            server::Next::Closed(_) => return,
             server::Next::Malformed(_) => {
                 client
                     .answer_whole(
@@ -64,10 +64,13 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
         let exchange = exchange(&head, body, origin, &pool);
         let Some(answer) = client.unless_gone(exchange).await else { return };
         let close = match answer {
-            Ok((response, answer)) => {
+            Ok((response, mut answer)) => {
                 let close = head.close() || answer.is_early();
                 let passed = server::Passed { head: &response, to: head.version(), close };
-                if client.answer(passed, answer).await.is_err() {
+                if client.pass(passed, &mut answer).await.is_err() {
+                    return client.show_break().await;
+                }
+                if client.flush().await.is_err() {
                     return;
                 }
                 close
@@ -115,5 +118,7 @@ async fn exchange<B: exeat::proxy::body::Inbound>(
         body.interim(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok();
     }
     let pool = Arc::clone(pool);
-    client::send(conn, head, body, ORIGIN, Box::new(move |conn| pool.lock().unwrap().push(conn)) as _).await
+    client::send(conn, head, body, ORIGIN, Box::new(move |conn| pool.lock().unwrap().push(conn)) as _)
+        .await
+        .map_err(|failed| failed.error)
 }

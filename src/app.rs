@@ -1,0 +1,228 @@
+//! The composition root: settings in, a running program out. Start, reload, drain.
+//!
+//! Everything that can fail at start does so before the first door opens, and says so in a sentence.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::admin::{self, AdminState};
+use crate::config::{AuditSink, CaSource, Config, PolicySource};
+use crate::engine::atlas::Atlas;
+use crate::engine::policy::{Policy, Problem};
+use crate::keys;
+use crate::proxy::body::Budget;
+use crate::proxy::{Shared, Worker, listener};
+use crate::record::metrics::Reload;
+use crate::record::{BootId, Metrics, Records, Settings, Sink, SinkError, Target};
+use crate::tls;
+use crate::tls::mint::{Mint, MintError};
+use crate::tls::origin::{Anchors, OriginTls, TrustError};
+
+/// Lines still in a pipe's queue get this long to leave before exit.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// Why the program did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read policy `{name}`: {error}")]
+    PolicyFile { name: String, error: io::Error },
+    #[error("{}", lines(.0))]
+    Policy(Vec<Problem>),
+    #[error(transparent)]
+    Keys(#[from] keys::KeysError),
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Audit(#[from] SinkError),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Runs until a signal ends it: SIGTERM or SIGINT drain, a second one exits at once, SIGHUP reloads the policy.
+pub fn run(config: Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut hangups = signal(SignalKind::hangup())?;
+        let mut terminations = signal(SignalKind::terminate())?;
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let app = App::start(config)?;
+        loop {
+            tokio::select! {
+                _ = hangups.recv() => app.reload(),
+                _ = terminations.recv() => break,
+                _ = interrupts.recv() => break,
+            }
+        }
+        tokio::select! {
+            () = app.drain() => {}
+            _ = terminations.recv() => {}
+            _ = interrupts.recv() => {}
+        }
+        Ok(())
+    })
+}
+
+/// The program while it runs.
+struct App {
+    shared: Arc<Shared>,
+    records: Arc<Records>,
+    drain: watch::Sender<bool>,
+    not_ready: Arc<AtomicBool>,
+    workers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl App {
+    /// Everything is had before the first door opens; the CA certificate is there before a client can come.
+    fn start(config: Config) -> Result<Self, Error> {
+        let policy = read_policy(&config.policy)?;
+        let lookup = |name: &str| std::env::var(name).ok();
+        let known = keys::load(config.credentials.as_deref(), &lookup, &|path| std::fs::read_to_string(path))?;
+        let mint = match &config.ca {
+            CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
+            CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
+        };
+        let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?.without(mint.ca_der());
+        let origin_tls = OriginTls::new(anchors)?;
+        let target = match &config.audit {
+            AuditSink::Stdout => Target::Stdout,
+            AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
+        };
+        let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+        let records = Records::new(Sink::open(&target)?, metrics, Settings::default(), boot);
+        let bind = |address| listener::bind(address).map_err(|error| Error::Listen { address, error });
+        let forward = bind(config.listen)?;
+        let admin = config.admin.map(bind).transpose()?;
+        let mut own = Vec::new();
+        for socket in admin.iter().chain([&forward]) {
+            own.extend(socket.local_addr()?.as_socket());
+        }
+        if let Some(path) = &config.ca_out {
+            mint.publish(path)?;
+        }
+        let (drain, draining) = watch::channel(false);
+        let not_ready = Arc::new(AtomicBool::new(false));
+        let keys = known.len();
+        let shared = Arc::new(Shared {
+            policy: ArcSwap::from_pointee(policy),
+            keys: ArcSwap::from_pointee(known),
+            atlas: Atlas::built_in(),
+            mint,
+            origin_tls,
+            budget: Budget::new(inspection_budget()),
+            own,
+            config,
+        });
+        if let Some(socket) = admin {
+            let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
+            let listener = TcpListener::from_std(listener::open(socket)?)?;
+            tokio::spawn(admin::serve(listener, state, std::future::pending()));
+        }
+        let forward = listener::open(forward)?;
+        announce(&shared, keys, forward.local_addr()?);
+        let mut workers = Vec::new();
+        for _ in 0..shared.config.workers.get() {
+            let worker = Worker {
+                shared: Arc::clone(&shared),
+                recorder: records.recorder(),
+                pool: Arc::default(),
+                draining: draining.clone(),
+            };
+            workers.push(spawn(worker, forward.try_clone()?, shared.config.limits.drain));
+        }
+        Ok(Self { shared, records, drain, not_ready, workers })
+    }
+
+    /// Takes the policy anew; a bad one keeps the old. The audit file is opened again, for those who rotate it.
+    fn reload(&self) {
+        match read_policy(&self.shared.config.policy) {
+            Ok(policy) => {
+                tracing::info!(policy = policy.hash(), "policy reloaded");
+                self.shared.policy.store(Arc::new(policy));
+                self.records.metrics.reload(Reload::Applied);
+            }
+            Err(error) => {
+                tracing::error!(%error, "policy not reloaded, the old one stays");
+                self.records.metrics.reload(Reload::Refused);
+            }
+        }
+        if let Err(error) = self.records.reopen() {
+            tracing::error!(%error, "audit sink not reopened");
+        }
+    }
+
+    /// Takes nothing new, finishes what is under way, and leaves the records whole.
+    async fn drain(self) {
+        self.not_ready.store(true, Ordering::Relaxed);
+        let _ = self.drain.send(true);
+        for worker in self.workers {
+            let _ = worker.await;
+        }
+        self.records.flush(FLUSH);
+    }
+}
+
+/// A worker's thread: its own runtime, so that nothing on a request's path is shared between threads.
+fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> tokio::task::JoinHandle<()> {
+    tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result = runtime.and_then(|runtime| runtime.block_on(listener::run(worker, listener, grace)));
+        if let Err(error) = result {
+            tracing::error!(%error, "a worker ended");
+        }
+    })
+}
+
+fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
+    let (name, text) = match source {
+        PolicySource::BuiltIn => return Ok(Policy::built_in()),
+        PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),
+        PolicySource::Env(name) => {
+            let missing = || io::Error::new(io::ErrorKind::NotFound, "the variable is not set");
+            (format!("env:{name}"), std::env::var(name).map_err(|_| missing()))
+        }
+    };
+    let text = text.map_err(|error| Error::PolicyFile { name: name.clone(), error })?;
+    let (policy, warnings) = Policy::read(&name, &text).map_err(Error::Policy)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(policy)
+}
+
+/// What is enforced, said once, before anything is.
+fn announce(shared: &Shared, keys: usize, address: SocketAddr) {
+    let named = match &shared.config.policy {
+        PolicySource::BuiltIn => "built-in policy: AWS calls signed by our keys or accounts, nothing else".to_owned(),
+        PolicySource::File(path) => format!("policy {}", PathBuf::display(path)),
+        PolicySource::Env(name) => format!("policy env:{name}"),
+    };
+    eprintln!("exeat {}: listening on {address}; {named}; {keys} known keys", env!("CARGO_PKG_VERSION"));
+    if shared.policy.load().default_report() {
+        eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
+    }
+}
+
+/// A quarter of the memory we may use (cgroup v2's limit, where there is one).
+fn inspection_budget() -> usize {
+    const WITHOUT_LIMIT: usize = 256 * 1024 * 1024;
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    limit.and_then(|text| text.trim().parse::<usize>().ok()).map_or(WITHOUT_LIMIT, |limit| (limit / 4).min(WITHOUT_LIMIT))
+}

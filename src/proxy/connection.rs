@@ -1,0 +1,311 @@
+//! The story of a socket: read what it asks for, admit it, shake hands in the destination's name, serve its requests.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::door::{self, Asked, DoorError};
+use super::exchange::{Answer, exchange};
+use super::forward::{Forwarded, OriginError};
+use super::http1::client::ExchangeError;
+use super::http1::server::{self, AnswerError, Next, Passed};
+use super::http1::wire::Io;
+use super::body::Passage;
+use super::{Worker, reply};
+use crate::engine::facts::{Arrival, Door};
+use crate::engine::hello::Foreign;
+use crate::engine::reason::Reason;
+use crate::engine::request::{HeadError, HeadScanner, MAX_HEAD};
+use crate::engine::target::{Authority, Host};
+use crate::record::metrics::Leg;
+use crate::record::{End, Entry, Outcome, Upstream};
+use crate::tls::handshake::{self, HelloError, Rewind};
+
+/// A fatal `unrecognized_name(112)` (RFC 6066 3): no name, or not the one that CONNECT asked for.
+const UNRECOGNISED_NAME: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x70];
+
+/// Serves one accepted socket to its end.
+pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
+    super::resolve::tune(&socket);
+    let limits = worker.shared.config.limits;
+    let first = tokio::time::timeout(limits.head, first_head(&mut socket));
+    let mut draining = worker.draining.clone();
+    let first = tokio::select! {
+        biased;
+        first = first => first,
+        _ = draining.wait_for(|draining| *draining) => return,
+    };
+    let (head, early) = match first {
+        Ok(Ok(Some(read))) => read,
+        // It came and went, as health checks do.
+        Ok(Ok(None) | Err(FirstError::Lost(_))) => return,
+        Ok(Err(FirstError::Head(error))) => {
+            return refuse(&worker, socket, peer, b"", of_head(error), &error.to_string()).await;
+        }
+        Err(_) => return refuse(&worker, socket, peer, b"", Reason::RequestTimeout, "no request in time").await,
+    };
+    let target = match door::read(&head) {
+        Ok(Asked::Connect(target)) => target,
+        Ok(asked @ Asked::Plaintext { .. }) => {
+            let named = asked.named().as_bytes().to_vec();
+            return refuse(&worker, socket, peer, &named, Reason::TlsPlaintext, "request in plaintext").await;
+        }
+        Err(error) => {
+            let reason = match error {
+                DoorError::Head(error) => of_head(error),
+                DoorError::Target(_) => Reason::TargetMalformed,
+                DoorError::Mismatch => Reason::TargetMismatch,
+            };
+            return refuse(&worker, socket, peer, b"", reason, &error.to_string()).await;
+        }
+    };
+    if let Err((reason, said)) = admit(&worker, &target) {
+        return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
+    }
+    // The large states of handshake and requests live on the heap only once they are needed.
+    Box::pin(intercept(worker, socket, peer, target, early)).await;
+}
+
+enum FirstError {
+    Head(HeadError),
+    Lost(()),
+}
+
+/// The first head, and what came behind it. `None`: the peer ended before it said anything.
+async fn first_head(socket: &mut TcpStream) -> Result<Option<(BytesMut, BytesMut)>, FirstError> {
+    let mut buf = BytesMut::with_capacity(1024);
+    let mut scanner = HeadScanner::default();
+    loop {
+        if let Some(end) = scanner.scan(&buf).map_err(FirstError::Head)? {
+            let rest = buf.split_off(end);
+            return Ok(Some((buf, rest)));
+        }
+        match socket.read_buf(&mut buf).await {
+            Ok(0) if buf.is_empty() => return Ok(None),
+            Ok(0) => return Err(FirstError::Head(HeadError::RequestLine)),
+            Ok(_) if buf.len() > MAX_HEAD => return Err(FirstError::Head(HeadError::TooLarge)),
+            Ok(_) => {}
+            Err(_) => return Err(FirstError::Lost(())),
+        }
+    }
+}
+
+/// What no request could make right is refused at CONNECT; a denied name is refused inside, in words its SDK shows.
+fn admit(worker: &Worker, target: &Authority) -> Result<(), (Reason, String)> {
+    if let Host::Literal(ip) = &target.host {
+        return Err((Reason::TargetLiteral, format!("`{ip}` is an address, not a name")));
+    }
+    let policy = worker.shared.policy.load();
+    if target.port != 443 && !policy.names_port(target) {
+        return Err((Reason::TargetPort, format!("no statement names port {}", target.port)));
+    }
+    Ok(())
+}
+
+/// Says no in plain HTTP, where no TLS has begun.
+async fn refuse(worker: &Worker, mut socket: TcpStream, peer: SocketAddr, asked: &[u8], reason: Reason, said: &str) {
+    let entry = worker.recorder.open_connection(Door::Forward, peer, Some(asked).filter(|asked| !asked.is_empty()));
+    let subject = if asked.is_empty() { "this".into() } else { String::from_utf8_lossy(asked) };
+    let answer = reply::to_nobody(reason, &subject, &entry.flow().to_string());
+    entry.close(Outcome::refused(reason, reason.status(), said)).await;
+    let _ = socket.write_all(&answer).await;
+    let _ = socket.shutdown().await;
+    linger(&mut socket).await;
+}
+
+/// Reads for a moment what the peer still sends, so that it reads our answer before a reset.
+async fn linger(socket: &mut TcpStream) {
+    let drain = async {
+        let mut scratch = [0; 4096];
+        while let Ok(1..) = socket.read(&mut scratch).await {}
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
+}
+
+fn of_head(error: HeadError) -> Reason {
+    match error {
+        HeadError::TooLarge => Reason::RequestTooLarge,
+        HeadError::Framing => Reason::RequestFraming,
+        HeadError::Expectation => Reason::RequestExpectation,
+        HeadError::Upgrade => Reason::RequestUpgrade,
+        HeadError::Trace | HeadError::Connect => Reason::RequestMethod,
+        HeadError::LineEnd
+        | HeadError::RequestLine
+        | HeadError::StatusLine
+        | HeadError::Version
+        | HeadError::Target
+        | HeadError::Field
+        | HeadError::Host
+        | HeadError::Connection => Reason::RequestMalformed,
+    }
+}
+
+/// Answers CONNECT, reads the hello, shakes hands with a leaf for the name, and serves what comes.
+async fn intercept(worker: Worker, mut socket: TcpStream, peer: SocketAddr, target: Authority, early: BytesMut) {
+    if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
+        return;
+    }
+    let named = target.to_string();
+    let open = || worker.recorder.open_connection(Door::Forward, peer, Some(named.as_bytes()));
+    let limits = worker.shared.config.limits;
+    let deadline = tokio::time::Instant::now() + limits.handshake;
+    let (bytes, hello) = match handshake::read_hello(&mut socket, early.to_vec(), deadline).await {
+        Ok(read) => read,
+        Err(HelloError::Closed | HelloError::Io(_)) => return,
+        Err(error) => {
+            let entry = open();
+            let reason = match &error {
+                HelloError::NotTls(_) => Reason::TlsNotTls,
+                error => error.reason().unwrap_or(Reason::TlsHandshake),
+            };
+            let plain = matches!(error, HelloError::NotTls(Foreign::HttpLike));
+            let answer = match &error {
+                HelloError::BelowFloor { .. } => handshake::protocol_version_alert().to_vec(),
+                _ if plain => reply::to_nobody(reason, &named, &entry.flow().to_string()),
+                _ => Vec::new(),
+            };
+            worker.recorder.metrics().hellos_refused.inc();
+            let status = if plain { reason.status() } else { 0 };
+            entry.close(Outcome::refused(reason, status, &error.to_string())).await;
+            let _ = socket.write_all(&answer).await;
+            let _ = socket.shutdown().await;
+            return linger(&mut socket).await;
+        }
+    };
+    let refusal = match &hello.sni {
+        None => Some((Reason::TlsNoSni, "no server name in the hello".to_owned())),
+        Some(sni) if *sni != target.host => {
+            Some((Reason::TargetMismatch, format!("CONNECT names `{}`, SNI names `{sni}`", target.host)))
+        }
+        Some(_) => None,
+    };
+    if let Some((reason, said)) = refusal {
+        open().close(Outcome::refused(reason, 0, &said)).await;
+        let _ = socket.write_all(&UNRECOGNISED_NAME).await;
+        return linger(&mut socket).await;
+    }
+    let accepted = handshake::accept(Rewind::new(socket, bytes), &worker.shared.mint, &target.host, deadline).await;
+    let (stream, tls) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => return open().close(Outcome::refused(error.reason(), 0, &error.to_string())).await,
+    };
+    worker.recorder.metrics().handshake(Leg::Client, tls.version);
+    let arrival = Arrival { door: Door::Forward, target, peer, tls: Some(tls) };
+    let connection = server::Connection::new(stream, super::client_patience(&limits));
+    requests(&worker, connection, &arrival).await;
+}
+
+/// Serves requests until the client, the origin, a refusal or a drain ends the connection.
+async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arrival: &Arrival) {
+    let mut draining = worker.draining.clone();
+    let mut served = false;
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = client.next() => next,
+            _ = draining.wait_for(|draining| *draining) => return client.close().await,
+        };
+        let (head, body) = match next {
+            Next::Request(head, body) => (head, body),
+            Next::Closed(error) => {
+                if !served
+                    && let Some(alert) = error.as_ref().and_then(handshake::distrust)
+                {
+                    // TLS 1.3 clients tell what they think of our leaf only after the handshake.
+                    let entry = worker.recorder.open(arrival);
+                    let said = format!("client does not trust our CA (alert `{alert}`)");
+                    entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
+                }
+                return;
+            }
+            Next::Malformed(error) => return malformed(worker, client, arrival, of_head(error), &error.to_string()).await,
+            Next::Slow => return malformed(worker, client, arrival, Reason::RequestTimeout, "head took too long").await,
+        };
+        served = true;
+        // A client that goes away takes its request with it: the dropped entry records that.
+        let Some(answer) = client.unless_gone(exchange(worker, &head, body, arrival)).await else { return };
+        let go_on = match answer {
+            Answer::Refused(answer) => {
+                let _ = client.answer_whole(&answer).await;
+                false
+            }
+            Answer::Passed(mut forwarded, entry, passage) => {
+                let close = head.close() || forwarded.body.is_early() || worker.is_draining();
+                let passed = Passed { head: &forwarded.head, to: head.version(), close };
+                let result = client.pass(passed, &mut forwarded.body).await;
+                let whole = record(entry, &forwarded, &passage, result).await;
+                // The origin's connection must not wait for this client.
+                drop(forwarded);
+                if !whole {
+                    return client.show_break().await;
+                }
+                client.flush().await.is_ok() && !close && client.is_clean()
+            }
+        };
+        if !go_on {
+            return client.close().await;
+        }
+    }
+}
+
+/// Closes the entry of a request that was answered; false when the answer broke off.
+async fn record<B>(
+    entry: Entry,
+    forwarded: &Forwarded<B>,
+    passage: &Passage,
+    result: Result<u64, AnswerError<ExchangeError>>,
+) -> bool {
+    let answer = &forwarded.head;
+    let mut bytes_out = 0;
+    let broke = match result {
+        Ok(bytes) => {
+            bytes_out = bytes;
+            None
+        }
+        Err(AnswerError::Client(error)) => Some((Reason::RequestAborted, error.to_string())),
+        Err(AnswerError::Framing(error)) => Some((Reason::Internal, error.to_string())),
+        Err(AnswerError::Origin(error)) => {
+            let error = OriginError::Exchange(error);
+            Some((error.reason(), error.to_string()))
+        }
+    };
+    let end = match &broke {
+        None => End::Answered,
+        Some((reason, message)) => End::Refused { reason: *reason, message },
+    };
+    let upstream = Upstream {
+        address: forwarded.upstream.address,
+        tls: Some(&forwarded.upstream.tls),
+        reused: forwarded.reused,
+        request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
+        extended_request_id: answer.first("x-amz-id-2"),
+        waited: forwarded.waited,
+    };
+    let outcome = Outcome {
+        payload: passage.outcome(),
+        bytes_in: passage.bytes(),
+        bytes_out,
+        upstream: Some(upstream),
+        ..Outcome::new(end, answer.status())
+    };
+    entry.close(outcome).await;
+    broke.is_none()
+}
+
+/// Something that is no request, on a connection that is ours.
+async fn malformed<S: Io>(
+    worker: &Worker,
+    mut client: server::Connection<S>,
+    arrival: &Arrival,
+    reason: Reason,
+    said: &str,
+) {
+    let entry = worker.recorder.open(arrival);
+    let answer = reply::to_nobody(reason, &arrival.target.to_string(), &entry.flow().to_string());
+    entry.close(Outcome::refused(reason, reason.status(), said)).await;
+    let _ = client.answer_whole(&answer).await;
+    client.close().await;
+}

@@ -1,0 +1,98 @@
+//! What the forward door is told on arrival: a CONNECT line, or a request that should have come through one.
+//!
+//! Pure: the head in, what it asks for out.
+
+use crate::engine::request::{HeadError, is_token};
+use crate::engine::target::{Authority, TargetError};
+
+/// The first head on the forward door.
+#[derive(Debug, PartialEq)]
+pub enum Asked {
+    Connect(Authority),
+    /// A request in plain: `http://` or `https://` in absolute form, or in origin form to ourselves.
+    Plaintext { method: String, target: String },
+}
+
+/// Why a first head is no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DoorError {
+    #[error("{0}")]
+    Head(#[from] HeadError),
+    #[error("CONNECT target: {0}")]
+    Target(#[from] TargetError),
+    #[error("CONNECT and Host name different destinations")]
+    Mismatch,
+}
+
+/// Reads a whole head, as `HeadScanner` delimits it (RFC 9112 3.2.3: CONNECT takes `host:port`, the port demanded).
+pub fn read(head: &[u8]) -> Result<Asked, DoorError> {
+    let mut slots = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Request::new(&mut slots);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge.into()),
+        _ => return Err(HeadError::RequestLine.into()),
+    }
+    let method = parsed.method.unwrap_or_default();
+    let target = parsed.path.unwrap_or_default();
+    if method != "CONNECT" {
+        if !method.bytes().all(is_token) {
+            return Err(HeadError::RequestLine.into());
+        }
+        return Ok(Asked::Plaintext { method: method.to_owned(), target: target.to_owned() });
+    }
+    let authority = Authority::parse(target, None)?;
+    let mut hosts = parsed.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host"));
+    if let Some(host) = hosts.next() {
+        let text = std::str::from_utf8(host.value).map_err(|_| HeadError::Host)?;
+        // Clients disagree on whether the port stands here; the destination may not differ.
+        if Authority::parse(text, Some(authority.port))? != authority || hosts.next().is_some() {
+            return Err(DoorError::Mismatch);
+        }
+    }
+    Ok(Asked::Connect(authority))
+}
+
+impl Asked {
+    /// Host of an absolute-form target, for the record.
+    pub fn named(&self) -> &str {
+        match self {
+            Self::Connect(_) => "",
+            Self::Plaintext { target, .. } => {
+                let rest = target.split_once("://").map_or(target.as_str(), |(_, rest)| rest);
+                rest.split(['/', '?', '#']).next().unwrap_or_default()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connect_names_one_destination_with_its_port() {
+        let head = b"CONNECT API.example.com.:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n";
+        assert_eq!(read(head), Ok(Asked::Connect(Authority::parse("api.example.com:443", None).unwrap())));
+        for bad in [
+            "CONNECT api.example.com HTTP/1.1\r\n\r\n",
+            "CONNECT api.example.com:443 HTTP/1.1\r\nHost: evil.test:443\r\n\r\n",
+            "CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com\r\nHost: api.example.com\r\n\r\n",
+            "CONNECT http://api.example.com:443 HTTP/1.1\r\n\r\n",
+            "CONNECT user@api.example.com:443 HTTP/1.1\r\n\r\n",
+            "CONNECT 0x7f.1:443 HTTP/1.1\r\n\r\n",
+        ] {
+            assert!(read(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn absolute_form_is_plaintext_whatever_its_scheme() {
+        for target in ["http://a.test/x", "https://a.test/x"] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            let asked = read(head.as_bytes()).unwrap();
+            assert!(matches!(asked, Asked::Plaintext { .. }));
+            assert_eq!(asked.named(), "a.test");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The story of a request: recognise, verify, decide, then forward or refuse. Recorded either way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Worker;
+use super::body::{BodyError, Held, Inbound, Outbound, Passage};
+use super::forward::{self, Forwarded, OriginError};
+use super::http1::server::is_bodiless;
+use super::reply;
+use crate::engine::atlas::BodySeen;
+use crate::engine::facts::{Arrival, Identity, Protocol, Resource, Timestamp};
+use crate::engine::reason::Reason;
+use crate::engine::request::RequestHead;
+use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
+use crate::record::{Decision, Entry, Outcome, Request};
+
+/// What the connection does next.
+pub enum Answer<B: Inbound> {
+    /// Pass the origin's answer on, then close the entry.
+    Passed(Box<Forwarded<Outbound<B>>>, Entry, Arc<Passage>),
+    /// Write this, and end the connection.
+    Refused(Vec<u8>),
+}
+
+/// A request that is refused; `said` goes to the operator, the reason's own words to the client.
+struct Refusal {
+    reason: Reason,
+    said: String,
+}
+
+/// Answers one request.
+pub async fn exchange<B: Inbound>(worker: &Worker, head: &RequestHead, mut body: B, arrival: &Arrival) -> Answer<B> {
+    let mut entry = worker.recorder.open(arrival);
+    let shared = &worker.shared;
+    let policy = shared.policy.load_full();
+    let started = Instant::now();
+    let mut continued = !head.expects_continue();
+    let mut held = if is_bodiless(head.framing()) { Some(Held::none()) } else { None };
+    let judgement = loop {
+        let keys = shared.keys.load();
+        let seen = match &held {
+            None => BodySeen::Unread,
+            Some(held) if held.whole => BodySeen::Whole(&held.bytes),
+            Some(_) => BodySeen::TooLarge,
+        };
+        let now = now();
+        let question = Question { head, body: seen, arrival, keys: &keys, atlas: shared.atlas, now };
+        match engine::judge(&policy, &question) {
+            Judgement::Allow(allowed) => break Ok(allowed),
+            Judgement::Deny(denial) => break Err(denial),
+            Judgement::NeedBody => {}
+        }
+        drop(keys);
+        if !std::mem::replace(&mut continued, true) && body.interim(CONTINUE).await.is_err() {
+            return broken(entry, head, BodyError::Gone(std::io::ErrorKind::BrokenPipe.into())).await;
+        }
+        match Held::read(&mut body, &shared.budget).await {
+            Ok(read) => held = Some(read),
+            Err(error) => return broken(entry, head, error).await,
+        }
+    };
+    let spent = started.elapsed();
+    let Allowed { permit, due, facts } = match judgement {
+        Ok(allowed) => allowed,
+        Err(denial) => {
+            entry.judged(&denied_request(&denial, head, policy.hash(), spent));
+            let Denial { reason, said, facts, .. } = denial;
+            return refuse(entry, head, &facts, Refusal { reason, said }).await;
+        }
+    };
+    entry.judged(&Request {
+        decision: if permit.observed() { Decision::Report } else { Decision::Allow },
+        statement: permit.statement().map(|placed| &*placed.id),
+        would: permit.would(),
+        operation: facts.operation.as_ref(),
+        identity: &facts.identity,
+        ..request(head, policy.hash(), spent)
+    });
+    let passage = Arc::new(Passage::default());
+    let mut check = due.start();
+    if is_bodiless(head.framing()) {
+        match check.finish() {
+            Ok(outcome) => passage.set(outcome),
+            Err(refusal) => {
+                let refusal = Refusal { reason: refusal.reason, said: refusal.said };
+                return refuse(entry, head, &facts, refusal).await;
+            }
+        }
+    }
+    let outbound = Outbound::new(held.unwrap_or_default(), body, check, Arc::clone(&passage));
+    match forward::forward(worker, permit, head, outbound, !continued, &mut entry).await {
+        Ok(forwarded) => Answer::Passed(Box::new(forwarded), entry, passage),
+        Err(error) => {
+            let said = error.to_string();
+            refuse(entry, head, &facts, Refusal { reason: error.reason(), said }).await
+        }
+    }
+}
+
+/// Sent as soon as the head is judged, or when the body is needed to judge.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// The parts of a record that the head alone tells.
+fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Request<'a> {
+    Request {
+        decision: Decision::None,
+        statement: None,
+        would: &[],
+        policy,
+        operation: None,
+        identity: &Identity::NONE,
+        method: head.method(),
+        host: head.authority(),
+        path: head.path(),
+        user_agent: head.only("user-agent"),
+        trace: head.only("x-amzn-trace-id"),
+        spent,
+    }
+}
+
+fn denied_request<'a>(denial: &'a Denial, head: &'a RequestHead, policy: &'a str, spent: Duration) -> Request<'a> {
+    let denied = denial.denied.as_ref();
+    Request {
+        decision: Decision::Deny,
+        statement: denied.and_then(|denied| denied.statement.as_ref()).map(|placed| &*placed.id),
+        would: denied.map_or(&[], |denied| &denied.would),
+        operation: denial.facts.operation.as_ref(),
+        identity: &denial.facts.identity,
+        ..request(head, policy, spent)
+    }
+}
+
+/// The body broke off or could not be read before a judgement.
+async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyError) -> Answer<B> {
+    entry.judged(&request(head, "", Duration::ZERO));
+    let said = error.to_string();
+    let facts = Facts { operation: None, identity: Identity::NONE };
+    refuse(entry, head, &facts, Refusal { reason: OriginError::of_body(&error), said }).await
+}
+
+/// Writes the record, and says no in the request's own protocol.
+async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, refusal: Refusal) -> Answer<B> {
+    let flow = entry.flow().to_string();
+    let shown = reply::Refusal {
+        reason: refusal.reason,
+        subject: &subject(head, facts),
+        protocol: protocol(head, facts),
+        flow: &flow,
+    };
+    let answer = reply::to_request(&shown, head);
+    entry.close(Outcome::refused(refusal.reason, refusal.reason.status(), &refusal.said)).await;
+    Answer::Refused(answer)
+}
+
+/// What was asked, on what: for the sentence.
+fn subject(head: &RequestHead, facts: &Facts) -> String {
+    let host = &head.authority().host;
+    let Some(operation) = &facts.operation else { return format!("{} on {host}", head.method()) };
+    match operation.asks.first() {
+        Some(ask) => match &ask.resource {
+            Resource::Arn { arn, .. } => format!("{} on {arn}", ask.action),
+            Resource::None | Resource::Unknown => format!("{} on {host}", ask.action),
+        },
+        None => format!("{} on {host}", head.method()),
+    }
+}
+
+/// The refusal's shape: the operation's protocol, or what the head looks like.
+fn protocol(head: &RequestHead, facts: &Facts) -> Protocol {
+    if let Some(operation) = &facts.operation {
+        return operation.protocol;
+    }
+    let media_type = head.only_text("content-type").unwrap_or_default();
+    let name = head.authority().host.as_name().unwrap_or_default();
+    if head.has("x-amz-target") {
+        if media_type.contains("json-1.0") { Protocol::Json10 } else { Protocol::Json11 }
+    } else if head.has("smithy-protocol") {
+        Protocol::Cbor
+    } else if media_type.starts_with("application/x-www-form-urlencoded") {
+        if name.starts_with("ec2.") { Protocol::Ec2 } else { Protocol::Query }
+    } else if name.split('.').any(|label| label == "s3" || label.starts_with("s3-")) {
+        Protocol::S3
+    } else if head.has("authorization") && head.has("x-amz-date") {
+        Protocol::RestJson
+    } else {
+        Protocol::Http
+    }
+}

@@ -1,0 +1,187 @@
+//! Carries an allowed request to its origin: a connection, the intent line, the same bytes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use super::body::{BodyError, Inbound};
+use super::exchange::CONTINUE;
+use super::http1::client::{self, ExchangeError, Unanswered};
+use super::pool::{Key, Leased, Upstream};
+use super::{OriginStream, Worker, resolve};
+use crate::engine::policy::Permit;
+use crate::engine::reason::Reason;
+use crate::engine::request::{Framing, RequestHead, ResponseHead};
+use crate::engine::target::Authority;
+use crate::record::metrics::Leg;
+use crate::record::{AuditDown, Entry};
+use crate::tls::origin::{AtLeast, OriginTlsError};
+
+/// An answer on its way, and where it came from.
+pub struct Forwarded<B> {
+    pub head: ResponseHead,
+    pub body: client::Answer<OriginStream, B, GiveBack>,
+    pub upstream: Arc<Upstream>,
+    pub reused: bool,
+    pub waited: Duration,
+}
+
+/// Puts a connection back where it came from.
+pub type GiveBack = Box<dyn FnOnce(client::Connection<OriginStream>) + Send>;
+
+/// Why a permitted request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    #[error("`{target}` did not resolve: {error}")]
+    Resolve { target: Authority, error: io::Error },
+    #[error("`{target}` resolves to no address that may be dialled ({refused})")]
+    Address { target: Authority, refused: String },
+    #[error("connect to `{target}` at {address} failed: {error}")]
+    Connect { target: Authority, address: SocketAddr, error: io::Error },
+    #[error("connect to `{target}` timed out after {after:?}")]
+    ConnectTimeout { target: Authority, after: Duration },
+    #[error("`{target}`: {error}")]
+    Tls { target: Authority, error: OriginTlsError },
+    #[error("the origin spoke before it was asked")]
+    SpokeFirst,
+    #[error("the intent could not be written")]
+    Audit(#[from] AuditDown),
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+}
+
+impl OriginError {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Resolve { .. } => Reason::UpstreamResolve,
+            Self::Address { .. } => Reason::TargetAddress,
+            Self::Connect { .. } => Reason::UpstreamConnect,
+            Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
+            Self::Tls { error, .. } => error.reason(),
+            Self::SpokeFirst => Reason::UpstreamProtocol,
+            Self::Audit(_) => Reason::LimitAudit,
+            Self::Exchange(error) => match error {
+                ExchangeError::Body(error) => Self::of_body(error),
+                ExchangeError::Lost(_) | ExchangeError::Closed { .. } => Reason::UpstreamClosed,
+                ExchangeError::Head(_) | ExchangeError::Framing(_) | ExchangeError::Interim => {
+                    Reason::UpstreamProtocol
+                }
+                ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
+            },
+        }
+    }
+
+    /// The client's side of it.
+    pub fn of_body(error: &BodyError) -> Reason {
+        match error {
+            BodyError::Framing(_) => Reason::RequestFraming,
+            BodyError::Gone(_) => Reason::RequestAborted,
+            BodyError::Idle(_) => Reason::RequestTimeout,
+            BodyError::Refused { reason, .. } => *reason,
+        }
+    }
+}
+
+/// Sends the request and waits for its answer's head. The intent is on record before the first byte goes.
+pub async fn forward<B: Inbound>(
+    worker: &Worker,
+    permit: Permit,
+    head: &RequestHead,
+    mut body: B,
+    owes_continue: bool,
+    entry: &mut Entry,
+) -> Result<Forwarded<B>, OriginError> {
+    let shared = &worker.shared;
+    let target = head.authority();
+    let trust = shared.origin_tls.trust_id(at_least(&permit));
+    let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust };
+    let (mut leased, mut reused) = acquire(worker, &key, &permit).await?;
+    entry.intend().await?;
+    if owes_continue {
+        body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
+    }
+    let started = Instant::now();
+    loop {
+        // INVARIANT: re-checked after the audit write, the last wait before our first byte.
+        if !leased.conn.is_quiet() {
+            if !reused {
+                return Err(OriginError::SpokeFirst);
+            }
+            (leased, reused) = (dial(worker, &key, &permit).await?, false);
+            continue;
+        }
+        let upstream = Arc::clone(&leased.upstream);
+        let give_back = give_back(worker, &key, &upstream);
+        match client::send(leased.conn, head, body, super::origin_patience(&shared.config.limits), give_back).await {
+            Ok((response, answer)) => {
+                let waited = started.elapsed();
+                return Ok(Forwarded { head: response, body: answer, upstream, reused, waited });
+            }
+            // An idle connection that the origin was just closing: a request without a body may be sent once more.
+            Err(Unanswered { error: ExchangeError::Closed { unanswered: true } | ExchangeError::Lost(_), body: Some(unsent) })
+                if reused && is_idempotent(head) =>
+            {
+                body = unsent;
+                (leased, reused) = (dial(worker, &key, &permit).await?, false);
+            }
+            Err(failed) => return Err(failed.error.into()),
+        }
+    }
+}
+
+fn at_least(permit: &Permit) -> AtLeast {
+    if permit.min_tls13() { AtLeast::Tls13 } else { AtLeast::Tls12 }
+}
+
+/// RFC 9110 9.2.2.
+fn is_idempotent(head: &RequestHead) -> bool {
+    head.framing() == Framing::None && matches!(head.method(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
+}
+
+fn give_back(worker: &Worker, key: &Key, upstream: &Arc<Upstream>) -> GiveBack {
+    let (pool, key, upstream) = (Arc::clone(&worker.pool), key.clone(), Arc::clone(upstream));
+    Box::new(move |conn| pool.give_back(key, Leased { conn, upstream }))
+}
+
+async fn acquire(worker: &Worker, key: &Key, permit: &Permit) -> Result<(Leased<OriginStream>, bool), OriginError> {
+    match worker.pool.checkout(key) {
+        Some(leased) => Ok((leased, true)),
+        None => Ok((Box::pin(dial(worker, key, permit)).await?, false)),
+    }
+}
+
+/// A new connection: resolve, keep what may be dialled, dial exactly that, shake hands.
+async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<OriginStream>, OriginError> {
+    let shared = &worker.shared;
+    let target = &key.authority;
+    let addresses = match key.dial {
+        Some(address) => vec![address],
+        None => {
+            let policy = shared.policy.load();
+            resolve::addresses(target, policy.addresses_for(&target.host), &shared.own).await?
+        }
+    };
+    let after = shared.config.limits.handshake;
+    let dialled = tokio::time::timeout(after, async {
+        let mut last = None;
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(socket) => return Ok((socket, address)),
+                Err(error) => last = Some((address, error)),
+            }
+        }
+        let (address, error) = last.unwrap_or_else(|| (([0, 0, 0, 0], 0).into(), io::ErrorKind::NotFound.into()));
+        Err(OriginError::Connect { target: target.clone(), address, error })
+    });
+    let timeout = || OriginError::ConnectTimeout { target: target.clone(), after };
+    let (socket, address) = dialled.await.map_err(|_| timeout())??;
+    resolve::tune(&socket);
+    let deadline = tokio::time::Instant::now() + after;
+    let shaken = shared.origin_tls.connect(socket, &target.host, at_least(permit), deadline).await;
+    let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
+    worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
+    Ok(Leased { conn: client::Connection::new(stream), upstream: Arc::new(Upstream { address, tls }) })
+}

@@ -1,0 +1,119 @@
+//! A proxy before an origin that answers as S3 would: what most promises are shown with.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::origin;
+use super::proxy::{Proxy, Setup};
+use super::sign::CREDENTIALS;
+use super::tls::{Ca, ClientTls};
+
+pub const S3: &str = "s3.us-east-1.amazonaws.com";
+
+pub const POLICY: &str = "version: 1
+statements:
+  - {id: ours, effect: allow, action: s3:*, resource: ['arn:aws:s3:::ours', 'arn:aws:s3:::ours/*']}
+  - {id: secret, effect: deny, action: s3:*, resource: 'arn:aws:s3:::ours/secret/*'}
+  - {id: app, effect: allow, http: {host: app.test, path: /*}}
+";
+
+/// Bytes of every connection that the origin accepted.
+#[derive(Clone, Default)]
+pub struct Origin(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Origin {
+    pub fn connections(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// All bytes of all connections.
+    pub fn bytes(&self) -> usize {
+        self.0.lock().unwrap().iter().map(Vec::len).sum()
+    }
+
+    /// Requests that came whole.
+    pub fn requests(&self) -> Vec<origin::Message> {
+        let all = self.0.lock().unwrap();
+        all.iter().flat_map(|bytes| origin::messages(bytes, false, |_, _| false).unwrap().0).collect()
+    }
+
+    async fn serve(self, listener: TcpListener, acceptor: TlsAcceptor) {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (this, acceptor) = (self.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let at = {
+                    let mut all = this.0.lock().unwrap();
+                    all.push(Vec::new());
+                    all.len() - 1
+                };
+                let Ok(mut socket) = acceptor.accept(socket).await else { return };
+                let (mut answered, mut piece) = (0, vec![0; 64 * 1024]);
+                while let Ok(n @ 1..) = socket.read(&mut piece).await {
+                    let whole = {
+                        let mut all = this.0.lock().unwrap();
+                        all[at].extend_from_slice(&piece[..n]);
+                        origin::messages(&all[at], false, |_, _| false).map_or(0, |(whole, _)| whole.len())
+                    };
+                    for _ in answered..whole {
+                        let answer = "HTTP/1.1 200 OK\r\nx-amz-request-id: ORIGIN1\r\nContent-Length: 2\r\n\r\nok";
+                        socket.write_all(answer.as_bytes()).await.ok();
+                        socket.flush().await.ok();
+                    }
+                    answered = answered.max(whole);
+                }
+            });
+        }
+    }
+}
+
+/// The program with [`POLICY`] before an origin that is S3 and app.test.
+pub async fn start() -> (Proxy, Origin) {
+    start_with(POLICY, None).await
+}
+
+pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
+    let ca = Ca::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let origin = Origin::default();
+    let acceptor = ca.acceptor(&[S3, "*.s3.us-east-1.amazonaws.com", "app.test"]);
+    tokio::spawn(origin.clone().serve(listener, acceptor));
+    let proxy = Proxy::start(&Setup {
+        policy,
+        connect_to: vec![("*:443".into(), address)],
+        upstream_ca: ca.pem(),
+        credentials: CREDENTIALS,
+        config: "{}\n",
+        audit,
+    });
+    (proxy, origin)
+}
+
+/// Sends one request and reads one answer: status line to body.
+pub async fn ask(client: &mut ClientTls, request: &[u8]) -> String {
+    client.write_all(request).await.unwrap();
+    client.flush().await.unwrap();
+    let done = |bytes: &[u8]| {
+        origin::messages(bytes, false, |start, _| start.contains(" 100 ")).is_ok_and(|(all, _)| {
+            all.iter().any(|message| !message.start.contains(" 100 "))
+        })
+    };
+    let (bytes, _) = super::cases::listen(client, Duration::from_secs(10), done).await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Waits until `ready` gives something; files are written by another process.
+pub async fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..500 {
+        if let Some(found) = ready() {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what} never came");
+}

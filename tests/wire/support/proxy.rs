@@ -1,0 +1,147 @@
+//! The program itself, as a user starts it: a child process with its files in a folder of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::tls::{self, ClientTls};
+
+pub struct Proxy {
+    child: Child,
+    pub address: SocketAddr,
+    pub dir: PathBuf,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+/// What a test's proxy is started with.
+pub struct Setup<'a> {
+    pub policy: &'a str,
+    /// `(pattern:port, address)`
+    pub connect_to: Vec<(String, SocketAddr)>,
+    pub upstream_ca: String,
+    pub credentials: &'a str,
+    /// More of the configuration file.
+    pub config: &'a str,
+    /// Somewhere else than a file of the test's folder.
+    pub audit: Option<&'a str>,
+}
+
+/// A folder that is this test's alone.
+pub fn folder(name: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{n}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+impl Proxy {
+    pub fn start(setup: &Setup<'_>) -> Self {
+        let dir = folder("proxy");
+        let file = |name: &str, text: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_exeat"));
+        command.env_clear().arg("run").args(["--listen", "127.0.0.1:0"]);
+        command.arg("--policy").arg(file("policy.yaml", setup.policy));
+        command.arg("--credentials").arg(file("credentials", setup.credentials));
+        command.arg("--upstream-ca").arg(file("upstream.pem", &setup.upstream_ca));
+        command.arg("--config").arg(file("exeat.yaml", setup.config));
+        command.arg("--audit").arg(setup.audit.map_or_else(|| dir.join("audit.jsonl"), PathBuf::from));
+        command.arg("--ca-out").arg(dir.join("ca.pem"));
+        for (pattern, address) in &setup.connect_to {
+            command.arg("--connect-to").arg(format!("{pattern}={address}"));
+        }
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        let address = loop {
+            let mut line = String::new();
+            assert!(lines.read_line(&mut line).unwrap() > 0, "exeat ended before it listened:\n{log}");
+            log.push_str(&line);
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                break rest.split_whitespace().next().unwrap().parse().unwrap();
+            }
+        };
+        let stderr = std::thread::spawn(move || {
+            while lines.read_line(&mut log).unwrap_or(0) > 0 {}
+            log
+        });
+        Self { child, address, dir, stderr: Some(stderr) }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn ca_pem(&self) -> String {
+        std::fs::read_to_string(self.dir.join("ca.pem")).unwrap()
+    }
+
+    /// A client's socket after CONNECT was answered 200; or the status line of a refusal.
+    pub async fn connect(&self, target: &str) -> Result<TcpStream, String> {
+        let mut socket = TcpStream::connect(self.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            match socket.read_u8().await {
+                Ok(byte) => answer.push(byte),
+                Err(_) => break,
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        if answer.starts_with("HTTP/1.1 200 ") { Ok(socket) } else { Err(answer) }
+    }
+
+    /// An intercepted connection to `host:443`.
+    pub async fn intercepted(&self, host: &str) -> ClientTls {
+        let socket = self.connect(&format!("{host}:443")).await.unwrap();
+        tls::connect(socket, host, &self.ca_pem()).await.unwrap()
+    }
+
+    /// Audit lines so far.
+    pub fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.dir.join("audit.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Events (not intents) so far.
+    pub fn events(&self) -> Vec<Value> {
+        self.audit().into_iter().filter(|line| line["eventVersion"].is_string()).collect()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let id = self.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Waits for its own end; gives its exit code and what it said.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        (status.code(), self.stderr.take().unwrap().join().unwrap())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            if let Some(log) = self.stderr.take() {
+                eprintln!("exeat said:\n{}", log.join().unwrap_or_default());
+            }
+        } else {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Requests signed by AWS's own signer.
+
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4;
+
+pub const KEY_ID: &str = "AKIARZPUZDIKEXAMPLE2";
+pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+/// A credentials file that knows the key.
+pub const CREDENTIALS: &str = "[default]\naws_access_key_id = AKIARZPUZDIKEXAMPLE2\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n";
+
+/// What of the body is signed.
+pub enum Body<'a> {
+    Bytes(&'a [u8]),
+    Unsigned,
+}
+
+/// Head of a signed S3 request, blank line included; `fields` are signed too.
+pub fn s3_head(method: &str, host: &str, path: &str, fields: &[(&str, &str)], body: &Body<'_>, length: Option<usize>) -> String {
+    s3_head_as(KEY_ID, method, host, path, fields, body, length)
+}
+
+pub fn s3_head_as(
+    key_id: &str,
+    method: &str,
+    host: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &Body<'_>,
+    length: Option<usize>,
+) -> String {
+    let identity = Credentials::new(key_id, SECRET, None, None, "test").into();
+    let mut settings = SigningSettings::default();
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region("us-east-1")
+        .name("s3")
+        .time(SystemTime::now())
+        .settings(settings)
+        .build()
+        .unwrap()
+        .into();
+    let body = match body {
+        Body::Bytes(bytes) => SignableBody::Bytes(bytes),
+        Body::Unsigned => SignableBody::UnsignedPayload,
+    };
+    let mut headers = vec![("host", host)];
+    headers.extend_from_slice(fields);
+    let uri = format!("https://{host}{path}");
+    let request = SignableRequest::new(method, uri, headers.iter().copied(), body).unwrap();
+    let (instructions, _) = sign(request, &params).unwrap().into_parts();
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    for (name, value) in headers.into_iter().chain(instructions.headers()) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(length) = length {
+        head.push_str(&format!("content-length: {length}\r\n"));
+    }
+    head.push_str("\r\n");
+    head
+}
