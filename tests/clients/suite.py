@@ -1,5 +1,6 @@
 """Starts the world, runs every test of this folder, stops the world. `suite.py EXEAT [unittest's -k PATTERN]`."""
 
+import signal
 import sys
 import time
 import unittest
@@ -23,6 +24,7 @@ class Timed(unittest.TextTestResult):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     exeat, patterns = sys.argv[1], sys.argv[2:]
     here = str(Path(__file__).parent)
     began = world.start(exeat)
@@ -30,11 +32,13 @@ def main():
         loader = unittest.TestLoader()
         loader.testNamePatterns = [f"*{pattern}*" for pattern in patterns] or None
         tests = loader.discover(here, pattern="test_*.py", top_level_dir=here)
-        result = unittest.TextTestRunner(verbosity=2, resultclass=Timed, tb_locals=False).run(tests)
+        result = unittest.TextTestRunner(verbosity=2, resultclass=Timed).run(tests)
         if not result.wasSuccessful():
             print(f"--- exeat's last words\n{began.exeat.said()[-3000:]}", file=sys.stderr)
         if not result.testsRun:
             sys.exit("no test ran")
+        if began.exeat.process.poll() is not None:
+            sys.exit(f"exeat ended on the way, with {began.exeat.process.returncode}")
     finally:
         began.stop()
     sys.exit(0 if result.wasSuccessful() else 1)

@@ -28,7 +28,14 @@ class World:
     def __init__(self, exeat):
         self._folder = tempfile.TemporaryDirectory(prefix="exeat-clients-")
         self.folder = Path(self._folder.name)
-        self.running = []
+        self.program, self.running = exeat, []
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self):
         authority = lab.Authority(self.folder, "origin-ca")
         certificate, key = authority.issue("origin", origin.AWS_HOSTS)
         self.moto, self.sink = origin.Moto(certificate, key), origin.Sink(certificate, key)
@@ -40,9 +47,8 @@ class World:
 
         self.audit = audit.Audit(self.folder / "audit.jsonl")
         self.ca = self.folder / "exeat-ca.pem"
-        self.program = exeat
         self.exeat = lab.Program(lab.exeat_command(
-            exeat, self.folder, policy=Path(__file__).parent / "policy.yaml", audit=self.audit.path, upstream_ca=authority.certificate,
+            self.program, self.folder, policy=Path(__file__).parent / "policy.yaml", audit=self.audit.path, upstream_ca=authority.certificate,
             credentials=lab.credentials_file(self.folder / "credentials", trial=(KEY, SECRET)),
             connect_to=[f"{SINK_BUCKET}.s3.amazonaws.com:443=127.0.0.1:{self.sink.port}", f"{OLD_HOST}:443=127.0.0.1:{old_port}",
                         f"*:443=127.0.0.1:{self.moto.port}"]), self.folder / "exeat.log", clean_environment())
