@@ -1,0 +1,66 @@
+"""Reads exeat's audit file as it grows: CloudTrail's shape, ours under `additionalEventData.exeat`."""
+
+import json
+import time
+
+
+class Event(dict):
+    """One event line: what was asked, of whom, and what became of it."""
+
+    @property
+    def ours(self):
+        return self["additionalEventData"]["exeat"]
+
+    @property
+    def flow(self):
+        return self.ours["flow"]
+
+    @property
+    def call(self):
+        """`dynamodb:PutItem`, of CloudTrail's eventSource and eventName."""
+        return f"{self['eventSource'].removesuffix('.amazonaws.com')}:{self['eventName']}"
+
+    @property
+    def key_id(self):
+        return self.get("userIdentity", {}).get("accessKeyId")
+
+    @property
+    def client_tls(self):
+        """The version of the client's leg."""
+        return self.ours.get("clientTls", {}).get("version")
+
+    @property
+    def upstream_tls(self):
+        return self.ours.get("upstream", {}).get("tls", {}).get("version")
+
+    @property
+    def arns(self):
+        return [resource["ARN"] for resource in self.get("resources", [])]
+
+
+class Audit:
+    """The audit file. `mark()` now, `since(mark)` later: the lines between."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def mark(self):
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def since(self, mark):
+        """(intents, events) written after the mark; a half-written last line is left for the next look."""
+        with open(self.path, "rb") as file:
+            file.seek(mark)
+            text = file.read()
+        lines = [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        intents = [line for line in lines if line.get("exeat") == "intent"]
+        events = [Event(line) for line in lines if "eventVersion" in line]
+        # A connection that came and went without a request and without a fault belongs to no call.
+        return intents, [event for event in events if event.get("eventType") != "Connection" or "reason" in event.ours]
+
+    def settled(self, mark, seconds=3):
+        """`since(mark)` as soon as there is an event, or after some seconds: the caller counts."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self.since(mark)[1]:
+            time.sleep(0.02)
+        return self.since(mark)
