@@ -1,6 +1,7 @@
 //! Pure: bytes, keys, policy and `now` in; judgement out. Nothing here opens a socket or reads a clock.
 
 pub mod facts;
+pub mod hello;
 pub mod reason;
 pub mod request;
 pub mod target;
