@@ -1,2 +1,4 @@
 //! exeat: a permit to leave.
+pub mod config;
 pub mod engine;
+pub mod tls;
