@@ -1,0 +1,272 @@
+//! What the program runs with: every field a domain type, nothing left to interpret.
+//!
+//! Flag > `EXEAT_*` > file > default. `cli/run.rs` brings the flags, `config/env.rs` the variables, `config/file.rs`
+//! the YAML; [`load`] picks, parses and reports every problem at once. `app.rs` builds the program out of a [`Config`].
+
+mod connect_to;
+pub mod env;
+mod file;
+mod layer;
+mod suggest;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::engine::facts::words;
+
+pub use connect_to::ConnectTo;
+pub use layer::{Given, Key, Layer, Origin};
+
+/// Settings of `run`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub policy: PolicySource,
+    pub audit: AuditSink,
+    pub ca: CaSource,
+    /// Where the CA certificate is published before listening.
+    pub ca_out: Option<PathBuf>,
+    pub upstream_roots: UpstreamRoots,
+    /// Extra roots for every host.
+    pub upstream_ca: Vec<PathBuf>,
+    pub connect_to: ConnectTo,
+    /// AWS shared-credentials file; every profile in it is a known key.
+    pub credentials: Option<PathBuf>,
+    /// No admin door unless given.
+    pub admin: Option<SocketAddr>,
+    pub workers: NonZeroUsize,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySource {
+    /// Nothing was named: the built-in one.
+    BuiltIn,
+    File(PathBuf),
+    /// `env:NAME`: the variable holds the policy's text.
+    Env(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditSink {
+    /// `-`.
+    Stdout,
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaSource {
+    /// Made at start; its key never leaves memory.
+    InMemory,
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+    },
+}
+
+words! {
+    /// Which root certificates are believed upstream, before the extra ones.
+    pub enum UpstreamRoots {
+        /// Mozilla's, compiled in: a scratch image has no store.
+        Webpki = "webpki",
+        System = "system",
+        /// Only the files of `upstream_ca`.
+        None = "none",
+    }
+}
+
+/// How long each phase may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longer than a slow ClientHello over satellite; short enough to free the slot. Both legs.
+    pub handshake: Duration,
+    /// A request's head, from its first byte.
+    pub head: Duration,
+    /// Between two reads of a body, and of an idle kept-alive connection.
+    pub body_idle: Duration,
+    /// Lambda Invoke and GetActivityTask answer after minutes; nothing of ours may be shorter.
+    pub response_head: Duration,
+    /// Below the 30 s that ECS leaves between SIGTERM and SIGKILL.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(15),
+            body_idle: Duration::from_secs(60),
+            response_head: Duration::from_secs(15 * 60),
+            drain: Duration::from_secs(25),
+        }
+    }
+}
+
+/// 3128 is where people expect a proxy; loopback, because nobody else was asked for.
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 3128);
+/// A sidecar shares its machine: beyond four, contention costs more than it brings (facts/crates.md 3).
+const MOST_DEFAULT_WORKERS: usize = 4;
+const MOST_WORKERS: usize = 256;
+
+/// Everything that was wrong with the settings, one line each.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Settings, and what to tell the operator about them.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub warnings: Vec<String>,
+}
+
+/// Puts the settings together. `names` are the environment's variable names and `lookup` their values; the file is
+/// the one `flags` or `EXEAT_CONFIG` names.
+pub fn load(
+    flags: Layer,
+    names: impl IntoIterator<Item = String>,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let (variables, warnings) = env::read(names, lookup);
+    let mut problems = Vec::new();
+    let path =
+        flags.last(Key::Config).or_else(|| variables.last(Key::Config)).map(|given| given.text.clone());
+    let file = match path {
+        Some(path) => file::read(PathBuf::from(path).as_path()).unwrap_or_else(|mut found| {
+            problems.append(&mut found);
+            Layer::default()
+        }),
+        None => Layer::default(),
+    };
+    let config = Resolver { layers: [flags, variables, file], problems: &mut problems }.config();
+    if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Problems(problems)) }
+}
+
+/// Picks each setting from the first layer that has it. A bad value is noted and its default stands in, so that the
+/// rest gets looked at too.
+struct Resolver<'a> {
+    layers: [Layer; 3],
+    problems: &'a mut Vec<String>,
+}
+
+impl Resolver<'_> {
+    fn config(&mut self) -> Config {
+        let defaults = Limits::default();
+        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = NonZeroUsize::new(cpus.min(MOST_DEFAULT_WORKERS)).unwrap_or(NonZeroUsize::MIN);
+        Config {
+            listen: self.one(Key::Listen, "ADDR:PORT", |text| text.parse().ok()).unwrap_or(DEFAULT_LISTEN),
+            policy: self.one(Key::Policy, "FILE or env:NAME", policy_source).unwrap_or(PolicySource::BuiltIn),
+            audit: self.one(Key::Audit, "FILE or -", audit_sink).unwrap_or(AuditSink::Stdout),
+            ca: self.ca(),
+            ca_out: self.path(Key::CaOut),
+            upstream_roots: self
+                .one(Key::UpstreamRoots, "webpki, system or none", |text| text.parse().ok())
+                .unwrap_or(UpstreamRoots::Webpki),
+            upstream_ca: self.many(Key::UpstreamCa, |text| some_path(text).ok_or("a FILE".into())),
+            connect_to: ConnectTo::new(self.many(Key::ConnectTo, connect_to::parse_rule)),
+            credentials: self.path(Key::Credentials),
+            admin: self.one(Key::Admin, "ADDR:PORT", |text| text.parse().ok()),
+            workers: self
+                .one(Key::Workers, "a number from 1 to 256", |text| {
+                    text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= MOST_WORKERS)
+                })
+                .unwrap_or(workers),
+            limits: Limits {
+                handshake: self.duration(Key::LimitsHandshake, defaults.handshake),
+                head: self.duration(Key::LimitsHead, defaults.head),
+                body_idle: self.duration(Key::LimitsBodyIdle, defaults.body_idle),
+                response_head: self.duration(Key::LimitsResponseHead, defaults.response_head),
+                drain: self.duration(Key::LimitsDrain, defaults.drain),
+            },
+        }
+    }
+
+    fn ca(&mut self) -> CaSource {
+        match (self.path(Key::CaCert), self.path(Key::CaKey)) {
+            (Some(cert), Some(key)) => CaSource::Files { cert, key },
+            (None, None) => CaSource::InMemory,
+            (Some(_), None) => self.lacks(Key::CaCert, Key::CaKey),
+            (None, Some(_)) => self.lacks(Key::CaKey, Key::CaCert),
+        }
+    }
+
+    fn lacks(&mut self, has: Key, lacks: Key) -> CaSource {
+        self.problems.push(format!("`{has}` is given without `{lacks}`: give both or none"));
+        CaSource::InMemory
+    }
+
+    fn path(&mut self, key: Key) -> Option<PathBuf> {
+        self.one(key, "a FILE", some_path)
+    }
+
+    fn duration(&mut self, key: Key, default: Duration) -> Duration {
+        self.one(key, "a time above zero such as 500ms, 10s or 15m", duration).unwrap_or(default)
+    }
+
+    fn given(&self, key: Key) -> Vec<Given> {
+        self.layers.iter().map(|layer| layer.all(key)).find(|given| !given.is_empty()).unwrap_or_default()
+    }
+
+    fn one<T>(&mut self, key: Key, want: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let given = self.given(key).pop()?;
+        let value = parse(&given.text);
+        if value.is_none() {
+            self.problems.push(given.problem(want));
+        }
+        value
+    }
+
+    fn many<T>(&mut self, key: Key, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let mut values = Vec::new();
+        for given in self.given(key) {
+            match parse(&given.text) {
+                Ok(value) => values.push(value),
+                Err(want) => self.problems.push(given.problem(&want)),
+            }
+        }
+        values
+    }
+}
+
+fn some_path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+fn policy_source(text: &str) -> Option<PolicySource> {
+    match text.strip_prefix("env:") {
+        Some(name) => (!name.is_empty()).then(|| PolicySource::Env(name.into())),
+        None => some_path(text).map(PolicySource::File),
+    }
+}
+
+fn audit_sink(text: &str) -> Option<AuditSink> {
+    if text == "-" { Some(AuditSink::Stdout) } else { some_path(text).map(AuditSink::File) }
+}
+
+/// A whole number and `ms`, `s`, `m` or `h`; more than zero, at most a day.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u64 = text[..digits].parse().ok()?;
+    let millis = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    let total = number.checked_mul(millis)?;
+    (1..=86_400_000).contains(&total).then(|| Duration::from_millis(total))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The YAML shape of the settings: keys are the flags' names with `_`, and `limits:` holds the times.
+//!
+//! Keys nobody knows are problems with their place, all of them together. Values stay text here and are understood in
+//! `config.rs`, like those of the other layers. The YAML crate is met nowhere else but in the policy's file.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_yaml::{Location, Spanned};
+
+use super::layer::{Key, Layer, Origin};
+use super::suggest::nearest;
+
+/// A settings file is a page; what is larger is something else.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Reads the file, or says all that is wrong with it.
+pub(super) fn read(path: &Path) -> Result<Layer, Vec<String>> {
+    let problem = |text: String| vec![format!("{}: {text}", path.display())];
+    let text = std::fs::metadata(path)
+        .and_then(|meta| {
+            if meta.len() > MOST_BYTES {
+                return Err(std::io::Error::other("larger than 1 MiB"));
+            }
+            std::fs::read_to_string(path)
+        })
+        .map_err(|error| problem(format!("cannot read: {error}")))?;
+    parse(path, &text)
+}
+
+pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, Vec<String>> {
+    if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Layer::default());
+    }
+    let found = RefCell::new(Found { path, layer: Layer::default(), problems: Vec::new() });
+    let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
+    let outcome = serde_yaml::with_deserializer_from_str_with_options(text, options, |yaml| {
+        Section { found: &found, prefix: "" }.deserialize(yaml)
+    });
+    let mut found = found.into_inner();
+    if let Err(error) = outcome {
+        let message = error.without_snippet().to_string();
+        found.problems.push(match error.location() {
+            Some(at) => {
+                // The message ends in the place that we put first.
+                let place = format!(" at line {}, column {}", at.line(), at.column());
+                let message = message.strip_suffix(&place).unwrap_or(&message);
+                format!("{}:{}:{}: {message}", path.display(), at.line(), at.column())
+            }
+            None => format!("{}: {message}", path.display()),
+        });
+    }
+    if found.problems.is_empty() { Ok(found.layer) } else { Err(found.problems) }
+}
+
+struct Found<'a> {
+    path: &'a Path,
+    layer: Layer,
+    problems: Vec<String>,
+}
+
+impl Found<'_> {
+    fn note(&mut self, key: Key, value: Spanned<String>) {
+        let origin = self.origin(value.referenced);
+        self.layer.push(key, value.value, origin);
+    }
+
+    fn origin(&self, at: Location) -> Origin {
+        Origin::File { path: self.path.into(), line: at.line(), column: at.column() }
+    }
+}
+
+/// A mapping whose keys are settings: the whole file, or `limits:`.
+struct Section<'a, 'p> {
+    found: &'a RefCell<Found<'p>>,
+    prefix: &'static str,
+}
+
+impl<'de> DeserializeSeed<'de> for Section<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Section<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping of settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<Spanned<String>>()? {
+            let whole = format!("{}{}", self.prefix, name.value);
+            let key = whole.parse::<Key>().ok().filter(|key| *key != Key::Config);
+            match key {
+                None if whole == "limits" => {
+                    map.next_value_seed(Section { found: self.found, prefix: "limits." })?;
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                    let mut found = self.found.borrow_mut();
+                    let at = found.origin(name.referenced);
+                    let meant = nearest(&whole, Key::ALL.iter().map(|key| key.as_str()).chain(["limits"]));
+                    let hint = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+                    found.problems.push(format!("{at}: unknown key `{whole}`{hint}"));
+                }
+                Some(key @ (Key::UpstreamCa | Key::ConnectTo)) => {
+                    for value in map.next_value::<Vec<Spanned<String>>>()? {
+                        self.found.borrow_mut().note(key, value);
+                    }
+                }
+                Some(key) => {
+                    let value = map.next_value::<Spanned<String>>()?;
+                    if value.value.is_empty() {
+                        return Err(A::Error::custom(format_args!("{key} is empty")));
+                    }
+                    self.found.borrow_mut().note(key, value);
+                }
+            }
+        }
+        Ok(())
+    }
+}

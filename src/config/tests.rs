@@ -1,0 +1,213 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::*;
+
+fn from(flags: &[(Key, &str)], variables: &[(&str, &str)], yaml: Option<&str>) -> Result<Loaded, Problems> {
+    let mut layer = Layer::default();
+    for (key, text) in flags {
+        layer.push(*key, *text, Origin::Flag("--flag"));
+    }
+    let variables: BTreeMap<String, String> =
+        variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let folder = tempdir();
+    if let Some(yaml) = yaml {
+        let path = folder.join("exeat.yaml");
+        std::fs::write(&path, yaml).unwrap();
+        layer.push(Key::Config, path.to_str().unwrap(), Origin::Flag("--config"));
+    }
+    let loaded = load(layer, variables.keys().cloned(), |name| variables.get(name).cloned());
+    std::fs::remove_dir_all(folder).unwrap();
+    loaded.map_err(|problems| {
+        Problems(
+            problems
+                .0
+                .iter()
+                .map(|p| p.split_once("exeat.yaml").map_or(p.clone(), |(_, rest)| rest.into()))
+                .collect(),
+        )
+    })
+}
+
+fn tempdir() -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("exeat-config-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[test]
+fn nothing_given_is_a_loopback_proxy_with_the_built_in_policy() {
+    let config = from(&[], &[], None).unwrap().config;
+    assert_eq!(config.listen.to_string(), "127.0.0.1:3128");
+    assert_eq!(
+        (config.policy, config.audit, config.ca),
+        (PolicySource::BuiltIn, AuditSink::Stdout, CaSource::InMemory)
+    );
+    assert_eq!(
+        (config.admin, config.upstream_roots, config.limits),
+        (None, UpstreamRoots::Webpki, Limits::default())
+    );
+    assert!(config.workers.get() <= 4);
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_file() {
+    let yaml = "listen: 127.0.0.1:1\nworkers: 1\naudit: /file\n";
+    let variables = [("EXEAT_LISTEN", "127.0.0.1:2"), ("EXEAT_WORKERS", "2")];
+    let config = from(&[(Key::Listen, "127.0.0.1:3")], &variables, Some(yaml)).unwrap().config;
+    assert_eq!(config.listen.port(), 3);
+    assert_eq!(config.workers.get(), 2);
+    assert_eq!(config.audit, AuditSink::File("/file".into()));
+}
+
+#[test]
+fn a_list_of_a_stronger_layer_replaces_the_weaker_one() {
+    let yaml = "upstream_ca: [a.pem, b.pem]\nconnect_to: [\"*:443=127.0.0.1:9\"]\n";
+    let config = from(&[], &[("EXEAT_UPSTREAM_CA", "x.pem:y.pem")], Some(yaml)).unwrap().config;
+    assert_eq!(config.upstream_ca, [PathBuf::from("x.pem"), PathBuf::from("y.pem")]);
+    let target = crate::engine::target::Authority::parse("a.test:443", None).unwrap();
+    assert_eq!(config.connect_to.lookup(&target).unwrap().port(), 9);
+}
+
+#[test]
+fn every_key_of_the_file_is_understood() {
+    let yaml = "
+listen: '[::1]:0'
+policy: env:POLICY
+audit: '-'
+ca_out: /run/ca.pem
+ca_cert: ca.pem
+ca_key: ca.key
+upstream_roots: none
+upstream_ca: [corp.pem]
+connect_to: ['a.test:443=127.0.0.1:1']
+credentials: /run/credentials
+admin: 127.0.0.1:9901
+workers: 3
+limits: {handshake: 5s, head: 500ms, body_idle: 2m, response_head: 1h, drain: 20s}
+";
+    let config = from(&[], &[], Some(yaml)).unwrap().config;
+    assert_eq!(config.policy, PolicySource::Env("POLICY".into()));
+    assert_eq!(config.ca, CaSource::Files { cert: "ca.pem".into(), key: "ca.key".into() });
+    assert_eq!(config.upstream_roots, UpstreamRoots::None);
+    let limits = Limits {
+        handshake: Duration::from_secs(5),
+        head: Duration::from_millis(500),
+        body_idle: Duration::from_secs(120),
+        response_head: Duration::from_secs(3600),
+        drain: Duration::from_secs(20),
+    };
+    assert_eq!(config.limits, limits);
+}
+
+#[test]
+fn the_example_file_is_understood() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/exeat.example.yaml"))
+            .unwrap();
+    from(&[], &[], Some(&text)).unwrap();
+    // Its commented settings too: they are what people uncomment.
+    let all: String = text
+        .lines()
+        .filter(|line| !line.starts_with("# ") || line.starts_with("#  "))
+        .map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line)))
+        .collect();
+    from(&[], &[], Some(&all)).unwrap();
+}
+
+#[test]
+fn all_problems_are_told_together_with_their_places() {
+    let yaml =
+        "lisen: 127.0.0.1:1\nworkers: many\nlimits:\n  drian: 3s\n  head: 0s\nconnect_to:\n  - nonsense\n";
+    let problems = from(&[(Key::Admin, "9901")], &[], Some(yaml)).unwrap_err().0;
+    assert_eq!(
+        problems,
+        [
+            ":1:1: unknown key `lisen`; did you mean `listen`?",
+            ":4:3: unknown key `limits.drian`; did you mean `limits.drain`?",
+            "--flag: got \"9901\", want ADDR:PORT",
+        ]
+    );
+    let yaml = yaml.replace("lisen", "listen").replace("drian", "drain");
+    let problems = from(&[], &[], Some(&yaml)).unwrap_err().0;
+    assert_eq!(
+        problems,
+        [
+            ":7:5: connect_to: got \"nonsense\", want PATTERN:PORT=ADDR:PORT, such as *.example.com:443=127.0.0.1:8443",
+            ":2:10: workers: got \"many\", want a number from 1 to 256",
+            ":5:9: limits.head: got \"0s\", want a time above zero such as 500ms, 10s or 15m",
+        ]
+    );
+}
+
+#[test]
+fn refuses_files_that_are_not_a_mapping_of_settings() {
+    for (name, yaml) in [
+        ("a list", "- listen\n"),
+        ("a key twice", "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n"),
+        ("a list for one value", "listen: [127.0.0.1:1]\n"),
+        ("one value for a list", "upstream_ca: a.pem\n"),
+        ("an empty value", "policy: ''\n"),
+        ("a missing value", "policy:\n"),
+        ("a config inside the config", "config: other.yaml\n"),
+        ("two documents", "listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n"),
+        ("broken YAML", "listen: [\n"),
+    ] {
+        assert!(from(&[], &[], Some(yaml)).is_err(), "{name}");
+    }
+    assert!(from(&[(Key::Config, "/nowhere/exeat.yaml")], &[], None).is_err());
+    assert!(from(&[], &[], Some("# nothing set\n")).is_ok());
+}
+
+#[test]
+fn a_ca_certificate_needs_its_key() {
+    assert!(from(&[(Key::CaCert, "ca.pem")], &[], None).is_err());
+    assert!(from(&[(Key::CaKey, "ca.key")], &[], None).is_err());
+    assert!(from(&[(Key::CaCert, "ca.pem")], &[("EXEAT_CA_KEY", "ca.key")], None).is_ok());
+}
+
+#[test]
+fn unread_variables_are_warned_of_with_what_was_meant() {
+    let loaded = from(
+        &[],
+        &[
+            ("EXEAT_LISEN", "x"),
+            ("EXEAT_COLOUR", "x"),
+            ("EXEAT_CONNECT_TO", "*:443=127.0.0.1:1"),
+            ("EXEAT_POLICY", "env:EXEAT_POLICY_TEXT"),
+            ("EXEAT_POLICY_TEXT", "version: 1"),
+            ("EXEAT_ADMIN", ""),
+            ("EXEAT_LOG", "debug"),
+            ("HOME", "/root"),
+        ],
+        None,
+    )
+    .unwrap();
+    assert_eq!(
+        loaded.warnings,
+        [
+            "`EXEAT_COLOUR` is not read by anything",
+            "`EXEAT_CONNECT_TO` is not read: connect_to is a flag or a key of the file only",
+            "`EXEAT_LISEN` is not read by anything; did you mean `EXEAT_LISTEN`?",
+        ]
+    );
+    assert_eq!(loaded.config.connect_to, ConnectTo::default());
+    assert_eq!(loaded.config.admin, None);
+}
+
+#[test]
+fn a_time_has_a_unit_and_is_above_zero() {
+    for (text, want) in
+        [("10s", Some(10_000)), ("500ms", Some(500)), ("15m", Some(900_000)), ("24h", Some(86_400_000))]
+    {
+        assert_eq!(duration(text).map(|d| d.as_millis()), want, "{text}");
+    }
+    for text in
+        ["", "10", "s", "0s", "-1s", "1.5s", "25h", "10 s", "99999999999999999999s", "18446744073709551615h"]
+    {
+        assert_eq!(duration(text), None, "{text}");
+    }
+}

@@ -1,0 +1,289 @@
+//! The upstream leg: speaks TLS to origins, checks who they are, and names what was wrong with them.
+//!
+//! `proxy/forward.rs` dials an address that was judged, then calls [`OriginTls::connect`]; nothing of a request is
+//! written before it has answered. `tls/origin/trust.rs` holds the roots and the verifier.
+
+mod trust;
+mod witness;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, Error as Rustls, PeerIncompatible, PeerMisbehaved,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::engine::facts::TlsFacts;
+use crate::engine::hello::{self, ServerFirst};
+use crate::engine::reason::Reason;
+use crate::engine::target::Host;
+
+pub use trust::{Anchors, TrustError};
+pub use witness::Witness;
+
+/// Origins whose tickets are kept, for each of the two configs.
+const SESSIONS: usize = 1024;
+/// Names told of a certificate that was for somebody else.
+const NAMES_TOLD: usize = 8;
+
+/// What origins are asked for, and whom we believe. Made at start and at reload; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct OriginTls {
+    floor: Arc<ClientConfig>,
+    only_tls13: Arc<ClientConfig>,
+    trust_id: u32,
+}
+
+/// What an obligation of the permit demands beyond the constant floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum AtLeast {
+    #[default]
+    Tls12,
+    Tls13,
+}
+
+/// Why there is no TLS with an origin.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginTlsError {
+    /// `offered`: public name of the version it chose, `None` where it only sent an alert.
+    #[error("origin speaks {}, below what is demanded", offered.unwrap_or("no TLS version we accept"))]
+    BelowFloor { offered: Option<&'static str> },
+    #[error("origin's certificate was refused: {0}")]
+    Certificate(CertificateFault),
+    #[error("origin does not speak TLS")]
+    NotTls,
+    #[error("origin ended the handshake with alert `{0}`")]
+    Alert(&'static str),
+    #[error("origin closed the connection during the handshake")]
+    Closed,
+    #[error("origin's handshake took longer than its time limit")]
+    Timeout,
+    #[error("`{0}` cannot be asked for in TLS")]
+    Name(Host),
+    #[error("origin's handshake failed: {0}")]
+    Other(&'static str),
+}
+
+/// What is wrong with a certificate or its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateFault {
+    Expired,
+    NotYetValid,
+    /// No chain to a root we trust; `unfit_issuer` where one exists through an issuer that may not sign certificates.
+    UnknownIssuer {
+        unfit_issuer: bool,
+    },
+    /// The names it is for, at most eight.
+    NameMismatch {
+        presented: Vec<String>,
+    },
+    Revoked,
+    /// Signature or key of a kind that is no longer believed.
+    Weak,
+    Other(&'static str),
+}
+
+impl CertificateFault {
+    /// Closed label for records and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::UnknownIssuer { unfit_issuer: false } => "unknown_issuer",
+            Self::UnknownIssuer { unfit_issuer: true } => "unfit_issuer",
+            Self::NameMismatch { .. } => "name_mismatch",
+            Self::Revoked => "revoked",
+            Self::Weak => "weak",
+            Self::Other(what) => what,
+        }
+    }
+}
+
+impl std::fmt::Display for CertificateFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.label())?;
+        if let Self::NameMismatch { presented } = self {
+            write!(f, ", it is for `{}`", presented.join("`, `"))?;
+        }
+        Ok(())
+    }
+}
+
+impl OriginTlsError {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::BelowFloor { .. } => Reason::UpstreamBelowFloor,
+            Self::Certificate(_) => Reason::UpstreamCertificate,
+            Self::NotTls => Reason::UpstreamNotTls,
+            Self::Alert(_) | Self::Name(_) | Self::Other(_) => Reason::UpstreamTls,
+            Self::Closed => Reason::UpstreamClosed,
+            Self::Timeout => Reason::UpstreamTimeout,
+        }
+    }
+}
+
+impl OriginTls {
+    /// Both configs over one set of anchors.
+    pub fn new(anchors: Anchors) -> Result<Self, TrustError> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let verifier = trust::Verifier::new(anchors)?;
+        let config = |versions| -> Result<Arc<ClientConfig>, TrustError> {
+            let mut config = ClientConfig::builder_with_provider(super::provider())
+                .with_protocol_versions(versions)?
+                .dangerous()
+                .with_custom_certificate_verifier(verifier.clone())
+                .with_no_client_auth();
+            config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
+            config.resumption = Resumption::in_memory_sessions(SESSIONS);
+            config.enable_early_data = false;
+            Ok(Arc::new(config))
+        };
+        Ok(Self {
+            floor: config(super::VERSIONS)?,
+            only_tls13: config(super::ONLY_TLS13)?,
+            trust_id: NEXT.fetch_add(2, Ordering::Relaxed),
+        })
+    }
+
+    /// Part of a pooled connection's key: differs between sets of anchors, and between what was demanded.
+    pub fn trust_id(&self, at_least: AtLeast) -> u32 {
+        self.trust_id + u32::from(at_least == AtLeast::Tls13)
+    }
+
+    /// Shakes hands with an origin as `host` over a connection that stands. All checks of it are done on return.
+    pub async fn connect<S>(
+        &self,
+        io: S,
+        host: &Host,
+        at_least: AtLeast,
+        deadline: Instant,
+    ) -> Result<(TlsStream<Witness<S>>, TlsFacts), OriginTlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (name, sni) = match host {
+            Host::Name(name) => {
+                let asked =
+                    ServerName::try_from(name.to_string()).map_err(|_| OriginTlsError::Name(host.clone()))?;
+                (asked, Some(name.clone()))
+            }
+            Host::Literal(ip) => (ServerName::from(*ip), None),
+        };
+        let config = match at_least {
+            AtLeast::Tls12 => &self.floor,
+            AtLeast::Tls13 => &self.only_tls13,
+        };
+        let connecting = TlsConnector::from(config.clone()).connect(name, Witness::new(io)).into_fallible();
+        let stream = tokio::time::timeout_at(deadline, connecting)
+            .await
+            .map_err(|_| OriginTlsError::Timeout)?
+            .map_err(|(error, io)| name_failure(&error, io.first_bytes()))?;
+        // INVARIANT: no config speaks anything below 1.2, and the handshake is done.
+        let facts =
+            super::facts(stream.get_ref().1, sni).ok_or(OriginTlsError::BelowFloor { offered: None })?;
+        Ok((stream, facts))
+    }
+}
+
+impl Anchors {
+    /// From the settings: `roots` and every certificate in `files`.
+    pub fn load(roots: crate::config::UpstreamRoots, files: &[PathBuf]) -> Result<Self, TrustError> {
+        use crate::config::UpstreamRoots;
+        let mut anchors = match roots {
+            UpstreamRoots::Webpki => Self::baked(),
+            UpstreamRoots::System => Self::system()?,
+            UpstreamRoots::None => Self::none(),
+        };
+        for file in files {
+            anchors.add_file(file)?;
+        }
+        Ok(anchors)
+    }
+}
+
+fn name_failure(error: &io::Error, first: &[u8]) -> OriginTlsError {
+    let chose = match hello::server_hello_version(first) {
+        ServerFirst::Chose(version) => Some(hello::version_name(version)),
+        ServerFirst::NotTls => return OriginTlsError::NotTls,
+        ServerFirst::Alert(_) | ServerFirst::NeedMore => None,
+    };
+    let Some(error) = super::rustls_error(error) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                OriginTlsError::Closed
+            }
+            _ => OriginTlsError::Other("connection lost"),
+        };
+    };
+    match error {
+        Rustls::AlertReceived(AlertDescription::ProtocolVersion) => {
+            OriginTlsError::BelowFloor { offered: None }
+        }
+        Rustls::AlertReceived(alert) => OriginTlsError::Alert(super::alert_name(*alert)),
+        Rustls::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        )
+        | Rustls::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
+            OriginTlsError::BelowFloor { offered: chose }
+        }
+        Rustls::InvalidCertificate(fault) => OriginTlsError::Certificate(name_fault(fault)),
+        Rustls::NoCertificatesPresented => {
+            OriginTlsError::Certificate(CertificateFault::Other("no_certificate"))
+        }
+        Rustls::PeerIncompatible(_) => OriginTlsError::Other("nothing in common"),
+        Rustls::PeerMisbehaved(_) => OriginTlsError::Other("misbehaved"),
+        Rustls::InvalidMessage(_) | Rustls::PeerSentOversizedRecord => OriginTlsError::Other("bad message"),
+        _ => OriginTlsError::Other("failed"),
+    }
+}
+
+fn name_fault(fault: &CertificateError) -> CertificateFault {
+    match fault {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => CertificateFault::Expired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            CertificateFault::NotYetValid
+        }
+        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer { unfit_issuer: false },
+        CertificateError::Other(other) if other.0.is::<trust::UnfitIssuer>() => {
+            CertificateFault::UnknownIssuer { unfit_issuer: true }
+        }
+        CertificateError::NotValidForName => CertificateFault::NameMismatch { presented: Vec::new() },
+        CertificateError::NotValidForNameContext { presented, .. } => CertificateFault::NameMismatch {
+            presented: presented.iter().take(NAMES_TOLD).map(|name| plain_name(name)).collect(),
+        },
+        CertificateError::Revoked => CertificateFault::Revoked,
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => CertificateFault::Weak,
+        CertificateError::BadEncoding => CertificateFault::Other("bad_encoding"),
+        CertificateError::BadSignature => CertificateFault::Other("bad_signature"),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            CertificateFault::Other("wrong_purpose")
+        }
+        CertificateError::UnhandledCriticalExtension => CertificateFault::Other("critical_extension"),
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => {
+            CertificateFault::Other("revocation_unknown")
+        }
+        _ => CertificateFault::Other("invalid"),
+    }
+}
+
+/// `DnsName("a.test")` as webpki writes it, without its wrapping; foreign text, so cut to what a name may hold.
+fn plain_name(presented: &str) -> String {
+    let inner = presented.split('"').nth(1).unwrap_or(presented);
+    inner.chars().filter(|c| c.is_ascii_graphic() && *c != '`').take(253).collect()
+}
+
+#[cfg(test)]
+mod tests;
