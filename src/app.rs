@@ -4,7 +4,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -98,7 +97,7 @@ impl App {
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
         };
-        let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?.without(mint.ca_der());
+        let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?.without(mint.ca_der())?;
         let origin_tls = OriginTls::new(anchors)?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
@@ -115,7 +114,7 @@ impl App {
             own.extend(socket.local_addr()?.as_socket());
         }
         if let Some(path) = &config.ca_out {
-            mint.publish(path)?;
+            mint.publish_ca(path)?;
         }
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
@@ -211,7 +210,7 @@ fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
 fn announce(shared: &Shared, keys: usize, address: SocketAddr) {
     let named = match &shared.config.policy {
         PolicySource::BuiltIn => "built-in policy: AWS calls signed by our keys or accounts, nothing else".to_owned(),
-        PolicySource::File(path) => format!("policy {}", PathBuf::display(path)),
+        PolicySource::File(path) => format!("policy {}", path.display()),
         PolicySource::Env(name) => format!("policy env:{name}"),
     };
     eprintln!("exeat {}: listening on {address}; {named}; {keys} known keys", env!("CARGO_PKG_VERSION"));

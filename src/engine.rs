@@ -139,7 +139,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
         }
         BodySeen::Unread | BodySeen::TooLarge => None,
     };
-    let verdict = match claim.verify(head, body, question.keys, question.now) {
+    let verdict = match claim.verify(body, question.keys, question.now) {
         Ok(verdict) => verdict,
         Err(refusal) => {
             facts.identity.signature = SignatureState::Bad;

@@ -59,6 +59,12 @@ impl Worker {
     }
 }
 
+/// Resolves once the program drains.
+async fn drained(draining: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone: the program is ending too.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
 fn client_patience(limits: &Limits) -> http1::server::Patience {
     http1::server::Patience { head: limits.head, idle: limits.body_idle, body: limits.body_idle }
 }

@@ -36,7 +36,7 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
     let first = tokio::select! {
         biased;
         first = first => first,
-        _ = draining.wait_for(|draining| *draining) => return,
+        () = super::drained(&mut draining) => return,
     };
     let (head, early) = match first {
         Ok(Ok(Some(read))) => read,
@@ -206,7 +206,7 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arr
         let next = tokio::select! {
             biased;
             next = client.next() => next,
-            _ = draining.wait_for(|draining| *draining) => return client.close().await,
+            () = super::drained(&mut draining) => return client.close().await,
         };
         let (head, body) = match next {
             Next::Request(head, body) => (head, body),

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::body::{BodyError, Inbound};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
-use super::pool::{Key, Leased, Upstream};
+use super::pool::{Key, Leased, Slip, Upstream};
 use super::{OriginStream, Worker, resolve};
 use crate::engine::policy::Permit;
 use crate::engine::reason::Reason;
@@ -23,14 +23,11 @@ use crate::tls::origin::{AtLeast, OriginTlsError};
 /// An answer on its way, and where it came from.
 pub struct Forwarded<B> {
     pub head: ResponseHead,
-    pub body: client::Answer<OriginStream, B, GiveBack>,
+    pub body: client::Answer<OriginStream, B, Slip<OriginStream>>,
     pub upstream: Arc<Upstream>,
     pub reused: bool,
     pub waited: Duration,
 }
-
-/// Puts a connection back where it came from.
-pub type GiveBack = Box<dyn FnOnce(client::Connection<OriginStream>) + Send>;
 
 /// Why a permitted request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -114,8 +111,8 @@ pub async fn forward<B: Inbound>(
             continue;
         }
         let upstream = Arc::clone(&leased.upstream);
-        let give_back = give_back(worker, &key, &upstream);
-        match client::send(leased.conn, head, body, super::origin_patience(&shared.config.limits), give_back).await {
+        let slip = Slip { pool: Arc::clone(&worker.pool), key: key.clone(), upstream: Arc::clone(&upstream) };
+        match client::send(leased.conn, head, body, super::origin_patience(&shared.config.limits), slip).await {
             Ok((response, answer)) => {
                 let waited = started.elapsed();
                 return Ok(Forwarded { head: response, body: answer, upstream, reused, waited });
@@ -139,11 +136,6 @@ fn at_least(permit: &Permit) -> AtLeast {
 /// RFC 9110 9.2.2.
 fn is_idempotent(head: &RequestHead) -> bool {
     head.framing() == Framing::None && matches!(head.method(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
-}
-
-fn give_back(worker: &Worker, key: &Key, upstream: &Arc<Upstream>) -> GiveBack {
-    let (pool, key, upstream) = (Arc::clone(&worker.pool), key.clone(), Arc::clone(upstream));
-    Box::new(move |conn| pool.give_back(key, Leased { conn, upstream }))
 }
 
 async fn acquire(worker: &Worker, key: &Key, permit: &Permit) -> Result<(Leased<OriginStream>, bool), OriginError> {

@@ -52,7 +52,7 @@ pub async fn run(worker: Worker, listener: std::net::TcpListener, grace: Duratio
                 tracing::error!(%error, "a connection's task panicked");
             },
             _ = sweep.tick() => worker.pool.sweep(),
-            _ = draining.wait_for(|draining| *draining) => break,
+            () = super::drained(&mut draining) => break,
         }
     }
     drop(listener);

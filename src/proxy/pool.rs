@@ -96,6 +96,19 @@ impl<S: Io> Pool<S> {
     }
 }
 
+/// The way back into a pool, for one leased connection.
+pub struct Slip<S> {
+    pub pool: Arc<Pool<S>>,
+    pub key: Key,
+    pub upstream: Arc<Upstream>,
+}
+
+impl<S: Io> client::Home<S> for Slip<S> {
+    fn take_back(self, conn: client::Connection<S>) {
+        self.pool.give_back(self.key, Leased { conn, upstream: self.upstream });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};

@@ -150,6 +150,14 @@ where
     Ok((stream, facts))
 }
 
+/// Name of the alert by which a client rejects our leaf after the handshake, as TLS 1.3 clients do.
+pub fn distrust(error: &io::Error) -> Option<&'static str> {
+    match name_failure(error) {
+        HandshakeError::ClientDistrusts(alert) => Some(alert),
+        _ => None,
+    }
+}
+
 fn name_failure(error: &io::Error) -> HandshakeError {
     let Some(error) = super::rustls_error(error) else {
         return HandshakeError::Other(match error.kind() {

@@ -50,6 +50,17 @@ impl<S: Io> Connection<S> {
     }
 }
 
+/// Where a connection goes once both messages have ended cleanly.
+pub trait Home<S>: Unpin {
+    fn take_back(self, conn: Connection<S>);
+}
+
+impl<S, F: FnOnce(Connection<S>) + Unpin> Home<S> for F {
+    fn take_back(self, conn: Connection<S>) {
+        self(conn);
+    }
+}
+
 /// How an exchange with an origin failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
@@ -81,7 +92,7 @@ enum Upload<B> {
 }
 
 /// An exchange under way, and then the answer's body.
-pub struct Answer<S: Io, B, G: FnOnce(Connection<S>)> {
+pub struct Answer<S: Io, B, G> {
     conn: Option<Connection<S>>,
     upload: Upload<B>,
     decoder: Decoder,
@@ -111,7 +122,7 @@ pub async fn send<S, B, G>(
 where
     S: Io,
     B: Inbound,
-    G: FnOnce(Connection<S>) + Unpin,
+    G: Home<S>,
 {
     let mut conn = conn;
     let encoder = Encoder::keep(head.framing());
@@ -156,7 +167,7 @@ impl<S, B, G> Answer<S, B, G>
 where
     S: Io,
     B: Inbound,
-    G: FnOnce(Connection<S>) + Unpin,
+    G: Home<S>,
 {
     /// The answer came before the request was complete: neither connection is used again.
     pub fn is_early(&self) -> bool {
@@ -204,7 +215,7 @@ where
             conn.reader.clock.stop();
             conn.writer.clock.stop();
             conn.reader.release_if_empty();
-            give_back(conn);
+            give_back.take_back(conn);
         }
     }
 
@@ -282,7 +293,7 @@ impl<S, B, G> Body for Answer<S, B, G>
 where
     S: Io,
     B: Inbound,
-    G: FnOnce(Connection<S>) + Unpin,
+    G: Home<S>,
 {
     type Data = Bytes;
     type Error = ExchangeError;
