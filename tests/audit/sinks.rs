@@ -2,9 +2,9 @@
 
 use super::*;
 
+/// Names the file to the test that runs as a process of its own.
 const CHILD: &str = "EXEAT_TEST_AUDIT_FILE";
 
-/// Writes until it is killed, or until the sink fails; then reopens and writes one more.
 #[test]
 fn a_full_disk_refuses_the_request_and_shows() {
     let records = records(to_file(Path::new("/dev/full")));
@@ -93,6 +93,7 @@ fn a_file_moved_away_is_let_go_at_reopening() {
     assert!(audit::verify(&[path, moved], &mut out, false).unwrap(), "{}", String::from_utf8_lossy(&out));
 }
 
+/// Writes until it is killed, or until the sink fails; then reopens and writes one more.
 #[test]
 #[ignore = "run by other tests as a process of its own"]
 fn child() {
