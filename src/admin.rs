@@ -140,3 +140,101 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BootId, Metrics, Settings, Sink, Target};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn state(sink: &str) -> AdminState {
+        let sink = Sink::open(&Target::parse(sink, None)).unwrap();
+        let records = Records::new(sink, Metrics::new("1.2.3"), Settings::default(), BootId::new(1));
+        AdminState { records, draining: Arc::default() }
+    }
+
+    async fn start(state: AdminState) -> (SocketAddr, tokio::sync::oneshot::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        tokio::spawn(serve(listener, state, async { drop(stopped.await) }));
+        (address, stop)
+    }
+
+    async fn ask(address: SocketAddr, head: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn tells_life_readiness_and_metrics_and_nothing_else() {
+        let state = state("/dev/null");
+        let (address, _stop) = start(state.clone()).await;
+        for (line, status) in [
+            ("GET /live HTTP/1.1", "200"),
+            ("GET /ready HTTP/1.1", "200"),
+            ("GET /metrics HTTP/1.1", "200"),
+            ("GET / HTTP/1.1", "404"),
+            ("GET /metrics/ HTTP/1.1", "404"),
+            ("POST /metrics HTTP/1.1", "405"),
+            ("HEAD /live HTTP/1.1", "405"),
+        ] {
+            let answer = ask(address, &format!("{line}\r\nHost: localhost")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        }
+        let metrics = ask(address, "GET /metrics HTTP/1.1\r\nHost: localhost").await;
+        assert!(metrics.contains("exeat_build_info{version=\"1.2.3\"} 1"), "{metrics}");
+        state.draining.store(true, Ordering::Relaxed);
+        assert!(ask(address, "GET /ready HTTP/1.1\r\nHost: localhost").await.starts_with("HTTP/1.1 503 "));
+        assert!(ask(address, "GET /live HTTP/1.1\r\nHost: localhost").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn is_not_ready_while_the_audit_sink_takes_nothing() {
+        let state = state("/dev/full");
+        drop(state.records.recorder().open_own());
+        let (address, _stop) = start(state).await;
+        let answer = ask(address, "GET /ready HTTP/1.1\r\nHost: localhost").await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("audit"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_loopback_door_answers_only_to_loopback_names() {
+        let (address, _stop) = start(state("/dev/null")).await;
+        let port = address.port();
+        for (hosts, status) in [
+            (format!("Host: 127.0.0.1:{port}"), "200"),
+            (format!("Host: [::1]:{port}"), "200"),
+            (format!("Host: LOCALHOST:{port}"), "200"),
+            ("Host: rebound.example.com".into(), "421"),
+            ("Host: localhost.example.com".into(), "421"),
+            ("Host: 10.0.0.1".into(), "421"),
+            ("Host: localhost\r\nHost: rebound.example.com".into(), "421"),
+            ("X-Forwarded-Host: localhost".into(), "421"),
+        ] {
+            let answer = ask(address, &format!("GET /metrics HTTP/1.1\r\n{hosts}")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{hosts}: {answer}");
+        }
+        let absolute = "GET http://rebound.example.com/metrics HTTP/1.1\r\nHost: localhost";
+        assert!(ask(address, absolute).await.starts_with("HTTP/1.1 421 "));
+    }
+
+    #[tokio::test]
+    async fn slow_connections_do_not_keep_a_probe_out_for_long_and_shutdown_ends_it() {
+        let (address, stop) = start(state("/dev/null")).await;
+        let mut slow = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            slow.push(TcpStream::connect(address).await.unwrap());
+        }
+        let probe = ask(address, "GET /live HTTP/1.1\r\nHost: localhost");
+        let answer = tokio::time::timeout(2 * HEAD_TIMEOUT, probe).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        drop(slow);
+        drop(stop);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

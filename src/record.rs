@@ -4,6 +4,7 @@
 //! first byte goes upstream, `Entry::close` before the answer's last byte. A dropped [`Entry`] records `aborted`.
 //! Each worker has a [`Recorder`] with a lane of its own, so workers share the sink and nothing else.
 
+pub mod attempt;
 pub mod event;
 pub mod intent;
 mod json;
@@ -12,17 +13,17 @@ pub mod metrics;
 pub mod sink;
 pub mod verify;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use std::net::SocketAddr;
-
 use crate::engine::facts::{Arrival, Door, words};
 use crate::engine::reason::Reason;
 
-pub use self::event::{Decision, End, Outcome, Request, Upstream};
-use self::event::{Facts, Source};
+use self::attempt::Source;
+pub use self::attempt::{Decision, End, Outcome, Request, Upstream};
+use self::event::Facts;
 use self::json::Json;
 pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, Stamp};

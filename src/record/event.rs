@@ -2,18 +2,14 @@
 //!
 //! What is known is written down when it is known: [`Facts::open`] at arrival, [`Facts::judge`] after the decision,
 //! [`write`] at the end. So nothing of the request has to be kept alive but text that is already escaped and cut.
-//! There is no field for a header map, a query, a body, a token or a signature (facts/security.md L3).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::engine::facts::{
-    Arrival, Auth, Door, Identity, Name, Operation, PayloadOutcome, Protocol, Resource, SignatureState,
-    TlsFacts, words,
-};
-use crate::engine::reason::Reason;
+use crate::engine::facts::{Action, Auth, Identity, Resource, SignatureState, TlsFacts};
 use crate::engine::target::{Authority, Host};
 
+use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
 use super::json::Json;
 use super::lane::Stamp;
 
@@ -24,135 +20,6 @@ const MAX_NAME: usize = 128;
 const MAX_HOST: usize = 270;
 const MAX_TEXT: usize = 512;
 
-words! {
-    /// What the policy said of a request. `None` where it was never asked.
-    pub enum Decision {
-        Allow = "allow",
-        Deny = "deny",
-        /// Passed although no statement allows it, because the policy observes only.
-        Report = "report",
-        None = "none",
-    }
-}
-
-/// A request as judged: everything its lines may tell of it, borrowed.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    pub decision: Decision,
-    /// Id of the statement that decided.
-    pub statement: Option<&'a str>,
-    /// Statements in report mode that would have decided otherwise.
-    pub would: &'a [Name],
-    /// Hash of the policy that judged.
-    pub policy: &'a str,
-    /// `None`: not an AWS call.
-    pub operation: Option<&'a Operation>,
-    pub identity: &'a Identity,
-    pub method: &'a str,
-    /// Host as asked, in normal form.
-    pub host: &'a Authority,
-    /// Written only for third-party calls and with `include_data`; cut at `?`.
-    pub path: &'a str,
-    pub user_agent: Option<&'a [u8]>,
-    /// The request's `x-amzn-trace-id`.
-    pub trace: Option<&'a [u8]>,
-    /// Time spent on verifying and deciding.
-    pub spent: Duration,
-}
-
-/// What was dialled, and what it told.
-#[derive(Debug, Clone, Copy)]
-pub struct Upstream<'a> {
-    pub address: SocketAddr,
-    /// `None` when it failed before the handshake was done.
-    pub tls: Option<&'a TlsFacts>,
-    /// The connection came out of the pool.
-    pub reused: bool,
-    /// The answer's `x-amzn-requestid` or `x-amz-request-id`.
-    pub request_id: Option<&'a [u8]>,
-    /// The answer's `x-amz-id-2`.
-    pub extended_request_id: Option<&'a [u8]>,
-    /// From the first byte sent to the answer's head.
-    pub waited: Duration,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy)]
-pub enum End<'a> {
-    /// The origin's answer was passed on.
-    Answered,
-    /// Bytes were passed on unread.
-    Tunnelled,
-    /// We answered in the origin's place, or broke off.
-    Refused { reason: Reason, message: &'a str },
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Outcome<'a> {
-    pub end: End<'a>,
-    /// Status that the client was told; 0 where it was told none.
-    pub status: u16,
-    pub payload: PayloadOutcome,
-    /// Body bytes from the client.
-    pub bytes_in: u64,
-    /// Body bytes to the client.
-    pub bytes_out: u64,
-    pub upstream: Option<Upstream<'a>>,
-}
-
-impl<'a> Outcome<'a> {
-    /// Nothing known but how it ended; the rest is filled in by struct update.
-    pub const fn new(end: End<'a>, status: u16) -> Self {
-        let payload = PayloadOutcome::Unchecked;
-        Self { end, status, payload, bytes_in: 0, bytes_out: 0, upstream: None }
-    }
-
-    pub const fn refused(reason: Reason, status: u16, message: &'a str) -> Self {
-        Self::new(End::Refused { reason, message }, status)
-    }
-
-    pub const fn reason(&self) -> Option<Reason> {
-        match self.end {
-            End::Refused { reason, .. } => Some(reason),
-            End::Answered | End::Tunnelled => None,
-        }
-    }
-
-    const fn end_word(&self) -> &'static str {
-        match self.end {
-            End::Answered => "answered",
-            End::Tunnelled => "tunnelled",
-            End::Refused { reason: Reason::RequestAborted, .. } => "aborted",
-            End::Refused { .. } => "refused",
-        }
-    }
-
-    /// CloudTrail's `errorCode`: the family that its readers filter by. Our own reason stands beside it.
-    const fn error_code(&self) -> &'static str {
-        match self.status {
-            400 => "BadRequest",
-            403 => "AccessDenied",
-            502 => "BadGateway",
-            503 => "ServiceUnavailable",
-            504 => "GatewayTimeout",
-            0 => "ConnectionClosed",
-            _ => "Refused",
-        }
-    }
-}
-
-/// Small values of a request that metrics are counted by.
-#[derive(Debug, Clone, Copy)]
-pub struct Labels {
-    /// `None` for our own calls, which no door saw.
-    pub door: Option<Door>,
-    pub decision: Decision,
-    pub protocol: Option<Protocol>,
-    /// `None` until judged.
-    pub signature: Option<SignatureState>,
-    pub spent: Duration,
-}
-
 /// Pieces of lines, written as soon as their facts are known, in one buffer:
 /// `address | arrival | top | ours | intent | resource`. Each piece but the last is JSON members with leading commas.
 pub struct Facts {
@@ -162,20 +29,6 @@ pub struct Facts {
     /// The host, escaped, inside `ours`.
     host: (u32, u32),
     pub labels: Labels,
-}
-
-/// Who opened an attempt.
-#[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
-    Arrival(&'a Arrival),
-    /// A connection that never became an arrival; `asked` is its CONNECT target or SNI as received.
-    Peer {
-        door: Door,
-        peer: SocketAddr,
-        asked: Option<&'a [u8]>,
-    },
-    /// A call of ours (STS, secrets).
-    Own,
 }
 
 impl Facts {
@@ -197,7 +50,7 @@ impl Facts {
                 json.raw("\"");
                 let end = mark(json.0);
                 labels.door = Some(arrival.door);
-                json.field(",\"door\":", arrival.door.as_str(), MAX_NAME);
+                json.word(",\"door\":\"", arrival.door.as_str());
                 json.raw(",\"target\":\"");
                 authority(&mut json, &arrival.target);
                 json.raw("\"");
@@ -211,7 +64,7 @@ impl Facts {
                 json.raw("\"");
                 let end = mark(json.0);
                 labels.door = Some(door);
-                json.field(",\"door\":", door.as_str(), MAX_NAME);
+                json.word(",\"door\":\"", door.as_str());
                 json.maybe(",\"target\":", asked, MAX_HOST);
                 end
             }
@@ -244,9 +97,9 @@ impl Facts {
         json.field(",\"policy\":", request.policy, MAX_NAME);
         json.maybe(",\"statement\":", request.statement, MAX_NAME);
         list(&mut json, ",\"would\":[", request.would.iter(), |json, id| json.text(id.as_bytes(), MAX_NAME));
-        json.field(",\"auth\":", request.identity.auth.as_str(), MAX_NAME);
-        json.field(",\"signature\":", request.identity.signature.as_str(), MAX_NAME);
-        json.field(",\"payload\":", request.identity.payload.as_str(), MAX_NAME);
+        json.word(",\"auth\":\"", request.identity.auth.as_str());
+        json.word(",\"signature\":\"", request.identity.signature.as_str());
+        json.word(",\"payload\":\"", request.identity.payload.as_str());
         if request.identity.signer.as_ref().is_some_and(|signer| signer.own) {
             json.raw(",\"ownKey\":true");
         }
@@ -258,11 +111,11 @@ impl Facts {
         json.raw("\"");
         let mut path = None;
         if let Some(operation) = request.operation {
-            json.field(",\"protocol\":", operation.protocol.as_str(), MAX_NAME);
+            json.word(",\"protocol\":\"", operation.protocol.as_str());
             list(&mut json, ",\"actions\":[", operation.asks.iter().take(MAX_ASKS), |json, ask| {
                 match &ask.action {
-                    crate::engine::facts::Action::Known(name) => json.text(name.as_bytes(), MAX_NAME),
-                    unknown @ crate::engine::facts::Action::Unknown(_) => {
+                    Action::Known(name) => json.text(name.as_bytes(), MAX_NAME),
+                    unknown @ Action::Unknown(_) => {
                         json.text(unknown.to_string(), MAX_NAME);
                     }
                 }
@@ -328,11 +181,11 @@ pub fn write(
     json.0.extend_from_slice(facts.piece(0));
     json.maybe(",\"requestID\":", outcome.upstream.and_then(|up| up.request_id), MAX_NAME);
     if let End::Refused { message, .. } = outcome.end {
-        json.field(",\"errorCode\":", outcome.error_code(), MAX_NAME);
+        json.word(",\"errorCode\":\"", outcome.error_code());
         json.field(",\"errorMessage\":", message, MAX_TEXT);
     }
     if let Some(leg) = outcome.upstream.and_then(|up| up.tls) {
-        json.field(",\"tlsDetails\":{\"tlsVersion\":", leg.version.as_str(), MAX_NAME);
+        json.word(",\"tlsDetails\":{\"tlsVersion\":\"", leg.version.as_str());
         // rustls tells TLS 1.3 suites apart by a prefix of its own; IANA, and CloudTrail, say `TLS_`.
         json.raw(",\"cipherSuite\":\"TLS");
         json.raw(leg.cipher.strip_prefix("TLS13").or(leg.cipher.strip_prefix("TLS")).unwrap_or(leg.cipher));
@@ -353,11 +206,11 @@ pub fn write(
     json.raw(outcome.end_word());
     json.raw("\"");
     if let Some(reason) = outcome.reason() {
-        json.field(",\"reason\":", reason.as_str(), MAX_NAME);
+        json.word(",\"reason\":\"", reason.as_str());
     }
     json.0.extend_from_slice(facts.piece(1));
     json.0.extend_from_slice(facts.piece(3));
-    json.field(",\"payloadOutcome\":", outcome.payload.as_str(), MAX_NAME);
+    json.word(",\"payloadOutcome\":\"", outcome.payload.as_str());
     json.count(",\"status\":", outcome.status.into());
     json.count(",\"bytesIn\":", outcome.bytes_in);
     json.count(",\"bytesOut\":", outcome.bytes_out);
@@ -396,7 +249,9 @@ fn top(json: &mut Json<'_>, request: &Request<'_>) {
         list(json, ",\"resources\":[", arns, |json, (arn, account)| {
             json.field("{\"ARN\":", arn, MAX_ARN);
             if let Some(account) = account {
-                json.field(",\"accountId\":", account.to_string(), 12);
+                json.raw(",\"accountId\":\"");
+                json.account(*account);
+                json.raw("\"");
             }
             json.raw("}");
         });
@@ -425,7 +280,9 @@ fn user_identity(json: &mut Json<'_>, identity: &Identity) {
     });
     json.field("\",\"accessKeyId\":", signer.key_id.as_bytes(), MAX_NAME);
     if let Some(account) = signer.account {
-        json.field(",\"accountId\":", account.to_string(), 12);
+        json.raw(",\"accountId\":\"");
+        json.account(account);
+        json.raw("\"");
     }
     if let Some(role) = &signer.role {
         if role.starts_with("arn:") {
@@ -446,8 +303,10 @@ fn tls(json: &mut Json<'_>, prefix: &str, facts: &TlsFacts) {
     json.raw(prefix);
     json.raw("{\"version\":\"");
     json.raw(facts.version.as_str());
-    json.field("\",\"cipher\":", facts.cipher, MAX_NAME);
-    json.maybe(",\"group\":", facts.group, MAX_NAME);
+    json.word("\",\"cipher\":\"", facts.cipher);
+    if let Some(group) = facts.group {
+        json.word(",\"group\":\"", group);
+    }
     json.maybe(",\"alpn\":", facts.alpn.as_deref(), MAX_NAME);
     json.maybe(",\"sni\":", facts.sni.as_deref(), MAX_HOST);
     json.raw("}");

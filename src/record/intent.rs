@@ -5,7 +5,7 @@
 
 use crate::engine::facts::Resource;
 
-use super::event::Request;
+use super::attempt::Request;
 use super::json::Json;
 use super::lane::Stamp;
 

@@ -15,7 +15,7 @@ use prometheus::{
 use crate::engine::facts::{Door, PayloadOutcome, Protocol, SignatureState, TlsVersion, words};
 use crate::engine::reason::Reason;
 
-use super::event::{Decision, Labels, Outcome};
+use super::attempt::{Decision, Labels, Outcome};
 
 words! {
     pub enum Leg {

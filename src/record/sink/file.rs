@@ -144,3 +144,66 @@ fn set_aside(path: &Path, keep: u32) -> io::Result<()> {
     }
     if keep == 0 { std::fs::remove_file(path) } else { std::fs::rename(path, numbered(1)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Sink, Target};
+    use super::*;
+
+    fn sink(path: &Path, rotation: Option<Rotation>) -> FileSink {
+        match Sink::open(&Target::File { path: path.into(), rotation }).unwrap() {
+            Sink::File(file) => file,
+            Sink::Pipe(_) => panic!("a regular file"),
+        }
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("exeat-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn half_a_line_of_an_earlier_start_is_ended_with_the_mark() {
+        let folder = scratch("mark");
+        let path = folder.join("a");
+        std::fs::write(&path, "whole\nhal").unwrap();
+        let sink = sink(&path, None);
+        for line in ["one\n", "two\n"] {
+            sink.write(&sink.current(), line.as_bytes()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\nhal torn\none\ntwo\n");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn turns_at_its_size_and_keeps_as_many_as_it_should() {
+        let folder = scratch("turn");
+        let path = folder.join("a");
+        let sink = sink(&path, Some(Rotation { bytes: 8, keep: 2 }));
+        for line in ["one1111\n", "two2222\n", "three33\n", "four\n"] {
+            sink.write(&sink.current(), line.as_bytes()).unwrap();
+        }
+        let read = |name: &str| std::fs::read_to_string(folder.join(name));
+        assert_eq!(read("a").unwrap(), "four\n");
+        assert_eq!(read("a.1").unwrap(), "three33\n");
+        assert_eq!(read("a.2").unwrap(), "two2222\n");
+        assert!(read("a.3").is_err());
+        assert_eq!(sink.current().number, 4);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn goes_on_in_the_full_file_when_it_cannot_be_turned() {
+        let folder = scratch("stuck");
+        let path = folder.join("a");
+        let sink = sink(&path, Some(Rotation { bytes: 4, keep: 1 }));
+        // A folder with something in it stands where the file should go.
+        std::fs::create_dir_all(folder.join("a.1/x")).unwrap();
+        for line in ["one1\n", "two2\n"] {
+            sink.write(&sink.current(), line.as_bytes()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one1\ntwo2\n");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
