@@ -209,11 +209,11 @@ fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
 /// What is enforced, said once, before anything is.
 fn announce(shared: &Shared, keys: usize, address: SocketAddr) {
     let named = match &shared.config.policy {
-        PolicySource::BuiltIn => "built-in policy: AWS calls signed by our keys or accounts, nothing else".to_owned(),
+        PolicySource::BuiltIn => "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned(),
         PolicySource::File(path) => format!("policy {}", path.display()),
         PolicySource::Env(name) => format!("policy env:{name}"),
     };
-    eprintln!("exeat {}: listening on {address}; {named}; {keys} known keys", env!("CARGO_PKG_VERSION"));
+    eprintln!("exeat {}: listening on {address} under {named} with {keys} known keys", env!("CARGO_PKG_VERSION"));
     if shared.policy.load().default_report() {
         eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
     }
