@@ -6,6 +6,8 @@
 pub mod handshake;
 pub mod mint;
 pub mod origin;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::{Arc, LazyLock};
 

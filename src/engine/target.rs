@@ -1,10 +1,16 @@
 //! Names of destinations: text becomes an [`Authority`] once, at the edge, or is refused.
 //!
 //! The normal form is what is matched, resolved, sent as SNI, verified and logged (facts/security.md D3-D6).
+//! `target/address.rs` judges what a name resolved to.
+
+mod address;
+mod punycode;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+pub use address::{AddressVerdict, Special, dialable, judge_address, judge_named_address};
 
 /// A destination's host in normal form: lower case, no trailing dot, ASCII A-labels; or a canonical IP literal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -72,11 +78,16 @@ impl Host {
                 Err(TargetError::NumberLike)
             };
         }
-        Ok(Self::Name(if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        let name: Arc<str> = if name.bytes().any(|b| b.is_ascii_uppercase()) {
             name.to_ascii_lowercase().into()
         } else {
             name.into()
-        }))
+        };
+        // The one place where an encoded label is looked into: it must not be some other name in disguise.
+        if name.split('.').any(|label| label.starts_with("xn--") && !punycode::is_plain(label)) {
+            return Err(TargetError::Malformed);
+        }
+        Ok(Self::Name(name))
     }
 
     pub fn as_name(&self) -> Option<&str> {
@@ -123,4 +134,121 @@ fn parse_port(text: &str) -> Result<u16, TargetError> {
     let plain =
         (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     plain.then(|| text.parse().ok()).flatten().ok_or(TargetError::Port)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn normal(text: &str) -> Result<String, TargetError> {
+        Host::parse(text).map(|host| host.to_string())
+    }
+
+    #[test]
+    fn one_name_has_one_form() {
+        for (text, want) in [
+            ("S3.US-East-1.amazonaws.COM", "s3.us-east-1.amazonaws.com"),
+            ("s3.us-east-1.amazonaws.com.", "s3.us-east-1.amazonaws.com"),
+            ("_dmarc.example.com", "_dmarc.example.com"),
+            ("XN--MNCHEN-3YA.de", "xn--mnchen-3ya.de"),
+            ("198.51.100.7", "198.51.100.7"),
+            ("[2001:DB8:0::1]", "[2001:db8::1]"),
+            ("1password.com", "1password.com"),
+            ("0xabc.test", "0xabc.test"),
+        ] {
+            assert_eq!(normal(text).as_deref(), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_another_program_would_read_as_another_host() {
+        let (long_label, long_name) = (format!("{}.test", "a".repeat(64)), vec!["a".repeat(50); 5].join("."));
+        for text in [
+            "",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a.test..",
+            "-a.test",
+            "a-.test",
+            "a b",
+            "a\tb",
+            "a\0.test",
+            "a\r\n",
+            "ä.test",
+            "a%2e.test",
+            "*.test",
+            "user@a.test",
+            "a/b",
+            "a\\b",
+            "a#b",
+            "a?b",
+            "http://a.test",
+            "[a.test]",
+            "[[::1]]",
+            "[::1",
+            "::1",
+            "[fe80::1%eth0]",
+            "[fe80::1%25eth0]",
+            "[v1.a]",
+            "[127.0.0.1]",
+            "127.1",
+            "0177.0.0.1",
+            "0x7f000001",
+            "2130706433",
+            "127.0.0.1.",
+            "127.000.000.001",
+            "1.2.3.4.5",
+            "a.0x7f",
+            "a.1",
+            "256.1.1.1",
+            "１２７.0.0.1",
+            "xn--.test",
+            "xn--example-.test",
+            &long_label,
+            &long_name,
+        ] {
+            assert!(Host::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_plain_digits() {
+        let port = |text: &str| Authority::parse(text, None).map(|authority| authority.port);
+        assert_eq!((port("a.test:1"), port("[::1]:65535")), (Ok(1), Ok(65535)));
+        assert_eq!(Authority::parse("a.test", Some(443)).map(|a| a.to_string()).as_deref(), Ok("a.test:443"));
+        for text in [
+            "a.test",
+            "a.test:",
+            "a.test:0",
+            "a.test:65536",
+            "a.test:+443",
+            "a.test:0443",
+            "a.test:443:443",
+            "a.test: 443",
+            "a.test:0x1bb",
+            "a.test:443 ",
+            "[::1]",
+            "[::1]443",
+            "a.test:443@evil.test:443",
+            "::1:443",
+        ] {
+            assert!(port(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_normal_form_is_its_own_normal_form(text in "[a-zA-Z0-9._:\\[\\]-]{0,40}|\\PC{0,20}") {
+            if let Ok(host) = Host::parse(&text) {
+                prop_assert_eq!(Host::parse(&host.to_string()), Ok(host));
+            }
+            if let Ok(authority) = Authority::parse(&text, Some(443)) {
+                prop_assert_eq!(Authority::parse(&authority.to_string(), None), Ok(authority));
+            }
+        }
+    }
 }

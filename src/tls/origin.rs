@@ -211,6 +211,10 @@ impl Anchors {
 
 fn name_failure(error: &io::Error, first: &[u8]) -> OriginTlsError {
     let chose = match hello::server_hello_version(first) {
+        // Whatever rustls stumbles over in it first.
+        ServerFirst::Chose(version) if version < hello::FLOOR => {
+            return OriginTlsError::BelowFloor { offered: Some(hello::version_name(version)) };
+        }
         ServerFirst::Chose(version) => Some(hello::version_name(version)),
         ServerFirst::NotTls => return OriginTlsError::NotTls,
         ServerFirst::Alert(_) | ServerFirst::NeedMore => None,

@@ -1,1 +1,281 @@
+use std::time::{Duration, SystemTime};
 
+use rcgen::{ExtendedKeyUsagePurpose, KeyUsagePurpose};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::UnixTime;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio_rustls::TlsAcceptor;
+
+use super::super::testing::{
+    BOTH, Folder, ONLY_12, ONLY_13, Params, Signed, ca, name, self_signed, server, shortly, soon, valid,
+};
+use super::super::{mint::Mint, system_clock};
+use super::*;
+use crate::config::UpstreamRoots;
+use crate::engine::facts::TlsVersion;
+
+fn trusting(roots: &[&Signed]) -> OriginTls {
+    let mut anchors = Anchors::none();
+    for root in roots {
+        anchors.add(&root.der).unwrap();
+    }
+    OriginTls::new(anchors).unwrap()
+}
+
+async fn meet(
+    tls: &OriginTls,
+    config: Arc<rustls::ServerConfig>,
+    at_least: AtLeast,
+) -> Result<TlsFacts, OriginTlsError> {
+    let (near, far) = duplex(1 << 16);
+    let host = Host::parse("api.example.com").unwrap();
+    let server = async move {
+        if let Ok(mut stream) = TlsAcceptor::from(config).accept(far).await {
+            let _ = stream.read(&mut [0]).await;
+        }
+    };
+    let client = async {
+        let (stream, facts) = tls.connect(near, &host, at_least, soon()).await?;
+        assert_eq!(stream.get_ref().0.first_bytes().len(), 11);
+        Ok(facts)
+    };
+    tokio::join!(client, server).0
+}
+
+fn fault(outcome: Result<TlsFacts, OriginTlsError>) -> CertificateFault {
+    match outcome {
+        Err(error @ OriginTlsError::Certificate(_)) => {
+            assert_eq!(error.reason(), Reason::UpstreamCertificate);
+            let OriginTlsError::Certificate(fault) = error else { unreachable!() };
+            fault
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn good() -> Params {
+    valid(name("api.example.com"), -1, 1)
+}
+
+#[tokio::test]
+async fn a_good_chain_passes_at_both_versions() {
+    let root = self_signed(ca("root"));
+    let middle = root.sign(ca("middle"));
+    let leaf = middle.sign(good());
+    let tls = trusting(&[&root]);
+    for (versions, want) in [(BOTH, TlsVersion::Tls13), (ONLY_12, TlsVersion::Tls12)] {
+        let facts = meet(&tls, server(&[&leaf, &middle], versions), AtLeast::Tls12).await.unwrap();
+        assert_eq!((facts.version, facts.sni.as_deref()), (want, Some("api.example.com")));
+    }
+    meet(&tls, server(&[&leaf, &middle], BOTH), AtLeast::Tls13).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_permit_that_demands_1_3_gets_no_1_2() {
+    let root = self_signed(ca("root"));
+    let leaf = root.sign(good());
+    let outcome = meet(&trusting(&[&root]), server(&[&leaf], ONLY_12), AtLeast::Tls13).await;
+    assert!(matches!(outcome, Err(OriginTlsError::BelowFloor { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn each_bad_certificate_has_its_fault() {
+    let root = self_signed(ca("root"));
+    let stranger = self_signed(ca("stranger"));
+    let tls = trusting(&[&root]);
+    let unknown = CertificateFault::UnknownIssuer { unfit_issuer: false };
+    let mut for_clients = good();
+    for_clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let mut cn_only = good();
+    cn_only.subject_alt_names.clear();
+    let other_name = valid(Params::new(vec!["a.test".into(), "*.b.test".into()]).unwrap(), -1, 1);
+    let deep = valid(Params::new(vec!["*.com".into()]).unwrap(), -1, 1);
+    let mismatch = |names: &[&str]| CertificateFault::NameMismatch {
+        presented: names.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let leaf_issuer = root.sign(good());
+    let rows = [
+        ("expired", vec![root.sign(valid(good(), -9, -1))], CertificateFault::Expired),
+        ("not yet valid", vec![root.sign(valid(good(), 1, 9))], CertificateFault::NotYetValid),
+        ("another's name", vec![root.sign(other_name)], mismatch(&["a.test", "*.b.test"])),
+        ("wildcard over two labels", vec![root.sign(deep)], mismatch(&["*.com"])),
+        ("name in the CN only", vec![root.sign(cn_only)], mismatch(&[])),
+        ("unknown root", vec![stranger.sign(good())], unknown.clone()),
+        ("self-signed", vec![self_signed(good())], unknown.clone()),
+        ("for clients only", vec![root.sign(for_clients)], CertificateFault::Other("wrong_purpose")),
+        ("a leaf as issuer", vec![leaf_issuer.sign(good()), leaf_issuer], CertificateFault::Other("invalid")),
+    ];
+    for (what, chain, want) in rows {
+        let chain: Vec<&Signed> = chain.iter().collect();
+        let found = fault(meet(&tls, server(&chain, BOTH), AtLeast::Tls12).await);
+        assert_eq!(found, want, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_may_not_sign_certificates_is_refused() {
+    let root = self_signed(ca("root"));
+    let mut params = ca("crl only");
+    params.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let middle = root.sign(params);
+    let leaf = middle.sign(good());
+    let found = fault(meet(&trusting(&[&root]), server(&[&leaf, &middle], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::UnknownIssuer { unfit_issuer: true });
+    // Sent along but not needed, it harms nothing.
+    let direct = root.sign(good());
+    meet(&trusting(&[&root]), server(&[&direct, &middle], BOTH), AtLeast::Tls12).await.unwrap();
+}
+
+#[test]
+fn a_root_that_may_not_sign_is_no_root() {
+    let mut params = ca("crl only");
+    params.key_usages = vec![KeyUsagePurpose::CrlSign];
+    assert!(Anchors::none().add(&self_signed(params).der).is_err());
+}
+
+#[test]
+fn a_root_stands_until_its_end_and_no_longer() {
+    let (short, long) = (self_signed(valid(ca("short"), -9, 1)), self_signed(valid(ca("long"), -9, 9)));
+    let mut anchors = Anchors::none();
+    anchors.add(&short.der).unwrap();
+    anchors.add(&long.der).unwrap();
+    let verifier = trust::Verifier::new(anchors).unwrap();
+    let host = ServerName::try_from("api.example.com").unwrap();
+    let after = |days: u64| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        UnixTime::since_unix_epoch(since + Duration::from_secs(days * 86_400))
+    };
+    let judge = |root: &Signed, days| {
+        let leaf = root.sign(valid(name("api.example.com"), -1, 99));
+        verifier.verify_server_cert(&leaf.der, &[], &host, &[], after(days)).is_ok()
+    };
+    assert!(judge(&short, 0) && judge(&long, 0));
+    assert!(!judge(&short, 2) && judge(&long, 2));
+    assert!(!judge(&long, 10));
+}
+
+#[tokio::test]
+async fn a_leaf_of_our_own_ca_is_refused_and_the_ca_is_no_anchor() {
+    let mint = Mint::in_memory(system_clock()).unwrap();
+    let leaf = mint.leaf_for(&Host::parse("api.example.com").unwrap()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(super::super::provider())
+        .with_protocol_versions(BOTH)
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::unwrap_or_clone(leaf))));
+    let root = self_signed(ca("root"));
+    let found = fault(meet(&trusting(&[&root]), Arc::new(config), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::UnknownIssuer { unfit_issuer: false });
+
+    let mut asked_for = Anchors::none();
+    asked_for.add(mint.ca_der()).unwrap();
+    assert!(matches!(asked_for.without(mint.ca_der()), Err(TrustError::OwnCa)));
+    let mut others = Anchors::none();
+    others.add(&root.der).unwrap();
+    OriginTls::new(others.without(mint.ca_der()).unwrap()).unwrap();
+}
+
+#[tokio::test]
+async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
+    let hello_1_1 = [&[22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2][..], &[7; 32], &[0, 0xc0, 0x13, 0]].concat();
+    let rows: &[(&str, Vec<u8>, Reason, &str)] = &[
+        (
+            "chooses 1.1",
+            hello_1_1,
+            Reason::UpstreamBelowFloor,
+            "origin speaks TLSv1.1, below what is demanded",
+        ),
+        (
+            "alert 70",
+            vec![21, 3, 1, 0, 2, 2, 70],
+            Reason::UpstreamBelowFloor,
+            "origin speaks no TLS version we accept, below what is demanded",
+        ),
+        (
+            "alert 40",
+            vec![21, 3, 1, 0, 2, 2, 40],
+            Reason::UpstreamTls,
+            "origin ended the handshake with alert `handshake_failure`",
+        ),
+        (
+            "plain HTTP",
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            Reason::UpstreamNotTls,
+            "origin does not speak TLS",
+        ),
+        ("hangs up", Vec::new(), Reason::UpstreamClosed, "origin closed the connection during the handshake"),
+    ];
+    let tls = trusting(&[&self_signed(ca("root"))]);
+    for (name, answer, reason, message) in rows {
+        let (near, mut far) = duplex(1 << 16);
+        let host = Host::parse("api.example.com").unwrap();
+        let peer = async {
+            let mut hello = [0; 4096];
+            let count = far.read(&mut hello).await.unwrap();
+            assert!(count > 0);
+            far.write_all(answer).await.unwrap();
+            drop(far);
+        };
+        let (outcome, ()) = tokio::join!(tls.connect(near, &host, AtLeast::Tls12, soon()), peer);
+        let error = outcome.map(|_| ()).unwrap_err();
+        assert_eq!((error.reason(), error.to_string().as_str()), (*reason, *message), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_never_answers_ends_at_the_deadline() {
+    let (near, _far) = duplex(1 << 16);
+    let host = Host::parse("api.example.com").unwrap();
+    let outcome = trusting(&[&self_signed(ca("root"))]).connect(near, &host, AtLeast::Tls12, shortly()).await;
+    assert!(matches!(outcome, Err(OriginTlsError::Timeout)));
+}
+
+#[tokio::test]
+async fn a_second_connection_resumes_but_not_across_what_was_demanded() {
+    let root = self_signed(ca("root"));
+    let leaf = root.sign(good());
+    let (tls, config) = (trusting(&[&root]), server(&[&leaf], ONLY_13));
+    let host = Host::parse("api.example.com").unwrap();
+    use rustls::HandshakeKind::{Full, Resumed};
+    for (at_least, want) in [(AtLeast::Tls12, Full), (AtLeast::Tls12, Resumed), (AtLeast::Tls13, Full)] {
+        let (near, far) = duplex(1 << 16);
+        let acceptor = TlsAcceptor::from(config.clone());
+        let peer = async {
+            let mut stream = acceptor.accept(far).await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            stream.flush().await.unwrap();
+        };
+        let client = async {
+            let (mut stream, _) = tls.connect(near, &host, at_least, soon()).await.unwrap();
+            stream.read_exact(&mut [0]).await.unwrap();
+            stream.get_ref().1.handshake_kind().unwrap()
+        };
+        let (kind, ()) = tokio::join!(client, peer);
+        assert_eq!(kind, want);
+    }
+    assert_ne!(tls.trust_id(AtLeast::Tls12), tls.trust_id(AtLeast::Tls13));
+    assert_ne!(tls.trust_id(AtLeast::Tls13), trusting(&[&root]).trust_id(AtLeast::Tls12));
+}
+
+#[test]
+fn anchors_come_from_the_settings() {
+    let folder = Folder::new();
+    let root = self_signed(ca("corporate"));
+    let file = folder.file("root.pem", &root.pem);
+    Anchors::load(UpstreamRoots::Webpki, &[]).unwrap();
+    OriginTls::new(Anchors::load(UpstreamRoots::None, std::slice::from_ref(&file)).unwrap()).unwrap();
+    let nothing = OriginTls::new(Anchors::load(UpstreamRoots::None, &[]).unwrap());
+    assert!(matches!(nothing, Err(TrustError::Empty)));
+    let empty = folder.file("empty.pem", "no certificate here\n");
+    assert!(matches!(Anchors::load(UpstreamRoots::Webpki, &[empty]), Err(TrustError::NotPem { .. })));
+    assert!(matches!(
+        Anchors::load(UpstreamRoots::Webpki, &[folder.0.join("no")]),
+        Err(TrustError::Read { .. })
+    ));
+}
+
+#[test]
+fn foreign_names_are_cut_to_what_a_name_may_hold() {
+    assert_eq!(plain_name("DnsName(\"a.test\")"), "a.test");
+    assert_eq!(plain_name("DnsName(\"a\u{1b}[31m`b\")"), "a[31mb");
+}
