@@ -3,4 +3,5 @@
 pub mod facts;
 pub mod reason;
 pub mod request;
+pub mod signature;
 pub mod target;

@@ -1,2 +1,3 @@
 //! exeat: a permit to leave.
 pub mod engine;
+pub mod keys;
