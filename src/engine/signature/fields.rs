@@ -1,0 +1,151 @@
+//! Header fields under a signature: which are in it, and which must be (facts/sigv4.md A2, A3).
+
+use std::borrow::Cow;
+
+use super::Refusal;
+use crate::engine::reason::Reason;
+use crate::engine::request::{RequestHead, is_token};
+
+/// The fields that `SignedHeaders` names, in its order.
+#[derive(Debug)]
+pub struct SignedFields<'f> {
+    /// `a;b;c`: lower case, ascending, each once.
+    names: Cow<'f, str>,
+    lines: Vec<Line<'f>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Line<'f> {
+    value: &'f [u8],
+    /// Starts its name; a repeated field's later values join the first.
+    first: bool,
+}
+
+impl<'f> SignedFields<'f> {
+    /// Reads the fields of a request that `names` lists, and refuses what the list must not leave out.
+    pub fn of(names: Cow<'f, str>, head: &'f RequestHead) -> Result<Self, Refusal> {
+        let mut fields = Vec::with_capacity(24);
+        fields.extend(head.fields());
+        let (signed, covered) = Self::gather(names, &fields)?;
+        if !signed.contains("host") {
+            return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
+        }
+        for (at, (name, _)) in fields.iter().enumerate() {
+            let is_covered = covered >> at & 1 == 1;
+            if !is_covered && starts_with_amz(name) {
+                let name = name.to_ascii_lowercase();
+                return Err(Refusal::new(Reason::SigV4UnsignedHeader, format!("`{name}` is not signed")));
+            }
+            // Framing is written anew: the length in the same digits, the coding not necessarily.
+            if is_covered && (name.eq_ignore_ascii_case("transfer-encoding") || head.is_hop_by_hop(name)) {
+                let name = name.to_ascii_lowercase();
+                let said = format!("`{name}` is signed but stays on this connection");
+                return Err(Refusal::new(Reason::SigV4Malformed, said));
+            }
+        }
+        Ok(signed)
+    }
+
+    /// The fields that `names` lists, out of `fields`; and a bit for each of `fields` that it covers.
+    pub fn gather(names: Cow<'f, str>, fields: &[(&str, &'f [u8])]) -> Result<(Self, u128), Refusal> {
+        let malformed = |said: &str| Refusal::new(Reason::SigV4Malformed, said);
+        if fields.len() > 128 {
+            return Err(malformed("more than 128 header fields"));
+        }
+        let mut lines = Vec::with_capacity(16);
+        let mut covered = 0;
+        let mut last = "";
+        for name in names.split(';') {
+            let lower = name.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase());
+            if name.is_empty() || !lower {
+                return Err(malformed("signed headers are not a list of lower-case names"));
+            }
+            if name <= last {
+                return Err(malformed("signed headers are not in order, each once"));
+            }
+            last = name;
+            let mut first = true;
+            for (at, (field, value)) in fields.iter().enumerate() {
+                if field.len() == name.len() && field.eq_ignore_ascii_case(name) {
+                    lines.push(Line { value, first });
+                    covered |= 1 << at;
+                    first = false;
+                }
+            }
+            if first {
+                return Err(malformed(&format!("signed header `{name}` is not in the request")));
+            }
+        }
+        Ok((Self { names, lines }, covered))
+    }
+
+    /// As the client listed them.
+    pub fn names(&self) -> &str {
+        &self.names
+    }
+
+    /// `name` in any case.
+    pub fn contains(&self, name: &str) -> bool {
+        self.names.split(';').any(|signed| signed.eq_ignore_ascii_case(name))
+    }
+
+    /// A `name:value` line each.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let mut names = self.names.split(';');
+        for (at, line) in self.lines.iter().enumerate() {
+            if line.first {
+                out.extend_from_slice(names.next().unwrap_or_default().as_bytes());
+            }
+            out.push(if line.first { b':' } else { b',' });
+            write_value(out, line.value);
+            if self.lines.get(at + 1).is_none_or(|next| next.first) {
+                out.push(b'\n');
+            }
+        }
+    }
+}
+
+/// Without outer blanks, inner runs of spaces folded into one; tabs inside stay.
+fn write_value(out: &mut Vec<u8>, value: &[u8]) {
+    let blank = |b: &u8| *b == b' ' || *b == b'\t';
+    let start = value.iter().position(|b| !blank(b)).unwrap_or(value.len());
+    let end = value.iter().rposition(|b| !blank(b)).map_or(start, |at| at + 1);
+    let mut rest = &value[start..end];
+    while let Some(at) = memchr::memchr(b' ', rest) {
+        out.extend_from_slice(&rest[..=at]);
+        let next = rest[at..].iter().position(|&b| b != b' ').unwrap_or(rest.len() - at);
+        rest = &rest[at + next..];
+    }
+    out.extend_from_slice(rest);
+}
+
+fn starts_with_amz(name: &str) -> bool {
+    name.as_bytes().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(names: &str, fields: &[(&str, &[u8])]) -> Result<String, Refusal> {
+        let mut out = Vec::new();
+        SignedFields::gather(names.into(), fields)?.0.write(&mut out);
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn values_are_trimmed_folded_and_joined_in_arrival_order() {
+        let fields: &[(&str, &[u8])] =
+            &[("B", b"2"), ("A", b" x   y \tz  "), ("b", b""), ("B", b"\"q   q\""), ("C", b"  ")];
+        assert_eq!(write("a;b;c", fields).unwrap(), "a:x y \tz\nb:2,,\"q q\"\nc:\n");
+    }
+
+    #[test]
+    fn refuses_lists_that_are_unsorted_repeated_upper_case_empty_or_about_missing_fields() {
+        let fields: &[(&str, &[u8])] = &[("a", b"1"), ("b", b"2")];
+        assert!(write("a;b", fields).is_ok());
+        for names in ["b;a", "a;a", "A", "", "a;", ";a", "a;;b", "a,b", "a; b", "a;c"] {
+            assert_eq!(write(names, fields).unwrap_err().reason, Reason::SigV4Malformed, "{names}");
+        }
+    }
+}

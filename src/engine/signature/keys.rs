@@ -1,0 +1,243 @@
+//! The keys we know, and the signing keys derived from them.
+//!
+//! A plain value: `crate::keys` fills it from its sources, `Claim::verify` looks a key id up in it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
+
+use super::account::account_of;
+use super::claim::Scope;
+use crate::engine::facts::{AccountId, Name, Secret};
+
+/// Signing keys remembered for one key: about (services x regions) in use, twice that around midnight UTC.
+const REMEMBERED: usize = 32;
+
+/// One access key we hold.
+#[derive(Debug)]
+pub struct KnownKey {
+    pub id: Name,
+    pub secret: Secret,
+    /// Session token; a request under this key must carry exactly it, or none where this is `None`.
+    pub token: Option<Secret>,
+    pub account: Option<AccountId>,
+    /// Role name or ARN, where the key's source names one.
+    pub role: Option<Name>,
+    /// We were given it: its account counts as `self`.
+    pub own: bool,
+    signing_keys: SigningKeys,
+}
+
+impl KnownKey {
+    /// A key we were given; the account is the one its id tells, if it tells one.
+    pub fn new(id: &str, secret: Secret, token: Option<Secret>) -> Self {
+        Self {
+            id: id.into(),
+            account: account_of(id),
+            secret,
+            token,
+            role: None,
+            own: true,
+            signing_keys: SigningKeys::default(),
+        }
+    }
+
+    /// The signing key for a scope: remembered, or derived now.
+    pub(super) fn signing_key(&self, scope: &Scope<'_>) -> Signing {
+        let remembered = self.signing_keys.0.load();
+        match remembered.iter().find(|cached| cached.is_for(scope)) {
+            Some(cached) => Signing { cached: Arc::clone(cached), fresh: false },
+            None => Signing { cached: Arc::new(Cached::derive(&self.secret, scope)), fresh: true },
+        }
+    }
+
+    /// Keeps a signing key that has verified a signature. Only those: scopes that anybody may write can't push
+    /// good ones out.
+    pub(super) fn remember(&self, signing: &Signing) {
+        if !signing.fresh {
+            return;
+        }
+        let scope = &signing.cached.scope;
+        self.signing_keys.0.rcu(|old| {
+            let others = old.iter().filter(|other| other.scope != *scope);
+            std::iter::once(&signing.cached).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
+        });
+    }
+}
+
+/// An immutable map by key id.
+#[derive(Debug, Default)]
+pub struct KnownKeys {
+    /// Ordered by id: the sets are small, and comparing 20 bytes a few times is cheaper than hashing them.
+    keys: Vec<KnownKey>,
+    own_accounts: Vec<AccountId>,
+}
+
+impl KnownKeys {
+    /// Of several keys with one id the first stands.
+    pub fn new(keys: impl IntoIterator<Item = KnownKey>) -> Self {
+        let mut keys: Vec<_> = keys.into_iter().collect();
+        keys.sort_by(|a, b| a.id.cmp(&b.id));
+        keys.dedup_by(|later, first| later.id == first.id);
+        let mut own_accounts: Vec<_> = keys.iter().filter(|k| k.own).filter_map(|k| k.account).collect();
+        own_accounts.sort_unstable();
+        own_accounts.dedup();
+        Self { keys, own_accounts }
+    }
+
+    pub fn get(&self, id: &str) -> Option<&KnownKey> {
+        self.keys.binary_search_by(|key| (*key.id).cmp(id)).ok().map(|at| &self.keys[at])
+    }
+
+    /// Accounts of the keys we were given, ascending: what `self` means in a perimeter.
+    pub fn own_accounts(&self) -> &[AccountId] {
+        &self.own_accounts
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &KnownKey> {
+        self.keys.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+/// The key that signs within one scope: HMAC chain over date, region, service and `aws4_request`.
+pub struct SigningKey(hmac::Key);
+
+impl SigningKey {
+    pub fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
+        let mut first = Zeroizing::new(Vec::with_capacity(4 + secret.expose().len()));
+        first.extend_from_slice(b"AWS4");
+        first.extend_from_slice(secret.expose());
+        let mut key = hmac::Key::new(hmac::HMAC_SHA256, &first);
+        for step in [scope.date, scope.region, scope.service, "aws4_request"] {
+            key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, step.as_bytes()).as_ref());
+        }
+        Self(key)
+    }
+
+    /// The signature of a string to sign.
+    pub fn sign(&self, text: &[u8]) -> [u8; 32] {
+        let tag = hmac::sign(&self.0, text);
+        let mut signature = [0; 32];
+        signature.copy_from_slice(tag.as_ref());
+        signature
+    }
+
+    /// Constant time in the signature.
+    pub fn matches(&self, text: &[u8], signature: &[u8; 32]) -> bool {
+        hmac::verify(&self.0, text, signature).is_ok()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A signing key in use, and whether it is one that we already kept.
+pub(super) struct Signing {
+    cached: Arc<Cached>,
+    fresh: bool,
+}
+
+impl std::ops::Deref for Signing {
+    type Target = SigningKey;
+    fn deref(&self) -> &SigningKey {
+        &self.cached.key
+    }
+}
+
+#[derive(Debug)]
+struct Cached {
+    scope: [Box<str>; 3],
+    key: SigningKey,
+}
+
+impl Cached {
+    fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
+        Self {
+            scope: [scope.date.into(), scope.region.into(), scope.service.into()],
+            key: SigningKey::derive(secret, scope),
+        }
+    }
+
+    fn is_for(&self, scope: &Scope<'_>) -> bool {
+        let [date, region, service] = &self.scope;
+        **service == *scope.service && **region == *scope.region && **date == *scope.date
+    }
+}
+
+/// Newest first; read without a lock, replaced whole.
+#[derive(Debug, Default)]
+struct SigningKeys(ArcSwap<Vec<Arc<Cached>>>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::signature::hex;
+
+    fn key(id: &str) -> KnownKey {
+        KnownKey::new(id, Secret::new(b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"), None)
+    }
+
+    #[test]
+    fn derives_the_published_signing_key() {
+        let scope = Scope { date: "20150830", region: "us-east-1", service: "iam" };
+        // The last step but one of the published chain is what signs; it is compared through a signature.
+        let published =
+            hex::parse(b"c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9").unwrap();
+        let reference = SigningKey(hmac::Key::new(hmac::HMAC_SHA256, &published));
+        let derived = SigningKey::derive(&key("A").secret, &scope);
+        assert_eq!(derived.sign(b"text"), reference.sign(b"text"));
+        assert!(derived.matches(b"text", &reference.sign(b"text")));
+        assert!(!derived.matches(b"texT", &reference.sign(b"text")));
+    }
+
+    #[test]
+    fn remembers_only_what_verified_and_only_so_many() {
+        let key = key("A");
+        let dates: Vec<String> = (0..100).map(|n| format!("202601{n:02}")).collect();
+        for date in &dates {
+            let scope = Scope { date, region: "us-east-1", service: "s3" };
+            assert!(key.signing_key(&scope).fresh && key.signing_key(&scope).fresh, "not kept unasked");
+            let signing = key.signing_key(&scope);
+            key.remember(&signing);
+            key.remember(&signing);
+            assert!(!key.signing_key(&scope).fresh);
+        }
+        assert_eq!(key.signing_keys.0.load().len(), REMEMBERED);
+        let other = Scope { date: &dates[99], region: "us-east-2", service: "s3" };
+        assert!(key.signing_key(&other).fresh);
+    }
+
+    #[test]
+    fn finds_a_key_by_its_whole_id_and_knows_own_accounts() {
+        let mut foreign = key("ASIAY34FZKBOKMUTVV7A");
+        foreign.own = false;
+        let keys = KnownKeys::new([key("AKIARZPUZDIKAAAAAAAA"), foreign, key("AKIAIOSFODNN7EXAMPLE")]);
+        assert!(keys.get("AKIAIOSFODNN7EXAMPLE").is_some());
+        assert!(keys.get("AKIAIOSFODNN7EXAMPL").is_none() && keys.get("").is_none());
+        assert_eq!(keys.own_accounts(), [AccountId::parse("123456789012").unwrap()]);
+    }
+
+    #[test]
+    fn nothing_prints_a_secret() {
+        let mut key = key("A");
+        key.token = Some(Secret::new(b"the-token"));
+        let scope = Scope { date: "20150830", region: "us-east-1", service: "iam" };
+        key.remember(&key.signing_key(&scope));
+        let text = format!("{:?}", KnownKeys::new([key]));
+        assert!(!text.contains("wJalr") && !text.contains("the-token"), "{text}");
+    }
+}

@@ -1,0 +1,345 @@
+//! What a signature says of the body, and what the body must still prove while it streams.
+//!
+//! `Claim::verify` hands out a [`PayloadClaim`]; the forwarder starts a [`BodyCheck`] from it, feeds it every byte of
+//! the body (HTTP framing removed) and withholds the completing bytes until `finish` says `Matched`.
+
+use aws_lc_rs::digest;
+
+use super::chunked::Chunked;
+use super::{Refusal, canonical, hex};
+use crate::engine::facts::{PayloadOutcome, PayloadState, words};
+use crate::engine::reason::Reason;
+
+words! {
+    /// Trailing checksums of S3 (`x-amz-checksum-NAME`).
+    pub enum Checksum {
+        Crc32 = "crc32",
+        Crc32c = "crc32c",
+        Crc64Nvme = "crc64nvme",
+        Sha1 = "sha1",
+        Sha256 = "sha256",
+    }
+}
+
+impl Checksum {
+    /// Of a trailer's name, in any case.
+    fn of_trailer(name: &[u8]) -> Option<Self> {
+        let lower = name.trim_ascii().to_ascii_lowercase();
+        std::str::from_utf8(lower.strip_prefix(b"x-amz-checksum-")?).ok()?.parse().ok()
+    }
+}
+
+/// The payload line of a canonical request (`x-amz-content-sha256`, facts/sigv4.md A6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Stated as 64 hex digits.
+    Digest { value: [u8; 32], text: &'a str },
+    /// The digest of the body, stated nowhere.
+    Body,
+    /// `UNSIGNED-PAYLOAD`.
+    Unsigned,
+    /// `STREAMING-UNSIGNED-PAYLOAD-TRAILER`: aws-chunked, no chunk is signed, a checksum follows.
+    Trailer { algorithm: Checksum, decoded_length: u64 },
+}
+
+const OTHER_DIGEST: &str = "body does not match `x-amz-content-sha256`";
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+const TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
+
+/// What the request says of its body, field by field.
+#[derive(Debug, Default)]
+pub struct Told<'a> {
+    /// `x-amz-content-sha256`.
+    pub content_sha256: Option<&'a [u8]>,
+    /// `x-amz-trailer`.
+    pub trailer: Option<&'a [u8]>,
+    /// `x-amz-decoded-content-length`.
+    pub decoded_length: Option<&'a [u8]>,
+    /// The framing leaves no room for a body.
+    pub is_empty: bool,
+}
+
+impl<'a> Payload<'a> {
+    pub fn read(told: &Told<'a>, s3: bool, presigned: bool) -> Result<Self, Refusal> {
+        let Some(value) = told.content_sha256 else {
+            return match (s3, presigned) {
+                (true, true) => Ok(Self::Unsigned),
+                (true, false) => {
+                    Err(Refusal::new(Reason::SigV4Malformed, "S3 needs an `x-amz-content-sha256` header"))
+                }
+                (false, _) => Ok(Self::Body),
+            };
+        };
+        if let Some(digest) = hex::parse(value) {
+            // INVARIANT: hex digits are ASCII.
+            return Ok(Self::Digest { value: digest, text: std::str::from_utf8(value).unwrap_or_default() });
+        }
+        match std::str::from_utf8(value).unwrap_or_default() {
+            UNSIGNED => Ok(Self::Unsigned),
+            TRAILER if s3 => Self::trailer(told),
+            known if known.starts_with("STREAMING-") => Err(Refusal::new(
+                Reason::SigV4Unsupported,
+                "bodies whose chunks or events are signed one by one are not supported yet",
+            )),
+            _ => Err(Refusal::new(Reason::SigV4Malformed, "`x-amz-content-sha256` has an unknown value")),
+        }
+    }
+
+    fn trailer(told: &Told<'_>) -> Result<Self, Refusal> {
+        let refuse = |said: &str| Err(Refusal::new(Reason::SigV4Malformed, said));
+        let Some(algorithm) = told.trailer.and_then(Checksum::of_trailer) else {
+            return refuse("`x-amz-trailer` doesn't announce one checksum that we know");
+        };
+        let digits = told.decoded_length.unwrap_or_default();
+        let plain = (1..=18).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+        if !plain {
+            return refuse("`x-amz-decoded-content-length` is missing or no number");
+        }
+        if told.is_empty {
+            return refuse("a chunked payload was announced but there is no body");
+        }
+        let decoded_length = digits.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'));
+        Ok(Self::Trailer { algorithm, decoded_length })
+    }
+
+    pub fn state(&self) -> PayloadState {
+        match self {
+            Self::Digest { .. } | Self::Body => PayloadState::Signed,
+            Self::Trailer { .. } => PayloadState::Checksum,
+            Self::Unsigned => PayloadState::Unsigned,
+        }
+    }
+
+    /// The canonical request's last line; `None` where the body is needed for it and isn't there.
+    pub fn line(&self, body: Option<&[u8]>) -> Option<Line<'a>> {
+        Some(match self {
+            Self::Digest { text, .. } => Line::Stated(text),
+            Self::Unsigned => Line::Stated(UNSIGNED),
+            Self::Trailer { .. } => Line::Stated(TRAILER),
+            Self::Body => Line::Computed(hex::write(&canonical::sha256(body?))),
+        })
+    }
+
+    /// What the body must still prove once the signature holds. A body already here is checked at once.
+    pub fn due(&self, body: Option<&[u8]>) -> Result<PayloadClaim, Refusal> {
+        let claim = match *self {
+            Self::Body if body.is_some() => return Ok(PayloadClaim::Met),
+            // `Body` comes here only under a key we don't know: nobody can tell what digest was signed.
+            Self::Unsigned | Self::Body => return Ok(PayloadClaim::Nothing),
+            Self::Digest { value, .. } => match body {
+                Some(body) if canonical::sha256(body) == value => return Ok(PayloadClaim::Met),
+                Some(_) => return Err(mismatch(OTHER_DIGEST)),
+                None => PayloadClaim::Sha256(value),
+            },
+            Self::Trailer { algorithm, decoded_length } => {
+                PayloadClaim::Trailer { algorithm, decoded_length }
+            }
+        };
+        let Some(body) = body else { return Ok(claim) };
+        let mut check = claim.start();
+        check.update(body)?;
+        check.finish()?;
+        Ok(PayloadClaim::Met)
+    }
+}
+
+/// A payload line.
+#[derive(Debug, Clone, Copy)]
+pub enum Line<'a> {
+    Stated(&'a str),
+    Computed([u8; 64]),
+}
+
+impl Line<'_> {
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Stated(text) => text.as_bytes(),
+            Self::Computed(text) => text,
+        }
+    }
+}
+
+/// What the body must still prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayloadClaim {
+    /// Nobody said anything of it.
+    Nothing,
+    /// The verifier had the whole body, and it is the one that was signed.
+    Met,
+    Sha256([u8; 32]),
+    /// aws-chunked with a trailing checksum; `decoded_length` in bytes.
+    Trailer {
+        algorithm: Checksum,
+        decoded_length: u64,
+    },
+}
+
+impl PayloadClaim {
+    pub fn start(self) -> BodyCheck {
+        BodyCheck(match self {
+            Self::Nothing => State::Settled(PayloadOutcome::Unchecked),
+            Self::Met => State::Settled(PayloadOutcome::Matched),
+            Self::Sha256(expected) => {
+                State::Sha256 { context: digest::Context::new(&digest::SHA256), expected }
+            }
+            Self::Trailer { algorithm, decoded_length } => {
+                State::Trailer(Box::new(Chunked::new(algorithm, decoded_length)))
+            }
+        })
+    }
+}
+
+/// Compares a body with its [`PayloadClaim`] while it streams, in constant memory.
+#[derive(Debug)]
+pub struct BodyCheck(State);
+
+enum State {
+    Settled(PayloadOutcome),
+    Sha256 { context: digest::Context, expected: [u8; 32] },
+    Trailer(Box<Chunked>),
+    Failed,
+}
+
+impl BodyCheck {
+    /// There is nothing to compare: bytes need not be fed.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.0, State::Settled(_))
+    }
+
+    /// The next bytes of the body, in any split. [`Reason::SigV4Payload`] as soon as it can't match any more, and
+    /// again ever after.
+    pub fn update(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        let result = match &mut self.0 {
+            State::Settled(_) => return Ok(()),
+            State::Sha256 { context, .. } => {
+                context.update(data);
+                return Ok(());
+            }
+            State::Trailer(chunked) => chunked.update(data),
+            State::Failed => return Err(mismatch("body did not match before")),
+        };
+        result.inspect_err(|_| self.0 = State::Failed)
+    }
+
+    /// The body is whole. `Matched`, or `Unchecked` where nothing was said of it; else [`Reason::SigV4Payload`].
+    pub fn finish(&mut self) -> Result<PayloadOutcome, Refusal> {
+        let matched = match std::mem::replace(&mut self.0, State::Failed) {
+            State::Settled(outcome) => {
+                self.0 = State::Settled(outcome);
+                return Ok(outcome);
+            }
+            State::Sha256 { context, expected } => {
+                if context.finish().as_ref() != expected {
+                    return Err(mismatch(OTHER_DIGEST));
+                }
+                PayloadOutcome::Matched
+            }
+            State::Trailer(chunked) => {
+                chunked.finish()?;
+                PayloadOutcome::Matched
+            }
+            State::Failed => return Err(mismatch("body did not match before")),
+        };
+        self.0 = State::Settled(matched);
+        Ok(matched)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Settled(outcome) => outcome.as_str(),
+            Self::Sha256 { .. } => "sha256",
+            Self::Trailer(_) => "trailer",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+pub(super) fn mismatch(said: &str) -> Refusal {
+    Refusal::new(Reason::SigV4Payload, said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(value: &str) -> Told<'_> {
+        Told {
+            content_sha256: Some(value.as_bytes()),
+            trailer: Some(b"x-amz-checksum-crc32"),
+            decoded_length: Some(b"12"),
+            is_empty: false,
+        }
+    }
+
+    #[test]
+    fn reads_every_form_and_refuses_what_it_does_not_know() {
+        let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert!(matches!(Payload::read(&told(digest), false, false), Ok(Payload::Digest { .. })));
+        assert_eq!(Payload::read(&told(UNSIGNED), false, false).unwrap(), Payload::Unsigned);
+        let trailer = Payload::Trailer { algorithm: Checksum::Crc32, decoded_length: 12 };
+        assert_eq!(Payload::read(&told(TRAILER), true, false).unwrap(), trailer);
+        for (value, s3, reason) in [
+            (TRAILER, false, Reason::SigV4Unsupported),
+            ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", true, Reason::SigV4Unsupported),
+            ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", true, Reason::SigV4Unsupported),
+            ("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", true, Reason::SigV4Unsupported),
+            ("STREAMING-AWS4-HMAC-SHA256-EVENTS", false, Reason::SigV4Unsupported),
+            (&digest.to_ascii_uppercase(), true, Reason::SigV4Malformed),
+            ("unsigned-payload", true, Reason::SigV4Malformed),
+            ("", true, Reason::SigV4Malformed),
+        ] {
+            assert_eq!(Payload::read(&told(value), s3, false).unwrap_err().reason, reason, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_missing_digest_means_the_body_except_for_s3() {
+        let none = Told::default();
+        assert_eq!(Payload::read(&none, false, false).unwrap(), Payload::Body);
+        assert_eq!(Payload::read(&none, false, true).unwrap(), Payload::Body);
+        assert_eq!(Payload::read(&none, true, true).unwrap(), Payload::Unsigned);
+        assert!(Payload::read(&none, true, false).is_err());
+    }
+
+    #[test]
+    fn a_trailer_must_be_one_announced_checksum_with_a_length_and_a_body() {
+        for broken in [
+            Told { trailer: None, ..told(TRAILER) },
+            Told { trailer: Some(b"x-amz-meta-a"), ..told(TRAILER) },
+            Told { trailer: Some(b"x-amz-checksum-crc32,x-amz-checksum-sha1"), ..told(TRAILER) },
+            Told { decoded_length: None, ..told(TRAILER) },
+            Told { decoded_length: Some(b"-1"), ..told(TRAILER) },
+            Told { decoded_length: Some(b"1234567890123456789"), ..told(TRAILER) },
+            Told { is_empty: true, ..told(TRAILER) },
+        ] {
+            assert!(Payload::read(&broken, true, false).is_err(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_checked_over_any_split_and_a_failed_check_stays_failed() {
+        let body = b"Welcome to Amazon S3.";
+        for at in 0..=body.len() {
+            let mut check = PayloadClaim::Sha256(canonical::sha256(body)).start();
+            assert!(!check.is_idle());
+            check.update(&body[..at]).unwrap();
+            check.update(&body[at..]).unwrap();
+            assert_eq!(check.finish().unwrap(), PayloadOutcome::Matched);
+            assert_eq!(check.finish().unwrap(), PayloadOutcome::Matched);
+        }
+        let mut check = PayloadClaim::Sha256(canonical::sha256(body)).start();
+        check.update(&body[1..]).unwrap();
+        assert_eq!(check.finish().unwrap_err().reason, Reason::SigV4Payload);
+        assert!(check.finish().is_err() && check.update(b"").is_err());
+    }
+
+    #[test]
+    fn nothing_to_check_is_unchecked_and_a_body_checked_before_is_matched() {
+        let mut check = PayloadClaim::Nothing.start();
+        assert!(check.is_idle());
+        assert_eq!(check.finish().unwrap(), PayloadOutcome::Unchecked);
+        assert_eq!(PayloadClaim::Met.start().finish().unwrap(), PayloadOutcome::Matched);
+    }
+}

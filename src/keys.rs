@@ -1,0 +1,157 @@
+//! Who may sign: gathers the keys we are given into a [`KnownKeys`] for the verifier.
+//!
+//! Sources: one file that was named (then no other is asked), else the environment and the profile that the
+//! workload's SDK would select. Variables and files are read through functions passed in.
+
+mod profile;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::engine::facts::{AccountId, Secret};
+use crate::engine::signature::{KnownKey, KnownKeys};
+use profile::{Profile, Profiles, SectionNames};
+
+/// A profile chain longer than this is a mistake.
+const MAX_CHAIN: usize = 5;
+
+/// Looks a variable up; `None` where it isn't set.
+pub type Variables<'f> = &'f dyn Fn(&str) -> Option<String>;
+/// Reads a whole file.
+pub type ReadFile<'f> = &'f dyn Fn(&Path) -> io::Result<String>;
+
+/// Why the keys could not be gathered. Messages name places, never values.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error("can't read credentials from `{}`", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}:{line}: {what}", path.display())]
+    Malformed { path: PathBuf, line: usize, what: &'static str },
+    #[error("`{set}` is set but `{missing}` is not")]
+    HalfSet { set: &'static str, missing: &'static str },
+}
+
+/// Every key of `explicit`; without it, the keys of the environment and of the selected profile with its
+/// `source_profile`s. No source at all gives no key and no error.
+pub fn load(explicit: Option<&Path>, env: Variables<'_>, read: ReadFile<'_>) -> Result<KnownKeys, KeysError> {
+    if let Some(path) = explicit {
+        let text =
+            Zeroizing::new(read(path).map_err(|source| KeysError::Read { path: path.into(), source })?);
+        let profiles = Profiles::parse(&text, path, SectionNames::Any)?;
+        let keys: Result<Vec<_>, _> = profiles.iter().map(|p| key_of(p, &[p])).collect();
+        return Ok(KnownKeys::new(keys?.into_iter().flatten()));
+    }
+    let mut keys = Vec::new();
+    keys.extend(from_environment(env)?);
+    keys.extend(from_profile(env, read)?);
+    Ok(KnownKeys::new(keys))
+}
+
+fn from_environment(env: Variables<'_>) -> Result<Option<KnownKey>, KeysError> {
+    const ID: &str = "AWS_ACCESS_KEY_ID";
+    const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(Zeroizing::new);
+    let (id, secret) = match (set(ID), set(SECRET)) {
+        (Some(id), Some(secret)) => (id, secret),
+        (None, None) => return Ok(None),
+        (Some(_), None) => return Err(KeysError::HalfSet { set: ID, missing: SECRET }),
+        (None, Some(_)) => return Err(KeysError::HalfSet { set: SECRET, missing: ID }),
+    };
+    let token = set("AWS_SESSION_TOKEN").map(|token| Secret::new(token.as_bytes()));
+    let mut key = KnownKey::new(&id, Secret::new(secret.as_bytes()), token);
+    key.account = key.account.or_else(|| AccountId::parse(&set("AWS_ACCOUNT_ID")?));
+    Ok(Some(key))
+}
+
+/// The profile that an SDK with this environment would select, and those that it gets its keys from.
+fn from_profile(env: Variables<'_>, read: ReadFile<'_>) -> Result<Vec<KnownKey>, KeysError> {
+    let set = |name: &str| env(name).filter(|value| !value.is_empty());
+    let home = set("HOME");
+    let open = |variable: &str, default: &str| -> Result<Option<(PathBuf, Zeroizing<String>)>, KeysError> {
+        let named = set(variable);
+        let place = named.as_deref().unwrap_or(default);
+        let path = match (place.strip_prefix("~/"), &home) {
+            (Some(rest), Some(home)) => Path::new(home).join(rest),
+            (Some(_), None) => return Ok(None),
+            (None, _) => PathBuf::from(place),
+        };
+        match read(&path) {
+            Ok(text) => Ok(Some((path, Zeroizing::new(text)))),
+            // As SDKs have it. A home that we may not enter is one that nobody meant.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            Err(source) => Err(KeysError::Read { path, source }),
+        }
+    };
+    let credentials = open("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")?;
+    let config = open("AWS_CONFIG_FILE", "~/.aws/config")?;
+    let credentials = parse(credentials.as_ref(), SectionNames::Plain)?;
+    let config = parse(config.as_ref(), SectionNames::Prefixed)?;
+
+    let mut keys = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
+    let mut next = set("AWS_PROFILE").or_else(|| set("AWS_DEFAULT_PROFILE")).or(Some("default".into()));
+    while let Some(name) = next.take().filter(|name| !seen.contains(name) && seen.len() < MAX_CHAIN) {
+        // The credentials file comes first where both have a profile.
+        let places: Vec<&Profile<'_>> =
+            [&credentials, &config].into_iter().flatten().filter_map(|file| file.get(&name)).collect();
+        for place in &places {
+            if let Some(key) = key_of(place, &places)? {
+                keys.push(key);
+                break;
+            }
+        }
+        next = places.iter().find_map(|place| place.value("source_profile")).map(Into::into);
+        seen.push(name);
+    }
+    Ok(keys)
+}
+
+fn parse(
+    file: Option<&(PathBuf, Zeroizing<String>)>,
+    names: SectionNames,
+) -> Result<Option<Profiles<'_>>, KeysError> {
+    file.map(|(path, text)| Profiles::parse(text, path, names)).transpose()
+}
+
+/// The static key of a profile; `notes` are all places that say something of the profile.
+fn key_of(profile: &Profile<'_>, notes: &[&Profile<'_>]) -> Result<Option<KnownKey>, KeysError> {
+    let (id, secret) = match (profile.value("aws_access_key_id"), profile.value("aws_secret_access_key")) {
+        (Some(id), Some(secret)) => (id, secret),
+        (None, None) => return Ok(None),
+        (Some(_), None) => {
+            return Err(profile.malformed("profile has a key id but no `aws_secret_access_key`"));
+        }
+        (None, Some(_)) => {
+            return Err(profile.malformed("profile has a secret key but no `aws_access_key_id`"));
+        }
+    };
+    let token = profile.value("aws_session_token").or_else(|| profile.value("aws_security_token"));
+    let mut key =
+        KnownKey::new(id, Secret::new(secret.as_bytes()), token.map(|token| Secret::new(token.as_bytes())));
+    let note = |name: &str| notes.iter().find_map(|place| place.value(name));
+    // With one of these the profile's role is what its key may assume, not whose key it is.
+    let assumes = ["source_profile", "credential_source", "web_identity_token_file"];
+    let role = note("role_arn").filter(|_| assumes.iter().all(|name| note(name).is_none())).and_then(role_of);
+    let account = || note("aws_account_id").or_else(|| note("sso_account_id")).and_then(AccountId::parse);
+    key.account = key.account.or_else(account).or(role.map(|(account, _)| account));
+    key.role = role.map(|(_, name)| name).or_else(|| note("sso_role_name")).map(Into::into);
+    Ok(Some(key))
+}
+
+/// Account and name out of `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`.
+fn role_of(arn: &str) -> Option<(AccountId, &str)> {
+    let mut parts = arn.splitn(6, ':');
+    if parts.next()? != "arn" {
+        return None;
+    }
+    let (_, service, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let account = AccountId::parse(parts.next()?)?;
+    let name = parts.next()?.strip_prefix("role/")?.rsplit('/').next()?;
+    (service == "iam" && !name.is_empty()).then_some((account, name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! SigV4 vectors: AWS's own suite, the documentation's examples, real botocore requests, and what must be refused.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+#[path = "sigv4/message.rs"]
+mod message;
+#[path = "sigv4/negative.rs"]
+mod negative;
+#[path = "sigv4/presigned.rs"]
+mod presigned;
+#[path = "sigv4/requests.rs"]
+mod requests;
+#[path = "sigv4/rules.rs"]
+mod rules;
+#[path = "sigv4/signer.rs"]
+mod signer;
+#[path = "sigv4/suite.rs"]
+mod suite;
