@@ -150,7 +150,7 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
     let shared = &worker.shared;
     let target = &key.authority;
     let addresses = match key.dial {
-        Some(address) => vec![address],
+        Some(address) => resolve::named(target, address, &shared.own)?,
         None => {
             let policy = shared.policy.load();
             resolve::addresses(target, policy.addresses_for(&target.host), &shared.own).await?

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 
 use super::forward::OriginError;
-use crate::engine::target::{self, Authority, Host};
+use crate::engine::target::{Authority, Host, judge_address, judge_named_address};
 
 /// Resolves a target; the addresses come back judged, in the resolver's order. Names are absolute: no search list.
 pub async fn addresses(
@@ -23,14 +23,21 @@ pub async fn addresses(
             looked_up.map_err(|error| OriginError::Resolve { target: target.clone(), error })?.collect()
         }
     };
-    let (dial, refused): (Vec<_>, Vec<_>) = found
-        .into_iter()
-        .partition(|address| target::may_dial(address.ip(), ranges) && !own.contains(address));
+    let may = |address: &SocketAddr| judge_address(address.ip(), ranges).may_dial() && !own.contains(address);
+    let (dial, refused): (Vec<_>, Vec<_>) = found.into_iter().partition(may);
     if dial.is_empty() {
         let refused = refused.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ");
         return Err(OriginError::Address { target: target.clone(), refused });
     }
     Ok(dial)
+}
+
+/// What `--connect-to` names: consent to a private address or this machine, never to metadata or to ourselves.
+pub fn named(target: &Authority, address: SocketAddr, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, OriginError> {
+    if judge_named_address(address.ip()).may_dial() && !own.contains(&address) {
+        return Ok(vec![address]);
+    }
+    Err(OriginError::Address { target: target.clone(), refused: address.ip().to_string() })
 }
 
 /// Small messages go at once; a peer that vanished is noticed while we wait for a slow answer.
