@@ -7,7 +7,6 @@ mod connect_to;
 pub mod env;
 mod file;
 mod layer;
-mod suggest;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_yaml::{Location, Spanned};
 
 use super::layer::{Key, Layer, Origin};
-use super::suggest::nearest;
+use crate::engine::words::nearest;
 
 /// A settings file is a page; what is larger is something else.
 const MOST_BYTES: u64 = 1 << 20;

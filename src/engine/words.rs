@@ -1,7 +1,7 @@
 //! "Did you mean": the known word that a typing slip leads to.
 
 /// The nearest of `known`, where it is near enough to be a slip: a third of its letters at most.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance * 3 <= candidate.len())
