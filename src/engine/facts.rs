@@ -106,6 +106,10 @@ impl AccountId {
         (number < 1_000_000_000_000).then_some(Self(number))
     }
 
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
     /// Exactly twelve ASCII digits.
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok().map(Self))?

@@ -1,0 +1,240 @@
+//! The admin door: is the program alive, is it ready, and its metrics. Plain HTTP/1.1 for the operator's own tools.
+//!
+//! Beside the data path: it reads what `record` counts, and changes nothing. Opened only where `--admin` names it.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::engine::target::{Authority, Host};
+use crate::record::Records;
+
+/// A probe, a scraper and a person; more are asked to wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 16;
+/// Idle or slow connections may not keep the others out.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a failed accept (out of file descriptors): time for some to be freed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the door looks at.
+#[derive(Clone)]
+pub struct AdminState {
+    pub records: Arc<Records>,
+    /// Set while the program drains: `/ready` says 503, so that nobody sends more.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// Serves until `shutdown` resolves; answers under way are dropped with the runtime.
+pub async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let door = listener.local_addr()?;
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place.expect("the semaphore is never closed"))
+        };
+        let (accepted, place) = tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            accepted = accepted => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let state = state.clone();
+        tokio::spawn(async move {
+            connection(stream, door, state).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, door: SocketAddr, state: AdminState) {
+    let answer = service_fn(move |request| {
+        let response = answer(&request, door, &state);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // A probe that hangs up is nobody's concern.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+}
+
+fn answer<B>(request: &Request<B>, door: SocketAddr, state: &AdminState) -> Response<Full<Bytes>> {
+    if !is_asked_for_us(request, door) {
+        return text(StatusCode::MISDIRECTED_REQUEST, "ask by address or as localhost\n");
+    }
+    let path = request.uri().path();
+    if !matches!(path, "/live" | "/ready" | "/metrics") {
+        return text(StatusCode::NOT_FOUND, "not here: /live /ready /metrics\n");
+    }
+    if request.method() != Method::GET {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        return response;
+    }
+    match path {
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, state.records.metrics.text());
+            let version = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, version);
+            response
+        }
+        "/ready" if state.draining.load(Ordering::Relaxed) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        }
+        "/ready" if state.records.is_down() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the audit sink does not take lines\n")
+        }
+        _ => text(StatusCode::OK, "ok\n"),
+    }
+}
+
+/// A page in the operator's browser can make a name of its own resolve to loopback (DNS rebinding) and would then
+/// read our answers; its `Host` tells. So a loopback door answers only to what loopback is called.
+fn is_asked_for_us<B>(request: &Request<B>, door: SocketAddr) -> bool {
+    if !door.ip().to_canonical().is_loopback() {
+        return true;
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    // An absolute-form target overrides `Host`, and would be believed by whoever reads the request next.
+    let same = request.uri().authority().is_none_or(|asked| asked.as_str().as_bytes() == host.as_bytes());
+    let asked = host.to_str().ok().and_then(|host| Authority::parse(host, Some(80)).ok());
+    same && asked.is_some_and(|asked| match asked.host {
+        Host::Literal(ip) => is_loopback(ip),
+        Host::Name(name) => &*name == "localhost",
+    })
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BootId, Metrics, Settings, Sink, Target};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn state(sink: &str) -> AdminState {
+        let sink = Sink::open(&Target::parse(sink, None)).unwrap();
+        let records = Records::new(sink, Metrics::new("1.2.3"), Settings::default(), BootId::new(1));
+        AdminState { records, draining: Arc::default() }
+    }
+
+    async fn start(state: AdminState) -> (SocketAddr, tokio::sync::oneshot::Sender<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        tokio::spawn(serve(listener, state, async { drop(stopped.await) }));
+        (address, stop)
+    }
+
+    async fn ask(address: SocketAddr, head: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn tells_life_readiness_and_metrics_and_nothing_else() {
+        let state = state("/dev/null");
+        let (address, _stop) = start(state.clone()).await;
+        for (line, status) in [
+            ("GET /live HTTP/1.1", "200"),
+            ("GET /ready HTTP/1.1", "200"),
+            ("GET /metrics HTTP/1.1", "200"),
+            ("GET / HTTP/1.1", "404"),
+            ("GET /metrics/ HTTP/1.1", "404"),
+            ("POST /metrics HTTP/1.1", "405"),
+            ("HEAD /live HTTP/1.1", "405"),
+        ] {
+            let answer = ask(address, &format!("{line}\r\nHost: localhost")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        }
+        let metrics = ask(address, "GET /metrics HTTP/1.1\r\nHost: localhost").await;
+        assert!(metrics.contains("exeat_build_info{version=\"1.2.3\"} 1"), "{metrics}");
+        state.draining.store(true, Ordering::Relaxed);
+        assert!(ask(address, "GET /ready HTTP/1.1\r\nHost: localhost").await.starts_with("HTTP/1.1 503 "));
+        assert!(ask(address, "GET /live HTTP/1.1\r\nHost: localhost").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn is_not_ready_while_the_audit_sink_takes_nothing() {
+        let state = state("/dev/full");
+        drop(state.records.recorder().open_own());
+        let (address, _stop) = start(state).await;
+        let answer = ask(address, "GET /ready HTTP/1.1\r\nHost: localhost").await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("audit"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_loopback_door_answers_only_to_loopback_names() {
+        let (address, _stop) = start(state("/dev/null")).await;
+        let port = address.port();
+        for (hosts, status) in [
+            (format!("Host: 127.0.0.1:{port}"), "200"),
+            (format!("Host: [::1]:{port}"), "200"),
+            (format!("Host: LOCALHOST:{port}"), "200"),
+            ("Host: rebound.example.com".into(), "421"),
+            ("Host: localhost.example.com".into(), "421"),
+            ("Host: 10.0.0.1".into(), "421"),
+            ("Host: localhost\r\nHost: rebound.example.com".into(), "421"),
+            ("X-Forwarded-Host: localhost".into(), "421"),
+        ] {
+            let answer = ask(address, &format!("GET /metrics HTTP/1.1\r\n{hosts}")).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{hosts}: {answer}");
+        }
+        let absolute = "GET http://rebound.example.com/metrics HTTP/1.1\r\nHost: localhost";
+        assert!(ask(address, absolute).await.starts_with("HTTP/1.1 421 "));
+    }
+
+    #[tokio::test]
+    async fn slow_connections_do_not_keep_a_probe_out_for_long_and_shutdown_ends_it() {
+        let (address, stop) = start(state("/dev/null")).await;
+        let mut slow = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            slow.push(TcpStream::connect(address).await.unwrap());
+        }
+        let probe = ask(address, "GET /live HTTP/1.1\r\nHost: localhost");
+        let answer = tokio::time::timeout(2 * HEAD_TIMEOUT, probe).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        drop(slow);
+        drop(stop);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

@@ -1,0 +1,300 @@
+//! The record of every attempt: what was asked, in whose name, what we decided, and what came of it.
+//!
+//! Last in the flow and first to run: `Recorder::open` comes right after accept, `Entry::intend` before a request's
+//! first byte goes upstream, `Entry::close` before the answer's last byte. A dropped [`Entry`] records `aborted`.
+//! Each worker has a [`Recorder`] with a lane of its own, so workers share the sink and nothing else.
+
+pub mod attempt;
+pub mod event;
+pub mod intent;
+mod json;
+pub mod lane;
+pub mod metrics;
+pub mod sink;
+pub mod verify;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::engine::facts::{Arrival, Door, words};
+use crate::engine::reason::Reason;
+
+use self::attempt::Source;
+pub use self::attempt::{Decision, End, Outcome, Request, Upstream};
+use self::event::Facts;
+use self::json::Json;
+pub use self::lane::{BootId, FlowId};
+use self::lane::{Lane, LaneId, Stamp};
+pub use self::metrics::Metrics;
+pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
+use self::sink::{Handed, pipe::Acknowledgement};
+
+/// Buffers of ended attempts that a worker keeps for the next ones.
+const SPARE_BUFFERS: usize = 64;
+/// A buffer that grew past this (many resources) is given back to the allocator.
+const SPARE_BYTES: usize = 4096;
+
+words! {
+    /// Which attempts are recorded, as Step Functions logging has it.
+    pub enum Level {
+        All = "all",
+        /// Refusals, aborts, and answers of status 400 and above; no intents, so interrupted calls don't show.
+        Error = "error",
+        Off = "off",
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    pub level: Level,
+    /// Paths of third-party calls: they may hold secrets, so they are left out unless asked for.
+    pub include_data: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { level: Level::All, include_data: false }
+    }
+}
+
+/// The process's records: one sink, the metrics, and the boot id that all lanes carry.
+pub struct Records {
+    sink: Sink,
+    pub metrics: Metrics,
+    settings: Settings,
+    boot: BootId,
+    lanes: AtomicU16,
+    down: AtomicBool,
+}
+
+impl Records {
+    pub fn new(sink: Sink, metrics: Metrics, settings: Settings, boot: BootId) -> Arc<Self> {
+        Arc::new(Self {
+            sink,
+            metrics,
+            settings,
+            boot,
+            lanes: AtomicU16::new(0),
+            down: AtomicBool::new(false),
+        })
+    }
+
+    /// One for each worker; each call begins a new lane.
+    pub fn recorder(self: &Arc<Self>) -> Recorder {
+        let lane = self.lanes.fetch_add(1, Ordering::Relaxed);
+        let id = LaneId { boot: self.boot, lane };
+        Recorder(Arc::new(Worker {
+            records: Arc::clone(self),
+            id,
+            lines: self.metrics.audit_lines(lane),
+            state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new() }),
+        }))
+    }
+
+    pub fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// The last line offered to the sink was not taken.
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// SIGHUP.
+    pub fn reopen(&self) -> Result<(), SinkError> {
+        self.sink.reopen()
+    }
+
+    /// Before exit; see [`Sink::flush`].
+    pub fn flush(&self, limit: Duration) -> bool {
+        self.sink.flush(limit)
+    }
+
+    fn note(&self, taken: bool) {
+        if !taken {
+            self.metrics.audit_failures.inc();
+        }
+        // Read first: the flag hardly ever changes, and a write would pull its cache line from the other workers.
+        if self.down.load(Ordering::Relaxed) == taken {
+            self.down.store(!taken, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Worker {
+    records: Arc<Records>,
+    id: LaneId,
+    lines: prometheus::IntCounter,
+    /// Worker-local, so never contended: it is a `Mutex` only for entries to be `Send`.
+    state: Mutex<State>,
+}
+
+struct State {
+    lane: Lane,
+    flows: u64,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Worker {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a line over; what a pipe still has to acknowledge comes back.
+    fn append(
+        &self,
+        build: impl FnOnce(&mut Json<'_>, &Stamp<'_>),
+        closers: &str,
+    ) -> Result<Option<Acknowledgement>, AuditDown> {
+        let handed = self.state().lane.append(&self.records.sink, build, closers);
+        match handed {
+            Ok(Handed::Done) => {
+                self.lines.inc();
+                self.records.note(true);
+                Ok(None)
+            }
+            Ok(Handed::Pending(acknowledgement)) => {
+                self.lines.inc();
+                Ok(Some(acknowledgement))
+            }
+            Err(down) => {
+                self.records.note(false);
+                Err(down)
+            }
+        }
+    }
+
+    async fn acknowledged(&self, pending: Option<Acknowledgement>) -> Result<(), AuditDown> {
+        let Some(pending) = pending else { return Ok(()) };
+        let result = pending.wait().await;
+        self.records.note(result.is_ok());
+        result
+    }
+}
+
+/// A worker's way to the records; clones share its lane.
+#[derive(Clone)]
+pub struct Recorder(Arc<Worker>);
+
+impl Recorder {
+    /// A request on a connection that arrived.
+    pub fn open(&self, arrival: &Arrival) -> Entry {
+        self.entry(Source::Arrival(arrival))
+    }
+
+    /// A connection that never became an arrival: a refused hello or CONNECT. `asked` is the name it asked for, as
+    /// received.
+    pub fn open_connection(&self, door: Door, peer: SocketAddr, asked: Option<&[u8]>) -> Entry {
+        self.entry(Source::Peer { door, peer, asked })
+    }
+
+    /// A call of our own (`origin: exeat`).
+    pub fn open_own(&self) -> Entry {
+        self.entry(Source::Own)
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.records.metrics
+    }
+
+    fn entry(&self, source: Source<'_>) -> Entry {
+        let (number, buffer) = {
+            let mut state = self.0.state();
+            state.flows += 1;
+            (state.flows, state.spare.pop())
+        };
+        let buffer = buffer.unwrap_or_else(|| Vec::with_capacity(SPARE_BYTES / 2));
+        Entry {
+            worker: Arc::clone(&self.0),
+            flow: FlowId { lane: self.0.id, number },
+            facts: Facts::open(buffer, source),
+            opened: Instant::now(),
+            closed: false,
+        }
+    }
+}
+
+/// One attempt under way. Close it; an entry that is dropped open records that it was aborted.
+#[must_use = "an attempt that is dropped is recorded as aborted"]
+pub struct Entry {
+    worker: Arc<Worker>,
+    flow: FlowId,
+    facts: Facts,
+    opened: Instant,
+    closed: bool,
+}
+
+impl Entry {
+    pub fn flow(&self) -> FlowId {
+        self.flow
+    }
+
+    /// Says what the request is, as soon as it is judged, whatever the decision. The last call counts.
+    pub fn judged(&mut self, request: &Request<'_>) {
+        self.facts.judge(request, self.worker.records.settings.include_data);
+    }
+
+    /// Writes the intent line; afterwards the request may go upstream. On `Err` it must not: 503 `limit.audit`.
+    ///
+    /// Cancel safe: a line once handed over stays, and the entry's event follows it. Without a pipe this never waits.
+    pub async fn intend(&mut self) -> Result<(), AuditDown> {
+        debug_assert!(self.facts.is_judged(), "intent before judgement");
+        if self.worker.records.settings.level != Level::All {
+            return Ok(());
+        }
+        let pending = self
+            .worker
+            .append(|json, stamp| intent::write(json, stamp, self.flow.number, self.facts.intent()), "}")?;
+        self.worker.acknowledged(pending).await
+    }
+
+    /// Writes the event line and counts the metrics. A sink that fails here shows in metrics and in `/ready`: the
+    /// request has its intent line, and its answer is not taken back.
+    ///
+    /// Cancel safe: the line is handed over before the first wait.
+    pub async fn close(mut self, outcome: Outcome<'_>) {
+        let was_down = self.worker.records.is_down();
+        let pending = self.end(&outcome);
+        if !was_down {
+            let _ = self.worker.acknowledged(pending).await;
+        }
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Option<Acknowledgement> {
+        self.closed = true;
+        let took = self.opened.elapsed();
+        let records = &self.worker.records;
+        records.metrics.count(&self.facts.labels, outcome, took);
+        let recorded = match records.settings.level {
+            Level::All => true,
+            Level::Error => outcome.reason().is_some() || outcome.status >= 400,
+            Level::Off => false,
+        };
+        if !recorded {
+            return None;
+        }
+        let written = self.worker.append(
+            |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
+            event::CLOSERS,
+        );
+        written.unwrap_or(None)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.closed {
+            let aborted = Outcome::refused(Reason::RequestAborted, 0, "given up before it was answered");
+            drop(self.end(&aborted));
+        }
+        let buffer = self.facts.take_buffer();
+        if buffer.capacity() <= SPARE_BYTES {
+            let mut state = self.worker.state();
+            if state.spare.len() < SPARE_BUFFERS {
+                state.spare.push(buffer);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What the data path tells of an attempt: the words and values that its lines and metrics are made of.
+//!
+//! Fields are listed one by one, and borrowed. There is none for a header map, a query, a body, a token or a
+//! signature, so no secret can reach a line by way of them (facts/security.md L3).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::engine::facts::{
+    Arrival, Door, Identity, Name, Operation, PayloadOutcome, Protocol, SignatureState, TlsFacts, words,
+};
+use crate::engine::reason::Reason;
+use crate::engine::target::Authority;
+
+words! {
+    /// What the policy said of a request. `None` where it was never asked.
+    pub enum Decision {
+        Allow = "allow",
+        Deny = "deny",
+        /// Passed although no statement allows it, because the policy observes only.
+        Report = "report",
+        None = "none",
+    }
+}
+
+/// A request as judged: everything its lines may tell of it, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub decision: Decision,
+    /// Id of the statement that decided.
+    pub statement: Option<&'a str>,
+    /// Statements in report mode that would have decided otherwise.
+    pub would: &'a [Name],
+    /// Hash of the policy that judged.
+    pub policy: &'a str,
+    /// `None`: not an AWS call.
+    pub operation: Option<&'a Operation>,
+    pub identity: &'a Identity,
+    pub method: &'a str,
+    /// Host as asked, in normal form.
+    pub host: &'a Authority,
+    /// Written only for third-party calls and with `include_data`; cut at `?`.
+    pub path: &'a str,
+    pub user_agent: Option<&'a [u8]>,
+    /// The request's `x-amzn-trace-id`.
+    pub trace: Option<&'a [u8]>,
+    /// Time spent on verifying and deciding.
+    pub spent: Duration,
+}
+
+/// What was dialled, and what it told.
+#[derive(Debug, Clone, Copy)]
+pub struct Upstream<'a> {
+    pub address: SocketAddr,
+    /// `None` when it failed before the handshake was done.
+    pub tls: Option<&'a TlsFacts>,
+    /// The connection came out of the pool.
+    pub reused: bool,
+    /// The answer's `x-amzn-requestid` or `x-amz-request-id`.
+    pub request_id: Option<&'a [u8]>,
+    /// The answer's `x-amz-id-2`.
+    pub extended_request_id: Option<&'a [u8]>,
+    /// From the first byte sent to the answer's head.
+    pub waited: Duration,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub enum End<'a> {
+    /// The origin's answer was passed on.
+    Answered,
+    /// Bytes were passed on unread.
+    Tunnelled,
+    /// We answered in the origin's place, or broke off.
+    Refused { reason: Reason, message: &'a str },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome<'a> {
+    pub end: End<'a>,
+    /// Status that the client was told; 0 where it was told none.
+    pub status: u16,
+    pub payload: PayloadOutcome,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+    pub upstream: Option<Upstream<'a>>,
+}
+
+impl<'a> Outcome<'a> {
+    /// Nothing known but how it ended; the rest is filled in by struct update.
+    pub const fn new(end: End<'a>, status: u16) -> Self {
+        let payload = PayloadOutcome::Unchecked;
+        Self { end, status, payload, bytes_in: 0, bytes_out: 0, upstream: None }
+    }
+
+    pub const fn refused(reason: Reason, status: u16, message: &'a str) -> Self {
+        Self::new(End::Refused { reason, message }, status)
+    }
+
+    pub const fn reason(&self) -> Option<Reason> {
+        match self.end {
+            End::Refused { reason, .. } => Some(reason),
+            End::Answered | End::Tunnelled => None,
+        }
+    }
+
+    pub(super) const fn end_word(&self) -> &'static str {
+        match self.end {
+            End::Answered => "answered",
+            End::Tunnelled => "tunnelled",
+            End::Refused { reason: Reason::RequestAborted, .. } => "aborted",
+            End::Refused { .. } => "refused",
+        }
+    }
+
+    /// CloudTrail's `errorCode`: the family that its readers filter by. Our own reason stands beside it.
+    pub(super) const fn error_code(&self) -> &'static str {
+        match self.status {
+            400 => "BadRequest",
+            403 => "AccessDenied",
+            502 => "BadGateway",
+            503 => "ServiceUnavailable",
+            504 => "GatewayTimeout",
+            0 => "ConnectionClosed",
+            _ => "Refused",
+        }
+    }
+}
+
+/// Small values of a request that metrics are counted by.
+#[derive(Debug, Clone, Copy)]
+pub struct Labels {
+    /// `None` for our own calls, which no door saw.
+    pub door: Option<Door>,
+    pub decision: Decision,
+    pub protocol: Option<Protocol>,
+    /// `None` until judged.
+    pub signature: Option<SignatureState>,
+    pub spent: Duration,
+}
+
+/// Who opened an attempt.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    Arrival(&'a Arrival),
+    /// A connection that never became an arrival; `asked` is its CONNECT target or SNI as received.
+    Peer {
+        door: Door,
+        peer: SocketAddr,
+        asked: Option<&'a [u8]>,
+    },
+    /// A call of ours (STS, secrets).
+    Own,
+}

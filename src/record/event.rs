@@ -1,0 +1,363 @@
+//! The event line: one attempt and how it ended, in the shape of a CloudTrail record.
+//!
+//! What is known is written down when it is known: [`Facts::open`] at arrival, [`Facts::judge`] after the decision,
+//! [`write`] at the end. So nothing of the request has to be kept alive but text that is already escaped and cut.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::engine::facts::{Action, Auth, Identity, Resource, SignatureState, TlsFacts};
+use crate::engine::target::{Authority, Host};
+
+use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
+use super::json::Json;
+use super::lane::Stamp;
+
+/// Asks that are written out; `askCount` tells how many there were. That many S3 keys of 1,024 bytes fit a line.
+const MAX_ASKS: usize = 7;
+const MAX_ARN: usize = 1_152;
+const MAX_NAME: usize = 128;
+const MAX_HOST: usize = 270;
+const MAX_TEXT: usize = 512;
+
+/// Pieces of lines, written as soon as their facts are known, in one buffer:
+/// `address | arrival | top | ours | intent | resource`. Each piece but the last is JSON members with leading commas.
+pub struct Facts {
+    buffer: Vec<u8>,
+    /// Ends of the pieces. After [`Self::open`] all but the first two are equal.
+    ends: [u32; 5],
+    /// The host, escaped, inside `ours`.
+    host: (u32, u32),
+    pub labels: Labels,
+}
+
+impl Facts {
+    /// `buffer` is one to reuse.
+    pub fn open(mut buffer: Vec<u8>, source: Source<'_>) -> Self {
+        buffer.clear();
+        let mut json = Json(&mut buffer);
+        json.raw(",\"sourceIPAddress\":\"");
+        let mut labels = Labels {
+            door: None,
+            decision: Decision::None,
+            protocol: None,
+            signature: None,
+            spent: Duration::ZERO,
+        };
+        let address = match source {
+            Source::Arrival(arrival) => {
+                ip(&mut json, arrival.peer.ip());
+                json.raw("\"");
+                let end = mark(json.0);
+                labels.door = Some(arrival.door);
+                json.word(",\"door\":\"", arrival.door.as_str());
+                json.raw(",\"target\":\"");
+                authority(&mut json, &arrival.target);
+                json.raw("\"");
+                if let Some(facts) = &arrival.tls {
+                    tls(&mut json, ",\"clientTls\":", facts);
+                }
+                end
+            }
+            Source::Peer { door, peer, asked } => {
+                ip(&mut json, peer.ip());
+                json.raw("\"");
+                let end = mark(json.0);
+                labels.door = Some(door);
+                json.word(",\"door\":\"", door.as_str());
+                json.maybe(",\"target\":", asked, MAX_HOST);
+                end
+            }
+            Source::Own => {
+                json.raw("exeat\"");
+                let end = mark(json.0);
+                json.raw(",\"origin\":\"exeat\"");
+                end
+            }
+        };
+        let arrival = mark(&buffer);
+        Self { buffer, ends: [address, arrival, arrival, arrival, arrival], host: (0, 0), labels }
+    }
+
+    /// Writes down what a request is. The last word counts, where it is judged anew with its body.
+    pub fn judge(&mut self, request: &Request<'_>, include_data: bool) {
+        self.labels = Labels {
+            door: self.labels.door,
+            decision: request.decision,
+            protocol: request.operation.map(|operation| operation.protocol),
+            signature: (request.operation.is_some() || request.identity.auth != Auth::None)
+                .then_some(request.identity.signature),
+            spent: request.spent,
+        };
+        self.buffer.truncate(self.ends[1] as usize);
+        let mut json = Json(&mut self.buffer);
+        top(&mut json, request);
+        let top = mark(json.0);
+
+        json.field(",\"policy\":", request.policy, MAX_NAME);
+        json.maybe(",\"statement\":", request.statement, MAX_NAME);
+        list(&mut json, ",\"would\":[", request.would.iter(), |json, id| json.text(id.as_bytes(), MAX_NAME));
+        json.word(",\"auth\":\"", request.identity.auth.as_str());
+        json.word(",\"signature\":\"", request.identity.signature.as_str());
+        json.word(",\"payload\":\"", request.identity.payload.as_str());
+        if request.identity.signer.as_ref().is_some_and(|signer| signer.own) {
+            json.raw(",\"ownKey\":true");
+        }
+        json.field(",\"method\":", request.method, 32);
+        json.raw(",\"host\":\"");
+        let host = mark(json.0);
+        authority(&mut json, request.host);
+        self.host = (host, mark(json.0));
+        json.raw("\"");
+        let mut path = None;
+        if let Some(operation) = request.operation {
+            json.word(",\"protocol\":\"", operation.protocol.as_str());
+            list(&mut json, ",\"actions\":[", operation.asks.iter().take(MAX_ASKS), |json, ask| {
+                match &ask.action {
+                    Action::Known(name) => json.text(name.as_bytes(), MAX_NAME),
+                    unknown @ Action::Unknown(_) => {
+                        json.text(unknown.to_string(), MAX_NAME);
+                    }
+                }
+            });
+            if operation.asks.len() > MAX_ASKS {
+                json.count(",\"askCount\":", operation.asks.len() as u64);
+            }
+        } else if include_data {
+            // A path of a third party may be its secret (web hooks, bot tokens): only where data was asked for.
+            path = request.path.split('?').next();
+            json.maybe(",\"path\":", path, 2 * MAX_TEXT);
+        }
+        json.maybe(",\"trace\":", request.trace, MAX_NAME);
+        let ours = mark(json.0);
+
+        super::intent::members(&mut json, request);
+        let intent = mark(json.0);
+        super::intent::resource(json.0, request, path);
+        self.ends[2..].copy_from_slice(&[top, ours, intent]);
+    }
+
+    fn piece(&self, from: usize) -> &[u8] {
+        let start = if from == 0 { 0 } else { self.ends[from - 1] as usize };
+        let end = self.ends.get(from).map_or(self.buffer.len(), |&end| end as usize);
+        &self.buffer[start..end]
+    }
+
+    /// Members of the intent line, then the resource as it is (not yet escaped).
+    pub fn intent(&self) -> (&[u8], &[u8]) {
+        (self.piece(4), self.piece(5))
+    }
+
+    pub fn is_judged(&self) -> bool {
+        self.ends[2] > self.ends[1]
+    }
+
+    /// For the next attempt.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+/// Ends an event line: closes `exeat`, `additionalEventData` and the line.
+pub const CLOSERS: &str = "}}}";
+
+/// The whole line but its end, see [`super::lane::Lane::append`].
+pub fn write(
+    json: &mut Json<'_>,
+    stamp: &Stamp<'_>,
+    flow: u64,
+    facts: &Facts,
+    outcome: &Outcome<'_>,
+    took: Duration,
+) {
+    json.raw("{\"eventVersion\":\"1.11\",\"eventTime\":\"");
+    json.raw(stamp.time);
+    json.raw("\"");
+    if facts.is_judged() {
+        json.0.extend_from_slice(facts.piece(2));
+    } else {
+        json.raw(",\"eventSource\":\"exeat\",\"eventName\":\"Connect\",\"eventType\":\"Connection\"");
+    }
+    json.0.extend_from_slice(facts.piece(0));
+    json.maybe(",\"requestID\":", outcome.upstream.and_then(|up| up.request_id), MAX_NAME);
+    if let End::Refused { message, .. } = outcome.end {
+        json.word(",\"errorCode\":\"", outcome.error_code());
+        json.field(",\"errorMessage\":", message, MAX_TEXT);
+    }
+    if let Some(leg) = outcome.upstream.and_then(|up| up.tls) {
+        json.word(",\"tlsDetails\":{\"tlsVersion\":\"", leg.version.as_str());
+        // rustls tells TLS 1.3 suites apart by a prefix of its own; IANA, and CloudTrail, say `TLS_`.
+        json.raw(",\"cipherSuite\":\"TLS");
+        json.raw(leg.cipher.strip_prefix("TLS13").or(leg.cipher.strip_prefix("TLS")).unwrap_or(leg.cipher));
+        let (host, end) = facts.host;
+        if end > host {
+            json.raw("\",\"clientProvidedHostHeader\":\"");
+            json.0.extend_from_slice(&facts.buffer[host as usize..end as usize]);
+        }
+        json.raw("\"}");
+    }
+    json.raw(",\"eventID\":\"");
+    stamp.flow(json, flow);
+    json.raw("\",\"additionalEventData\":{\"exeat\":{\"flow\":\"");
+    stamp.flow(json, flow);
+    json.raw("\",\"decision\":\"");
+    json.raw(facts.labels.decision.as_str());
+    json.raw("\",\"end\":\"");
+    json.raw(outcome.end_word());
+    json.raw("\"");
+    if let Some(reason) = outcome.reason() {
+        json.word(",\"reason\":\"", reason.as_str());
+    }
+    json.0.extend_from_slice(facts.piece(1));
+    json.0.extend_from_slice(facts.piece(3));
+    json.word(",\"payloadOutcome\":\"", outcome.payload.as_str());
+    json.count(",\"status\":", outcome.status.into());
+    json.count(",\"bytesIn\":", outcome.bytes_in);
+    json.count(",\"bytesOut\":", outcome.bytes_out);
+    json.count(",\"durationUs\":", micros(took));
+    json.count(",\"decisionUs\":", micros(facts.labels.spent));
+    if let Some(up) = &outcome.upstream {
+        upstream(json, up);
+    }
+}
+
+fn upstream(json: &mut Json<'_>, up: &Upstream<'_>) {
+    json.raw(",\"upstream\":{\"address\":\"");
+    ip(json, up.address.ip());
+    json.count("\",\"port\":", up.address.port().into());
+    if let Some(facts) = up.tls {
+        tls(json, ",\"tls\":", facts);
+    }
+    json.raw(if up.reused { ",\"reused\":true" } else { ",\"reused\":false" });
+    json.count(",\"waitedUs\":", micros(up.waited));
+    json.maybe(",\"extendedRequestId\":", up.extended_request_id, MAX_NAME);
+    json.raw("}");
+}
+
+/// CloudTrail's own members of a judged request.
+fn top(json: &mut Json<'_>, request: &Request<'_>) {
+    if let Some(operation) = request.operation {
+        json.raw(",\"eventSource\":\"");
+        json.part(operation.service.as_bytes(), MAX_NAME);
+        json.field(".amazonaws.com\",\"eventName\":", operation.name.as_deref().unwrap_or("?"), MAX_NAME);
+        json.field(",\"awsRegion\":", operation.region.as_bytes(), MAX_NAME);
+        json.raw(",\"eventType\":\"AwsApiCall\"");
+        let arns = operation.asks.iter().take(MAX_ASKS).filter_map(|ask| match &ask.resource {
+            Resource::Arn { arn, account } => Some((arn, account)),
+            Resource::None | Resource::Unknown => None,
+        });
+        list(json, ",\"resources\":[", arns, |json, (arn, account)| {
+            json.field("{\"ARN\":", arn, MAX_ARN);
+            if let Some(account) = account {
+                json.raw(",\"accountId\":\"");
+                json.account(*account);
+                json.raw("\"");
+            }
+            json.raw("}");
+        });
+    } else {
+        json.raw(",\"eventSource\":\"");
+        authority(json, request.host);
+        json.field("\",\"eventName\":", request.method, 32);
+        json.raw(",\"eventType\":\"HttpCall\"");
+    }
+    json.maybe(",\"userAgent\":", request.user_agent, MAX_TEXT);
+    user_identity(json, request.identity);
+    json.raw(",\"requestParameters\":null,\"responseElements\":null");
+}
+
+/// A claim that we could not check stays `Unknown`: readers of CloudTrail take the type for a fact.
+fn user_identity(json: &mut Json<'_>, identity: &Identity) {
+    json.raw(",\"userIdentity\":{\"type\":\"");
+    let Some(signer) = &identity.signer else {
+        return json.raw("Unknown\"}");
+    };
+    json.raw(match (identity.signature, signer.key_id.get(..4)) {
+        (SignatureState::Verified, Some("ASIA")) => "AssumedRole",
+        (SignatureState::Verified, Some("AKIA")) => "IAMUser",
+        (SignatureState::UnknownKey, _) if signer.account.is_some() => "AWSAccount",
+        _ => "Unknown",
+    });
+    json.field("\",\"accessKeyId\":", signer.key_id.as_bytes(), MAX_NAME);
+    if let Some(account) = signer.account {
+        json.raw(",\"accountId\":\"");
+        json.account(account);
+        json.raw("\"");
+    }
+    if let Some(role) = &signer.role {
+        if role.starts_with("arn:") {
+            json.field(",\"arn\":", role.as_bytes(), MAX_TEXT);
+        } else {
+            json.field(
+                ",\"sessionContext\":{\"sessionIssuer\":{\"type\":\"Role\",\"userName\":",
+                role.as_bytes(),
+                MAX_NAME,
+            );
+            json.raw("}}");
+        }
+    }
+    json.raw("}");
+}
+
+fn tls(json: &mut Json<'_>, prefix: &str, facts: &TlsFacts) {
+    json.raw(prefix);
+    json.raw("{\"version\":\"");
+    json.raw(facts.version.as_str());
+    json.word("\",\"cipher\":\"", facts.cipher);
+    if let Some(group) = facts.group {
+        json.word(",\"group\":\"", group);
+    }
+    json.maybe(",\"alpn\":", facts.alpn.as_deref(), MAX_NAME);
+    json.maybe(",\"sni\":", facts.sni.as_deref(), MAX_HOST);
+    json.raw("}");
+}
+
+/// `prefix` opens the list; an empty one is left out.
+fn list<T>(
+    json: &mut Json<'_>,
+    prefix: &str,
+    items: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut Json<'_>, T),
+) {
+    let mut any = false;
+    for item in items.take(MAX_ASKS) {
+        json.raw(if any { "," } else { prefix });
+        any = true;
+        write(json, item);
+    }
+    if any {
+        json.raw("]");
+    }
+}
+
+/// Without quotes: a host in normal form needs no escape. The port stands where it isn't 443.
+fn authority(json: &mut Json<'_>, authority: &Authority) {
+    match &authority.host {
+        Host::Name(name) => json.raw(name),
+        Host::Literal(IpAddr::V6(_)) => json.raw(&authority.host.to_string()),
+        Host::Literal(literal) => ip(json, *literal),
+    }
+    if authority.port != 443 {
+        json.count(":", authority.port.into());
+    }
+}
+
+/// Without quotes and brackets.
+fn ip(json: &mut Json<'_>, address: IpAddr) {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            for (at, octet) in v4.octets().into_iter().enumerate() {
+                json.count(if at == 0 { "" } else { "." }, octet.into());
+            }
+        }
+        v6 @ IpAddr::V6(_) => json.raw(&v6.to_string()),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn mark(buffer: &[u8]) -> u32 {
+    u32::try_from(buffer.len()).expect("each piece is cut at a stated length")
+}

@@ -1,0 +1,240 @@
+//! An append-only JSON writer over a byte buffer, for the lines of `record`.
+//!
+//! Serde is not used here: two lines are written for each request, and every text in them comes from a stranger, so
+//! each is escaped to printable ASCII and cut at a stated length in one place (facts/security.md L1).
+
+use crate::engine::facts::AccountId;
+
+/// Stands at the end of a text that was cut: an ellipsis, as JSON escapes it.
+const CUT: &[u8] = b"\\u2026";
+
+/// Appends to a buffer; the caller writes braces and commas, keys are literals.
+pub struct Json<'a>(pub &'a mut Vec<u8>);
+
+impl Json<'_> {
+    /// Bytes that need no escape: punctuation, keys, closed words.
+    pub fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// `text` between quotes, escaped to printable ASCII, at most `max` bytes long between the quotes.
+    pub fn text(&mut self, text: impl AsRef<[u8]>, max: usize) {
+        self.0.push(b'"');
+        self.part(text, max);
+        self.0.push(b'"');
+    }
+
+    /// As [`Self::text`] without the quotes, for a text of several parts.
+    pub fn part(&mut self, text: impl AsRef<[u8]>, max: usize) {
+        let text = text.as_ref();
+        if text.len() <= max && all_plain(text) {
+            self.0.extend_from_slice(text);
+        } else {
+            self.escaped(text, max);
+        }
+    }
+
+    /// `"key":` where `prefix` is the whole of it with its comma and brace, then the text.
+    pub fn field(&mut self, prefix: &str, text: impl AsRef<[u8]>, max: usize) {
+        self.raw(prefix);
+        self.text(text, max);
+    }
+
+    /// As [`Self::field`], when there is something to say.
+    pub fn maybe(&mut self, prefix: &str, text: Option<impl AsRef<[u8]>>, max: usize) {
+        if let Some(text) = text {
+            self.field(prefix, text, max);
+        }
+    }
+
+    /// `prefix` opens the text's quotes: for our own words, which need no escape.
+    pub fn word(&mut self, prefix: &str, word: &str) {
+        self.raw(prefix);
+        self.raw(word);
+        self.0.push(b'"');
+    }
+
+    pub fn number(&mut self, mut value: u64) {
+        if value < 10 {
+            return self.0.push(b'0' + value as u8);
+        }
+        let mut digits = [0_u8; 20];
+        let mut at = digits.len();
+        while value > 0 {
+            at -= 1;
+            digits[at] = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+        self.0.extend_from_slice(&digits[at..]);
+    }
+
+    /// Twelve digits, without quotes.
+    pub fn account(&mut self, account: AccountId) {
+        let mut digits = [b'0'; 12];
+        let mut rest = account.number();
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        self.0.extend_from_slice(&digits);
+    }
+
+    pub fn count(&mut self, prefix: &str, value: u64) {
+        self.raw(prefix);
+        self.number(value);
+    }
+
+    pub fn hex(&mut self, bytes: &[u8]) {
+        const PAIRS: [[u8; 2]; 256] = {
+            let digits = b"0123456789abcdef";
+            let mut pairs = [[0; 2]; 256];
+            let mut byte = 0;
+            while byte < 256 {
+                pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+                byte += 1;
+            }
+            pairs
+        };
+        self.0.extend(bytes.iter().flat_map(|&byte| PAIRS[usize::from(byte)]));
+    }
+
+    /// The slow path: escapes unit by unit, and stops while the mark still fits.
+    fn escaped(&mut self, text: &[u8], max: usize) {
+        let start = self.0.len();
+        // Where the text would be cut: the last end of a unit after which the mark still fits.
+        let mut cut = start;
+        // No unit is shorter than a third of its escape, so nothing past this can fit.
+        let looked_at = &text[..text.len().min(max + 4)];
+        for chunk in looked_at.utf8_chunks() {
+            for unit in chunk.valid().chars().chain((!chunk.invalid().is_empty()).then_some('\u{fffd}')) {
+                self.unit(unit);
+                let used = self.0.len() - start;
+                if used + CUT.len() <= max {
+                    cut = self.0.len();
+                } else if used > max {
+                    return self.cut_at(cut, start, max);
+                }
+            }
+        }
+        if looked_at.len() < text.len() {
+            self.cut_at(cut, start, max);
+        }
+    }
+
+    fn cut_at(&mut self, cut: usize, start: usize, max: usize) {
+        self.0.truncate(cut);
+        if cut - start + CUT.len() <= max {
+            self.0.extend_from_slice(CUT);
+        }
+    }
+
+    fn unit(&mut self, unit: char) {
+        match unit {
+            '"' => self.raw("\\\""),
+            '\\' => self.raw("\\\\"),
+            ' '..='~' => self.0.push(unit as u8),
+            _ => {
+                for half in unit.encode_utf16(&mut [0; 2]) {
+                    self.raw("\\u");
+                    self.hex(&half.to_be_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// Eight at a time, the last eight overlapping: most texts are short.
+fn all_plain(text: &[u8]) -> bool {
+    let (blocks, rest) = text.as_chunks::<8>();
+    let plain = |block: &[u8; 8]| is_plain_block(u64::from_le_bytes(*block));
+    blocks.iter().all(plain)
+        && match text.last_chunk::<8>() {
+            Some(last) => rest.is_empty() || plain(last),
+            None => rest.iter().all(|&byte| is_plain(byte)),
+        }
+}
+
+/// [`is_plain`] of eight bytes at once, by the borrow out of a subtraction that only a small byte causes.
+fn is_plain_block(block: u64) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = 0x80 * ONES;
+    // Each term has a byte's high bit set where the byte, or one below it, is what the term looks for.
+    let low = block.wrapping_sub(0x20 * ONES);
+    let quote = (block ^ (b'"' as u64 * ONES)).wrapping_sub(ONES);
+    let backslash = (block ^ (b'\\' as u64 * ONES)).wrapping_sub(ONES);
+    let delete = block.wrapping_add(ONES);
+    (block | low | quote | backslash | delete) & HIGH == 0
+}
+
+fn is_plain(byte: u8) -> bool {
+    (0x20..0x7f).contains(&byte) & (byte != b'"') & (byte != b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: impl AsRef<[u8]>, max: usize) -> String {
+        let mut line = Vec::new();
+        Json(&mut line).text(text, max);
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn escapes_everything_that_is_not_printable_ascii() {
+        for (name, text, want) in [
+            ("plain", &b"aws-cli/2.1 (x; y)"[..], r#""aws-cli/2.1 (x; y)""#),
+            ("quote and backslash", br#"a"b\c"#, r#""a\"b\\c""#),
+            ("ansi", b"\x1b[31mred", r#""\u001b[31mred""#),
+            ("line ends", b"a\r\nb\x7f", r#""a\u000d\u000ab\u007f""#),
+            ("line separator", "a\u{2028}b".as_bytes(), r#""a\u2028b""#),
+            ("beyond the first plane", "\u{1f600}".as_bytes(), r#""\ud83d\ude00""#),
+            ("invalid utf-8", b"a\xff\xc3b", r#""a\ufffd\ufffdb""#),
+        ] {
+            assert_eq!(written(text, 100), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_the_same_text() {
+        let text: String = (0..0x500).filter_map(char::from_u32).collect();
+        assert_eq!(serde_json::from_str::<String>(&written(&text, 100_000)).unwrap(), text);
+    }
+
+    #[test]
+    fn never_exceeds_its_length_and_marks_the_cut() {
+        assert_eq!(written("abcdefgh", 8), "\"abcdefgh\"");
+        assert_eq!(written("abcdefghi", 8), "\"ab\\u2026\"");
+        assert_eq!(written("abc", 2), "\"\"");
+        for text in ["a".repeat(1 << 20), "\u{e4}".repeat(50), "\u{1f600}".repeat(50), "\"".repeat(99)] {
+            for max in 0..60 {
+                let got = written(&text, max);
+                assert!(got.len() <= max + 2, "{max}: {got}");
+                assert!(max < 6 || got.ends_with("\\u2026\""), "{max}: {got}");
+                serde_json::from_str::<String>(&got).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn plain_blocks_are_those_of_plain_bytes() {
+        for byte in 0..=255 {
+            for at in 0..8 {
+                let mut block = *b"aws-cli/";
+                block[at] = byte;
+                assert_eq!(is_plain_block(u64::from_le_bytes(block)), is_plain(byte), "{byte} at {at}");
+                assert_eq!(is_plain_block(u64::from_le_bytes([byte; 8])), is_plain(byte), "{byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn writes_numbers_and_hex() {
+        let mut line = Vec::new();
+        Json(&mut line).number(0);
+        Json(&mut line).count(",", u64::MAX);
+        Json(&mut line).hex(&[0x0f, 0xa0]);
+        Json(&mut line).account(AccountId::parse("000000000120").unwrap());
+        assert_eq!(line, b"0,184467440737095516150fa0000000000120");
+    }
+}

@@ -1,0 +1,237 @@
+//! A sink that may block: pipe, terminal, socket. One thread writes; workers wait for its word, 100 ms at most.
+//!
+//! Lines queued while a write is under way go out together in the next (group commit). A line once queued keeps its
+//! place: where the other end is gone for a while it is written late, so the chain has no gap; its request was
+//! refused all the same. When the queue is full nothing is queued, and no sequence number is spent.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::AuditDown;
+
+/// Longer than a log collector's flush, shorter than any SDK's patience (design.md 9).
+const PATIENCE: Duration = Duration::from_millis(100);
+/// What may be queued: room for a burst of a thousand requests, not a buffer to rely on.
+const QUEUE_BYTES: usize = 1 << 20;
+/// How long after an error the thread tries again by itself; a line that comes meanwhile makes it try at once.
+const RETRY: Duration = Duration::from_secs(1);
+/// Between looks at a full non-blocking pipe.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Resolves when the line is written.
+pub struct Acknowledgement(oneshot::Receiver<()>);
+
+impl Acknowledgement {
+    /// `Err` after 100 ms, or when writing failed. Dropping it takes the line back from nobody: it stays queued.
+    pub async fn wait(self) -> Result<(), AuditDown> {
+        match tokio::time::timeout(PATIENCE, self.0).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(AuditDown),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: Vec<u8>,
+    waiting: Vec<oneshot::Sender<()>>,
+    /// Bytes the thread has taken and not yet written.
+    in_hand: usize,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something was queued, or the sink was dropped.
+    filled: Condvar,
+    /// Nothing is queued or in hand.
+    emptied: Condvar,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub struct PipeSink(Arc<Shared>);
+
+impl PipeSink {
+    pub(super) fn start(file: File) -> io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let writer = Arc::clone(&shared);
+        std::thread::Builder::new().name("audit".into()).spawn(move || write_on(&writer, &file))?;
+        Ok(Self(shared))
+    }
+
+    /// Queues the line; the caller may wait for the acknowledgement, or drop it.
+    pub fn hand(&self, line: &[u8]) -> Result<Acknowledgement, AuditDown> {
+        let (told, waits) = oneshot::channel();
+        let mut queue = self.0.queue();
+        if queue.lines.len() + queue.in_hand + line.len() > QUEUE_BYTES {
+            return Err(AuditDown);
+        }
+        queue.lines.extend_from_slice(line);
+        queue.waiting.push(told);
+        drop(queue);
+        self.0.filled.notify_one();
+        Ok(Acknowledgement(waits))
+    }
+
+    pub(super) fn flush(&self, limit: Duration) -> bool {
+        let queue = self.0.queue();
+        let left = |queue: &mut Queue| !queue.lines.is_empty() || queue.in_hand > 0;
+        let (mut queue, _) =
+            self.0.emptied.wait_timeout_while(queue, limit, left).unwrap_or_else(PoisonError::into_inner);
+        !left(&mut queue)
+    }
+}
+
+impl Drop for PipeSink {
+    fn drop(&mut self) {
+        self.0.queue().closed = true;
+        self.0.filled.notify_one();
+    }
+}
+
+/// The thread: takes what is queued, writes it, tells who waits. Ends when the sink is dropped and the queue empty,
+/// or dropped and not writable.
+fn write_on(shared: &Shared, file: &File) {
+    let mut batch = Vec::new();
+    let mut waiting = Vec::new();
+    loop {
+        let mut queue = shared.queue();
+        while queue.lines.is_empty() && batch.is_empty() {
+            if queue.closed {
+                return;
+            }
+            queue = shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if batch.is_empty() {
+            std::mem::swap(&mut batch, &mut queue.lines);
+        } else {
+            batch.append(&mut queue.lines);
+        }
+        waiting.append(&mut queue.waiting);
+        queue.in_hand = batch.len();
+        let closed = queue.closed;
+        drop(queue);
+
+        let (written, result) = write_all(file, &batch);
+        batch.drain(..written);
+        let mut queue = shared.queue();
+        queue.in_hand = batch.len();
+        if batch.is_empty() {
+            for told in waiting.drain(..) {
+                // Who gave up waiting needs no word.
+                let _ = told.send(());
+            }
+            if queue.lines.is_empty() {
+                shared.emptied.notify_all();
+            }
+        } else if result.is_err() {
+            // Who waits is refused now; the lines keep their place.
+            waiting.clear();
+            if closed {
+                return;
+            }
+            if queue.lines.is_empty() {
+                let _ = shared.filled.wait_timeout(queue, RETRY);
+            }
+        }
+    }
+}
+
+/// How much went out, and why no more did. A full non-blocking pipe is waited for as long as a worker would.
+fn write_all(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut at = 0;
+    let mut full_since: Option<Instant> = None;
+    while at < bytes.len() {
+        match file.write(&bytes[at..]) {
+            Ok(0) => return (at, Err(io::ErrorKind::WriteZero.into())),
+            Ok(n) => {
+                at += n;
+                full_since = None;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if full_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    return (at, Err(error));
+                }
+                std::thread::sleep(LOOK);
+            }
+            Err(error) => return (at, Err(error)),
+        }
+    }
+    (at, Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn piped() -> (io::PipeReader, PipeSink) {
+        let (reader, writer) = io::pipe().unwrap();
+        (reader, PipeSink::start(File::from(std::os::fd::OwnedFd::from(writer))).unwrap())
+    }
+
+    fn wait(acknowledgement: Acknowledgement) -> Result<(), AuditDown> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(acknowledgement.wait())
+    }
+
+    #[test]
+    fn acknowledges_a_line_once_it_is_in_the_pipe() {
+        let (mut reader, sink) = piped();
+        wait(sink.hand(b"one\n").unwrap()).unwrap();
+        wait(sink.hand(b"two\n").unwrap()).unwrap();
+        assert!(sink.flush(Duration::ZERO));
+        drop(sink);
+        let mut got = String::new();
+        reader.read_to_string(&mut got).unwrap();
+        assert_eq!(got, "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_stalled_reader_is_refused_within_the_patience_and_its_lines_keep_their_place() {
+        let (mut reader, sink) = piped();
+        let line = vec![b'x'; 65_536];
+        wait(sink.hand(&line).unwrap()).unwrap();
+        let start = Instant::now();
+        assert_eq!(wait(sink.hand(b"late\n").unwrap()), Err(AuditDown));
+        assert!(start.elapsed() >= PATIENCE && start.elapsed() < 10 * PATIENCE, "{:?}", start.elapsed());
+        assert!(!sink.flush(Duration::ZERO));
+        let mut got = vec![0; 65_536 + 5];
+        reader.read_exact(&mut got).unwrap();
+        assert!(got.ends_with(b"xlate\n"));
+        wait(sink.hand(b"again\n").unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_full_queue_takes_nothing() {
+        let (_reader, sink) = piped();
+        let line = vec![b'x'; 65_536];
+        let mut taken = 0;
+        while sink.hand(&line).is_ok() {
+            taken += 1;
+            assert!(taken < 100, "the queue has no bound");
+        }
+        assert!(sink.hand(&line).is_err());
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_an_error_at_once() {
+        let (reader, sink) = piped();
+        drop(reader);
+        let start = Instant::now();
+        assert_eq!(wait(sink.hand(b"lost\n").unwrap()), Err(AuditDown));
+        assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+        assert!(!sink.flush(Duration::from_millis(1)));
+    }
+}

@@ -1,0 +1,395 @@
+//! Reads audit lines back and says of each lane whether they are all there, in order, as they were written.
+//!
+//! The other half of `lane.rs`; docs/audit.md states the rules. Used by `audit verify` and by tests; reads bytes, and
+//! knows nothing of what the lines mean but that an intent without an event is an interrupted call.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::io::{self, BufRead, Read};
+
+use serde::{Deserialize, Serialize};
+
+use super::event::CLOSERS;
+use super::lane::{Chain, GENESIS, MAX_LINE, link};
+use super::sink::file::TORN_MARK;
+
+const CHAIN_KEY: &[u8] = b",\"chain\":\"";
+/// How our lines begin. Quotes in texts are escaped, so these never stand inside a line.
+const STARTS: [&[u8]; 2] = [b"{\"exeat\":\"", b"{\"eventVersion\":\""];
+/// A torn line and the line that was glued to it fit.
+const MAX_READ: u64 = 4 * MAX_LINE as u64;
+
+/// What is wrong with the first bad line of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// Its bytes, or those of the line before, are not those that were written.
+    Edited,
+    /// Lines before it are missing.
+    Gap { expected: u64, found: u64 },
+    /// It stands before a line that it came after.
+    Swapped { expected: u64, found: u64 },
+    /// Its number was seen before.
+    Repeated { expected: u64, found: u64 },
+    /// The lane's first line here is not the `lane` line that it opens each file with.
+    Headless,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Edited => f.write_str("edited: its bytes do not match its chain"),
+            Self::Gap { expected, found } => write!(f, "gap: seq {found} where {expected} was due"),
+            Self::Swapped { expected, found } => write!(f, "swapped: seq {found} stands before {expected}"),
+            Self::Repeated { expected, found } => {
+                write!(f, "repeated: seq {found} again where {expected} was due")
+            }
+            Self::Headless => f.write_str("gap: the lane begins without its first line"),
+        }
+    }
+}
+
+/// A line: which file, and its number from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub file: String,
+    pub line: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Bad {
+    #[serde(flatten)]
+    pub place: Place,
+    pub fault: Fault,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct LaneReport {
+    pub lane: String,
+    /// All lines that name the lane, those after a bad one too.
+    pub lines: u64,
+    /// Above 0: earlier files are not among those given.
+    pub first_seq: u64,
+    /// Of the last line that checked.
+    pub last_seq: Option<u64>,
+    /// Chain value of that line. Kept elsewhere, it shows whether the file was cut short or written anew.
+    pub head: String,
+    /// Intents without an event.
+    pub interrupted: u64,
+    pub bad: Option<Bad>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    pub lanes: Vec<LaneReport>,
+    pub lines: u64,
+    /// Lines cut short by a crash or a full disk. They count for nothing, and the chain goes on without them.
+    pub torn: u64,
+    /// Other programs' JSON lines.
+    pub foreign: u64,
+    /// Lines that are neither.
+    pub unreadable: Vec<Place>,
+}
+
+impl Report {
+    /// The answer of `audit verify`. Files that hold only other programs' lines are not an audit trail.
+    pub fn is_whole(&self) -> bool {
+        let found = self.lines > 0 || self.foreign == 0;
+        found && self.unreadable.is_empty() && self.lanes.iter().all(|lane| lane.bad.is_none())
+    }
+
+    pub fn interrupted(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.interrupted).sum()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Lane,
+    Intent,
+    Event,
+}
+
+/// A line that has our shape; whether it is true is checked against its lane.
+struct Line<'a> {
+    kind: Kind,
+    lane: &'a str,
+    seq: u64,
+    flow: Option<&'a str>,
+    prev: Option<Chain>,
+    chain: Chain,
+    hashed: &'a [u8],
+}
+
+#[derive(Deserialize)]
+struct Short<'a> {
+    exeat: &'a str,
+    lane: &'a str,
+    seq: u64,
+    flow: Option<&'a str>,
+    prev: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow, rename = "additionalEventData")]
+    additional: Additional<'a>,
+}
+
+#[derive(Deserialize)]
+struct Additional<'a> {
+    #[serde(borrow)]
+    exeat: Ours<'a>,
+}
+
+#[derive(Deserialize)]
+struct Ours<'a> {
+    lane: &'a str,
+    seq: u64,
+    flow: &'a str,
+}
+
+impl<'a> Line<'a> {
+    /// `None`: not one of ours, or not whole.
+    fn read(bytes: &'a [u8]) -> Option<Self> {
+        let event = bytes.starts_with(STARTS[1]);
+        let closers = if event { CLOSERS } else { "}" };
+        let (hashed, rest) = bytes.split_at_checked(last_chain(bytes)?)?;
+        let chain = rest[CHAIN_KEY.len()..].strip_suffix(closers.as_bytes())?.strip_suffix(b"\"")?;
+        let chain = unhex(chain)?;
+        let text = std::str::from_utf8(bytes).ok()?;
+        if event {
+            let Ours { lane, seq, flow } = serde_json::from_str::<Event<'_>>(text).ok()?.additional.exeat;
+            return Some(Self { kind: Kind::Event, lane, seq, flow: Some(flow), prev: None, chain, hashed });
+        }
+        let short: Short<'_> = serde_json::from_str(text).ok()?;
+        let (kind, prev) = match short.exeat {
+            "lane" => (Kind::Lane, Some(unhex(short.prev?.as_bytes())?)),
+            "intent" => (Kind::Intent, None),
+            _ => return None,
+        };
+        Some(Self { kind, lane: short.lane, seq: short.seq, flow: short.flow, prev, chain, hashed })
+    }
+}
+
+fn last_chain(bytes: &[u8]) -> Option<usize> {
+    memchr::memmem::rfind(bytes, CHAIN_KEY)
+}
+
+/// 64 lower-case digits; one spelling, so that an edit of the chain itself shows.
+fn unhex(text: &[u8]) -> Option<Chain> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut chain = GENESIS;
+    if text.len() != 2 * chain.len() {
+        return None;
+    }
+    for (byte, pair) in chain.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(chain)
+}
+
+/// Could be the beginning of a line of ours: it ends before its chain does, or within what must follow it.
+fn is_beginning(bytes: &[u8]) -> bool {
+    let Some(at) = last_chain(bytes) else { return bytes.first().is_none_or(|&byte| byte == b'{') };
+    match bytes[at + CHAIN_KEY.len()..].split_at_checked(64) {
+        Some((_, after)) => b"\"}}}".starts_with(after),
+        None => true,
+    }
+}
+
+struct Lane {
+    lines: u64,
+    first: u64,
+    next: u64,
+    chain: Chain,
+    begun: HashSet<String>,
+    bad: Option<Bad>,
+}
+
+impl Lane {
+    fn new(seq: u64) -> Self {
+        Self { lines: 0, first: seq, next: seq, chain: GENESIS, begun: HashSet::new(), bad: None }
+    }
+
+    fn check(&mut self, line: &Line<'_>) -> Result<(), Fault> {
+        let (expected, found) = (self.next, line.seq);
+        if self.lines == 0 {
+            // What came before a lane's first line here is known from that line alone.
+            match line.prev {
+                Some(prev) if found > 0 => self.chain = prev,
+                Some(_) => {}
+                None => return Err(Fault::Headless),
+            }
+        }
+        if found > expected {
+            return Err(Fault::Gap { expected, found });
+        }
+        if found < expected {
+            return Err(Fault::Repeated { expected, found });
+        }
+        if link(&self.chain, line.hashed) != line.chain || line.prev.is_some_and(|prev| prev != self.chain) {
+            return Err(Fault::Edited);
+        }
+        self.next += 1;
+        self.chain = line.chain;
+        match (line.kind, line.flow) {
+            (Kind::Intent, Some(flow)) => drop(self.begun.insert(flow.to_owned())),
+            (Kind::Event, Some(flow)) => drop(self.begun.remove(flow)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, line: &Line<'_>, place: &Place) {
+        match &mut self.bad {
+            None => {
+                if let Err(fault) = self.check(line) {
+                    self.bad = Some(Bad { place: place.clone(), fault });
+                }
+            }
+            Some(Bad { fault, .. }) => {
+                if let Fault::Gap { expected, found } = *fault
+                    && expected == line.seq
+                {
+                    *fault = Fault::Swapped { expected, found };
+                }
+            }
+        }
+        self.lines += 1;
+    }
+}
+
+/// Takes files oldest first; see [`in_order`].
+#[derive(Default)]
+pub struct Verifier {
+    lanes: BTreeMap<String, Lane>,
+    report: Report,
+}
+
+impl Verifier {
+    /// Reads all of `from`; `file` is its name in the report.
+    pub fn read(&mut self, file: &str, from: &mut dyn BufRead) -> io::Result<()> {
+        let mut place = Place { file: file.to_owned(), line: 0 };
+        each_line(from, |bytes, ended| {
+            place.line += 1;
+            self.line(bytes, ended, &place);
+        })
+    }
+
+    fn line(&mut self, bytes: &[u8], ended: bool, place: &Place) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(line) = Line::read(bytes) {
+            return self.ours(&line, place);
+        }
+        let start = STARTS.iter().filter_map(|start| memchr::memmem::rfind(bytes, start)).max();
+        if start.is_none() && last_chain(bytes).is_none() && is_json_object(bytes) {
+            self.report.foreign += 1;
+            return;
+        }
+        let mark = TORN_MARK.strip_suffix(b"\n").unwrap_or(TORN_MARK);
+        if (ended && bytes.ends_with(mark)) || (!ended && is_beginning(bytes)) {
+            self.report.torn += 1;
+            return;
+        }
+        // Two workers at the edge of a full disk: one's line was cut, the other's followed at once.
+        if let Some((before, line)) = start.and_then(|at| bytes.split_at_checked(at))
+            && is_beginning(before)
+            && let Some(line) = Line::read(line)
+        {
+            self.report.torn += 1;
+            return self.ours(&line, place);
+        }
+        self.report.unreadable.push(place.clone());
+    }
+
+    fn ours(&mut self, line: &Line<'_>, place: &Place) {
+        self.report.lines += 1;
+        match self.lanes.get_mut(line.lane) {
+            Some(lane) => lane.take(line, place),
+            None => {
+                self.lanes
+                    .entry(line.lane.to_owned())
+                    .or_insert_with(|| Lane::new(line.seq))
+                    .take(line, place);
+            }
+        }
+    }
+
+    pub fn finish(mut self) -> Report {
+        self.report.lanes = self.lanes.into_iter().map(|(name, lane)| lane.report(name)).collect();
+        self.report
+    }
+}
+
+impl Lane {
+    fn report(self, lane: String) -> LaneReport {
+        let mut head = Vec::new();
+        super::json::Json(&mut head).hex(&self.chain);
+        LaneReport {
+            lane,
+            lines: self.lines,
+            first_seq: self.first,
+            last_seq: (self.next > self.first).then(|| self.next - 1),
+            head: String::from_utf8(head).expect("hex is ASCII"),
+            interrupted: self.begun.len() as u64,
+            bad: self.bad,
+        }
+    }
+}
+
+/// The first number of each lane in a file.
+pub fn lane_starts(from: &mut dyn BufRead) -> io::Result<BTreeMap<String, u64>> {
+    let mut starts = BTreeMap::new();
+    each_line(from, |bytes, _| {
+        if let Some(line) = Line::read(bytes)
+            && !starts.contains_key(line.lane)
+        {
+            starts.insert(line.lane.to_owned(), line.seq);
+        }
+    })?;
+    Ok(starts)
+}
+
+/// Puts files into the order they were written in, oldest first, by the lanes they share: a shell lists
+/// `audit.jsonl` before `audit.jsonl.1`. Answers indices; files that contradict each other stay as given.
+pub fn in_order(starts: &[BTreeMap<String, u64>]) -> Vec<usize> {
+    let precedes = |a: usize, b: usize| {
+        starts[a].iter().any(|(lane, seq)| starts[b].get(lane).is_some_and(|later| seq < later))
+    };
+    let mut left: Vec<usize> = (0..starts.len()).collect();
+    let mut order = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let first = left.iter().position(|&file| !left.iter().any(|&other| precedes(other, file)));
+        order.push(left.remove(first.unwrap_or(0)));
+    }
+    order
+}
+
+/// Calls with each line without its LF, and whether it had one. What is longer than any line of ours is cut.
+fn each_line(from: &mut dyn BufRead, mut take: impl FnMut(&[u8], bool)) -> io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if (&mut *from).take(MAX_READ).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let ended = line.pop_if(|byte| *byte == b'\n').is_some();
+        if !ended && line.len() as u64 == MAX_READ {
+            from.skip_until(b'\n')?;
+            take(&line, true);
+        } else {
+            take(&line, ended);
+        }
+    }
+}
+
+fn is_json_object(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+}

@@ -1,0 +1,218 @@
+//! What stands in the lines, and what must not.
+
+use super::*;
+
+#[test]
+fn events_have_cloudtrails_shape() {
+    let path = folder("shape").join("audit.jsonl");
+    let recorder = records(to_file(&path)).recorder();
+    let flow = wait(pass(&recorder)).unwrap().to_string();
+    wait(refuse(&recorder));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["exeat"], "lane");
+    assert_eq!(lines[1]["exeat"], "intent");
+    for (at, want) in [
+        ("/flow", &*flow),
+        ("/operation", "dynamodb:PutItem"),
+        ("/resource", "arn:aws:dynamodb:us-east-1:111122223333:table/orders"),
+        ("/key", "ASIAIOSFODNN7EXAMPLE"),
+        ("/verdict", "verified"),
+    ] {
+        assert_eq!(lines[1].pointer(at).unwrap(), want, "{at}");
+    }
+    for (at, want) in [
+        ("/eventVersion", "1.11"),
+        ("/eventSource", "dynamodb.amazonaws.com"),
+        ("/eventName", "PutItem"),
+        ("/eventType", "AwsApiCall"),
+        ("/eventID", &*flow),
+        ("/awsRegion", "us-east-1"),
+        ("/sourceIPAddress", "10.0.0.7"),
+        ("/requestID", "A1B2C3"),
+        ("/userIdentity/type", "AssumedRole"),
+        ("/userIdentity/accountId", "111122223333"),
+        ("/userIdentity/sessionContext/sessionIssuer/userName", "orders-writer"),
+        ("/resources/0/ARN", "arn:aws:dynamodb:us-east-1:111122223333:table/orders"),
+        ("/tlsDetails/tlsVersion", "TLSv1.3"),
+        ("/tlsDetails/cipherSuite", "TLS_AES_128_GCM_SHA256"),
+        ("/tlsDetails/clientProvidedHostHeader", "dynamodb.us-east-1.amazonaws.com"),
+        ("/additionalEventData/exeat/flow", &*flow),
+        ("/additionalEventData/exeat/decision", "allow"),
+        ("/additionalEventData/exeat/end", "answered"),
+        ("/additionalEventData/exeat/door", "forward"),
+        ("/additionalEventData/exeat/statement", "orders-write"),
+        ("/additionalEventData/exeat/payloadOutcome", "matched"),
+        ("/additionalEventData/exeat/host", "dynamodb.us-east-1.amazonaws.com"),
+        ("/additionalEventData/exeat/clientTls/group", "X25519MLKEM768"),
+        ("/additionalEventData/exeat/upstream/address", "52.94.0.1"),
+    ] {
+        assert_eq!(lines[2].pointer(at).unwrap_or_else(|| panic!("{at}: {}", lines[2])), want, "{at}");
+    }
+    assert!(lines[2].get("errorCode").is_none());
+    assert_eq!(lines[3]["errorCode"], "AccessDenied");
+    assert_eq!(lines[3]["additionalEventData"]["exeat"]["reason"], "policy.denied");
+    assert_eq!(lines.len(), 4, "a refusal writes its event alone");
+}
+
+#[test]
+fn an_identity_that_was_not_verified_is_not_told_as_a_fact() {
+    let path = folder("unverified").join("audit.jsonl");
+    let recorder = records(to_file(&path)).recorder();
+    let arrival = arrival();
+    for signature in [SignatureState::Bad, SignatureState::UnknownKey, SignatureState::Verified] {
+        let (operation, identity) = (operation(), Identity { signature, ..identity() });
+        let mut entry = recorder.open(&arrival);
+        entry.judged(&request(Some(&operation), &identity, &arrival.target));
+        wait(entry.close(Outcome::refused(Reason::SigV4Signature, 403, "no")));
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let types: Vec<_> = text.lines().skip(1).map(|l| serde_json::from_str::<Value>(l).unwrap()).collect();
+    let types: Vec<_> = types.iter().map(|v| v["userIdentity"]["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["Unknown", "AWSAccount", "AssumedRole"]);
+}
+
+#[test]
+fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
+    let path = folder("hostile").join("audit.jsonl");
+    let records = records_with(to_file(&path), Settings { include_data: true, ..Settings::default() });
+    let recorder = records.recorder();
+    let bad = b"\x1b[31m\r\n{\"exeat\":\"intent\"}\n\xff\xfe\xe2\x80\xa8\"\\".repeat(40_000);
+    let long: String = String::from_utf8_lossy(&bad).chars().take(2_000).collect();
+    let name: Name = long.clone().into();
+    let host = Authority::parse(&format!("{}example.com:8443", "abcdefg.".repeat(30)), None).unwrap();
+    let ask = Ask {
+        action: Action::Known(name.clone()),
+        resource: Resource::Arn { arn: long.clone(), account: AccountId::parse("111122223333") },
+    };
+    let operation = Operation {
+        service: name.clone(),
+        name: Some(name.clone()),
+        region: name.clone(),
+        protocol: Protocol::Cbor,
+        asks: vec![ask; 1_000],
+    };
+    let signer = Signer {
+        key_id: name.clone(),
+        account: AccountId::parse("111122223333"),
+        role: Some(name.clone()),
+        own: true,
+    };
+    let identity = Identity {
+        auth: Auth::PostForm,
+        signature: SignatureState::UnknownKey,
+        payload: PayloadState::Checksum,
+        signer: Some(signer),
+    };
+    let tls = TlsFacts { alpn: Some(name.clone()), sni: Some(name.clone()), ..tls() };
+    let arrival = Arrival {
+        target: host.clone(),
+        tls: Some(tls.clone()),
+        peer: "[2001:db8::1234:5678:9abc:def0]:1".parse().unwrap(),
+        ..arrival()
+    };
+    let would = vec![name.clone(); 100];
+    let up = Upstream {
+        request_id: Some(&bad),
+        extended_request_id: Some(&bad),
+        address: arrival.peer,
+        ..upstream(&tls)
+    };
+    for operation in [Some(&operation), None] {
+        let mut entry = recorder.open(&arrival);
+        entry.judged(&Request {
+            statement: Some(&long),
+            would: &would,
+            policy: &long,
+            method: &long,
+            path: &long,
+            user_agent: Some(&bad),
+            trace: Some(&bad),
+            ..request(operation, &identity, &host)
+        });
+        wait(entry.intend()).unwrap();
+        let outcome = Outcome::refused(Reason::UpstreamBelowFloor, 502, &long);
+        wait(entry.close(Outcome { bytes_in: u64::MAX, bytes_out: u64::MAX, upstream: Some(up), ..outcome }));
+    }
+    wait(recorder.open_connection(Door::Forward, arrival.peer, Some(&bad)).close(Outcome::refused(
+        Reason::TlsNoSni,
+        0,
+        &long,
+    )));
+
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.iter().all(|b| *b == b'\n' || (0x20..0x7f).contains(b)));
+    let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
+    assert_eq!(lines.len(), 6);
+    let lengths: Vec<usize> = lines.iter().map(|line| line.len()).collect();
+    for (line, length) in lines.iter().zip(&lengths) {
+        let value: Value = serde_json::from_slice(line).unwrap();
+        let limit = if value["exeat"] == "intent" { 400 } else { 16 * 1024 };
+        assert!(*length <= limit, "{length} > {limit}");
+    }
+    assert!(lengths[2] > 15_000, "the test isn't the longest it could be: {lengths:?}");
+    assert!(verify(&bytes).is_whole());
+}
+
+#[test]
+fn queries_and_third_party_paths_stay_out_of_the_record() {
+    let path = folder("secrets").join("audit.jsonl");
+    let identity = Identity::NONE;
+    let (arrival, operation) = (arrival(), operation());
+    for include_data in [false, true] {
+        let records = records_with(to_file(&path), Settings { include_data, ..Settings::default() });
+        let recorder = records.recorder();
+        for operation in [None, Some(&operation)] {
+            let mut entry = recorder.open(&arrival);
+            let path = "/hooks/PLANTED-PATH?X-Amz-Security-Token=PLANTED-TOKEN";
+            entry.judged(&Request { path, ..request(operation, &identity, &arrival.target) });
+            wait(entry.intend()).unwrap();
+            wait(entry.close(answered(None)));
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("PLANTED-TOKEN"));
+        assert_eq!(text.contains("PLANTED-PATH"), include_data, "only where data was asked for");
+    }
+}
+
+#[test]
+fn an_entry_that_is_dropped_records_that_it_was_aborted() {
+    let path = folder("aborted").join("audit.jsonl");
+    let records = records(to_file(&path));
+    let recorder = records.recorder();
+    drop(recorder.open(&arrival()));
+    let (operation, identity, arrival) = (operation(), identity(), arrival());
+    let mut entry = recorder.open(&arrival);
+    entry.judged(&request(Some(&operation), &identity, &arrival.target));
+    wait(entry.intend()).unwrap();
+    drop(entry);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let ends: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(ends[1]["additionalEventData"]["exeat"]["end"], "aborted");
+    assert_eq!(ends[1]["eventType"], "Connection");
+    assert_eq!(ends[3]["additionalEventData"]["exeat"]["end"], "aborted");
+    assert_eq!(ends[3]["additionalEventData"]["exeat"]["reason"], "request.aborted");
+    assert_eq!((ends.len(), verify(&text).interrupted()), (4, 0));
+    let metrics = String::from_utf8(records.metrics.text()).unwrap();
+    assert!(metrics.contains(r#"exeat_refusals_total{reason="request.aborted"} 2"#), "{metrics}");
+}
+
+#[test]
+fn levels_leave_out_what_they_say() {
+    for (level, lines) in [(Level::All, 4), (Level::Error, 2), (Level::Off, 0)] {
+        let path = folder(level.as_str()).join("audit.jsonl");
+        let records = records_with(to_file(&path), Settings { level, ..Settings::default() });
+        let recorder = records.recorder();
+        wait(pass(&recorder)).unwrap();
+        wait(refuse(&recorder));
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), lines, "{level}");
+    }
+}
+
+#[test]
+fn entries_travel_with_the_task_that_owns_them() {
+    fn is_send<T: Send>(_: T) {}
+    let recorder = records(to_file(Path::new("/dev/null"))).recorder();
+    is_send(recorder.open(&arrival()));
+    is_send(async move { recorder.open(&arrival()).close(answered(None)).await });
+}

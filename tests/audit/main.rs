@@ -1,0 +1,161 @@
+//! Audit lines end to end: written by recorders, read back by `audit verify`, and then tampered with.
+
+#![allow(clippy::unwrap_used)]
+
+mod lines;
+mod sinks;
+mod tamper;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use exeat::cli::audit;
+use exeat::engine::facts::*;
+use exeat::engine::reason::Reason;
+use exeat::engine::target::Authority;
+use exeat::record::verify::{Fault, Report, Verifier};
+use exeat::record::*;
+use serde_json::Value;
+
+/// A folder of this test's own, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("audit").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn records_with(sink: Sink, settings: Settings) -> Arc<Records> {
+    Records::new(sink, Metrics::new("test"), settings, BootId::random().unwrap())
+}
+
+fn records(sink: Sink) -> Arc<Records> {
+    records_with(sink, Settings::default())
+}
+
+fn to_file(path: &Path) -> Sink {
+    Sink::open(&Target::File { path: path.into(), rotation: None }).unwrap()
+}
+
+fn arrival() -> Arrival {
+    Arrival {
+        door: Door::Forward,
+        target: Authority::parse("dynamodb.us-east-1.amazonaws.com:443", None).unwrap(),
+        peer: "10.0.0.7:50000".parse().unwrap(),
+        tls: Some(tls()),
+    }
+}
+
+fn tls() -> TlsFacts {
+    TlsFacts {
+        version: TlsVersion::Tls13,
+        cipher: "TLS13_AES_128_GCM_SHA256",
+        group: Some("X25519MLKEM768"),
+        alpn: Some("http/1.1".into()),
+        sni: Some("dynamodb.us-east-1.amazonaws.com".into()),
+    }
+}
+
+fn operation() -> Operation {
+    Operation {
+        service: "dynamodb".into(),
+        name: Some("PutItem".into()),
+        region: "us-east-1".into(),
+        protocol: Protocol::Json10,
+        asks: vec![Ask {
+            action: Action::Known("dynamodb:PutItem".into()),
+            resource: Resource::Arn {
+                arn: "arn:aws:dynamodb:us-east-1:111122223333:table/orders".into(),
+                account: AccountId::parse("111122223333"),
+            },
+        }],
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        auth: Auth::SigV4,
+        signature: SignatureState::Verified,
+        payload: PayloadState::Signed,
+        signer: Some(Signer {
+            key_id: "ASIAIOSFODNN7EXAMPLE".into(),
+            account: AccountId::parse("111122223333"),
+            role: Some("orders-writer".into()),
+            own: true,
+        }),
+    }
+}
+
+fn request<'a>(operation: Option<&'a Operation>, identity: &'a Identity, host: &'a Authority) -> Request<'a> {
+    Request {
+        decision: Decision::Allow,
+        statement: Some("orders-write"),
+        would: &[],
+        policy: "9f31c2a07be4",
+        operation,
+        identity,
+        method: "POST",
+        host,
+        path: "/",
+        user_agent: Some(b"Boto3/1.40.1 md/Botocore#1.40.1 lang/python#3.13"),
+        trace: Some(b"Root=1-67891233-abcdef012345678912345678"),
+        spent: Duration::from_micros(12),
+    }
+}
+
+fn answered(upstream: Option<Upstream<'_>>) -> Outcome<'_> {
+    Outcome {
+        payload: PayloadOutcome::Matched,
+        bytes_in: 512,
+        bytes_out: 2,
+        upstream,
+        ..Outcome::new(End::Answered, 200)
+    }
+}
+
+fn upstream(tls: &TlsFacts) -> Upstream<'_> {
+    Upstream {
+        address: "52.94.0.1:443".parse().unwrap(),
+        tls: Some(tls),
+        reused: true,
+        request_id: Some(b"A1B2C3"),
+        extended_request_id: None,
+        waited: Duration::from_millis(3),
+    }
+}
+
+/// One allowed request: two lines.
+async fn pass(recorder: &Recorder) -> Result<FlowId, AuditDown> {
+    let (operation, identity, arrival, tls) = (operation(), identity(), arrival(), tls());
+    let mut entry = recorder.open(&arrival);
+    let flow = entry.flow();
+    entry.judged(&request(Some(&operation), &identity, &arrival.target));
+    entry.intend().await?;
+    entry.close(answered(Some(upstream(&tls)))).await;
+    Ok(flow)
+}
+
+/// One denied request: one line.
+async fn refuse(recorder: &Recorder) {
+    let (operation, identity, arrival) = (operation(), identity(), arrival());
+    let mut entry = recorder.open(&arrival);
+    entry.judged(&Request {
+        decision: Decision::Deny,
+        ..request(Some(&operation), &identity, &arrival.target)
+    });
+    entry.close(Outcome::refused(Reason::PolicyDenied, 403, "denied by `no-orders`")).await;
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn verify(text: impl AsRef<[u8]>) -> Report {
+    let mut verifier = Verifier::default();
+    verifier.read("audit.jsonl", &mut text.as_ref()).unwrap();
+    verifier.finish()
+}
