@@ -32,7 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the proxy until a signal ends it
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Say all that is wrong with a policy; exit 1 where it cannot be used
     Check(CheckArgs),
     /// Print the page of a reason code, or list the codes
@@ -84,7 +84,7 @@ enum Output {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("bad settings\n{0}")]
+    #[error(transparent)]
     Config(#[from] config::Problems),
     #[error(transparent)]
     App(#[from] app::Error),
@@ -111,7 +111,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Verb::Run(args) => {
             // The lock must not outlive this: `run` writes its audit lines to stdout.
             drop(out);
-            run::run(args)?;
+            run::run(*args)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Check(args) => {
