@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use address::{AddressVerdict, Special, dialable, judge_address, judge_named_address, may_dial};
+pub use address::{AddressVerdict, Special, dialable, judge_address, judge_named_address};
 
 /// A destination's host in normal form: lower case, no trailing dot, ASCII A-labels; or a canonical IP literal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -74,11 +74,6 @@ pub fn judge_address(ip: IpAddr, allowed: &[IpNet]) -> AddressVerdict {
     }
 }
 
-/// [`judge_address`] as a yes or no.
-pub fn may_dial(ip: IpAddr, allowed: &[IpNet]) -> bool {
-    judge_address(ip, allowed).may_dial()
-}
-
 /// Judges an address that the operator wrote down himself (`connect_to`): that is consent to private ranges and to
 /// this machine; metadata and what is no single machine stay shut.
 pub fn judge_named_address(ip: IpAddr) -> AddressVerdict {
