@@ -81,6 +81,10 @@ impl Layer {
         self.0.push(Given { key, text: text.into(), origin });
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Given> {
+        self.0.iter()
+    }
+
     pub(super) fn all(&self, key: Key) -> Vec<Given> {
         self.0.iter().filter(|given| given.key == key).cloned().collect()
     }

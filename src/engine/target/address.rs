@@ -124,11 +124,14 @@ fn special_v4(ip: Ipv4Addr) -> Option<Special> {
         [169, 254, ..] => Special::LinkLocal,
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Special::Private,
         [100, 64..=127, ..] => Special::Shared,
-        [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => Special::Reserved,
-        [198, 51, 100, _] | [203, 0, 113, _] => Special::Reserved,
         [224..=239, ..] => Special::Multicast,
         [255, 255, 255, 255] => Special::Broadcast,
-        [240..=255, ..] => Special::Reserved,
+        [192, 0, 0 | 2, _]
+        | [192, 88, 99, _]
+        | [198, 18 | 19, ..]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _]
+        | [240..=255, ..] => Special::Reserved,
         _ => return None,
     })
 }
@@ -143,10 +146,15 @@ fn special_v6(ip: Ipv6Addr) -> Option<Special> {
         [0xfd00, 0x0ec2, ..] => Special::Metadata,
         [0xfc00..=0xfdff, ..] => Special::Private,
         [0xff00..=0xffff, ..] => Special::Multicast,
-        [0x2001, 0x0000..=0x01ff, ..] | [0x2001, 0x0db8, ..] | [0x3fff, 0x0000..=0x0fff, ..] => {
-            Special::Reserved
+        // Protocol assignments and documentation inside 2000::/3.
+        [0x2000..=0x3fff, second, ..]
+            if !matches!(
+                (ip.segments()[0], second),
+                (0x2001, 0x0000..=0x01ff | 0x0db8) | (0x3fff, 0x0000..=0x0fff)
+            ) =>
+        {
+            return None;
         }
-        [0x2000..=0x3fff, ..] => return None,
         _ => Special::Reserved,
     })
 }
@@ -165,24 +173,22 @@ fn embedded(ip: Ipv6Addr) -> Option<Inner> {
     let last = Ipv4Addr::new(o[12], o[13], o[14], o[15]);
     Some(match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => return None,
-        // Mapped (RFC 4291 §2.5.5.2), compatible (§2.5.5.1), SIIT (RFC 2765), NAT64 (RFC 6052).
+        // Mapped (RFC 4291 §2.5.5.2), compatible (§2.5.5.1), SIIT (RFC 2765), NAT64 (RFC 6052), and local-use NAT64
+        // (RFC 8215) with its /96 form: there the operator picks the length, and the zeros tell /96 and /48 apart.
         [0, 0, 0, 0, 0, 0 | 0xffff, _, _]
         | [0, 0, 0, 0, 0xffff, 0, _, _]
-        | [0x0064, 0xff9b, 0, 0, 0, 0, _, _] => Inner::One(last),
-        // Local-use NAT64 (RFC 8215): the operator picks the prefix length; /96 and /48 are told apart by their zeros.
-        [0x0064, 0xff9b, 0x0001, 0, 0, 0, _, _] => Inner::One(last),
+        | [0x0064, 0xff9b, 0 | 1, 0, 0, 0, _, _] => Inner::One(last),
         [0x0064, 0xff9b, 0x0001, _, _, low, 0, 0] if o[8] == 0 && low & 0x00ff == 0 => {
             Inner::One(Ipv4Addr::new(o[6], o[7], o[9], o[10]))
         }
-        [0x0064, 0xff9b, ..] => Inner::Unknown,
         // 6to4 (RFC 3056).
         [0x2002, ..] => Inner::One(Ipv4Addr::new(o[2], o[3], o[4], o[5])),
         // Teredo (RFC 4380): the client's address stands inverted.
         [0x2001, 0, ..] => {
             Inner::Two(Ipv4Addr::new(o[4], o[5], o[6], o[7]), Ipv4Addr::new(!o[12], !o[13], !o[14], !o[15]))
         }
-        // ISATAP (RFC 5214) lives under any prefix.
-        [_, _, _, _, 0 | 0x0200, 0x5efe, _, _] => Inner::Unknown,
+        // What else NAT64 might mean; and ISATAP (RFC 5214), which lives under any prefix.
+        [0x0064, 0xff9b, ..] | [_, _, _, _, 0 | 0x0200, 0x5efe, _, _] => Inner::Unknown,
         _ => return None,
     })
 }

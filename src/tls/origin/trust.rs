@@ -1,8 +1,8 @@
 //! Whom we believe upstream: the anchors, and the verifier that refuses what webpki alone lets pass.
 //!
 //! webpki never looks at an anchor's dates and takes an issuer whose keyUsage forbids signing certificates
-//! (facts/security.md T, vectors/tls README). Anchors are therefore dropped when they end, and intermediates that may
-//! not sign are taken out of the chain before webpki sees it.
+//! (facts/security.md T, vectors/tls README). Anchors are therefore dropped when they end, intermediates that may not
+//! sign are taken out of the chain before webpki sees it, and a leaf that claims to sign certificates is refused.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,6 +90,11 @@ impl Anchors {
         Ok(())
     }
 
+    /// The verifier over these anchors: what every upstream handshake asks.
+    pub fn into_verifier(self) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
+        Ok(Verifier::new(self)?)
+    }
+
     /// Takes our own CA out, by its key. An error where a file asked for it; silent where a system store holds it.
     pub fn without(mut self, own_ca: &CertificateDer<'_>) -> Result<Self, TrustError> {
         let own = anchor(own_ca, true).map_err(|_| TrustError::OwnCa)?.trusted;
@@ -128,7 +133,7 @@ fn may_sign(cert: &X509Certificate<'_>) -> bool {
 #[error("an issuer in the chain may not sign certificates")]
 pub(super) struct UnfitIssuer;
 
-/// webpki's verifier over the anchors that are still valid, behind the two checks it lacks.
+/// webpki's verifier over the anchors that are still valid, behind the checks it lacks.
 #[derive(Debug)]
 pub(super) struct Verifier {
     anchors: Vec<Anchor>,
@@ -190,19 +195,32 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let webpki = self.webpki(now.as_secs())?;
-        let fit: Vec<CertificateDer<'_>> = intermediates
-            .iter()
-            .filter(|der| X509Certificate::from_der(der).is_ok_and(|(_, cert)| may_sign(&cert)))
-            .cloned()
-            .collect();
-        let verdict = webpki.verify_server_cert(end_entity, &fit, server_name, ocsp_response, now);
-        if fit.len() < intermediates.len()
-            && matches!(verdict, Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)))
-        {
-            let fault = CertificateError::Other(OtherError(Arc::new(UnfitIssuer)));
-            return Err(Error::InvalidCertificate(fault));
+        let is_fit =
+            |der: &CertificateDer<'_>| X509Certificate::from_der(der).is_ok_and(|(_, cert)| may_sign(&cert));
+        if intermediates.iter().all(is_fit) {
+            webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        } else {
+            let fit: Vec<_> = intermediates.iter().filter(|der| is_fit(der)).cloned().collect();
+            webpki.verify_server_cert(end_entity, &fit, server_name, ocsp_response, now).map_err(
+                |error| match error {
+                    Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(UnfitIssuer))))
+                    }
+                    other => other,
+                },
+            )?;
         }
-        verdict
+        let (_, leaf) = X509Certificate::from_der(end_entity)
+            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        // RFC 5280 §4.2.1.9: who isn't a CA must not claim to sign certificates (x509-limbo, leaf-ku-keycertsign).
+        let claims = match leaf.key_usage() {
+            Ok(usage) => usage.is_some_and(|usage| usage.value.key_cert_sign()),
+            Err(_) => return Err(Error::InvalidCertificate(CertificateError::BadEncoding)),
+        };
+        if claims && !leaf.is_ca() {
+            return Err(Error::InvalidCertificate(CertificateError::InvalidPurpose));
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

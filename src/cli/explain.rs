@@ -1,0 +1,333 @@
+//! `exeat explain CODE`: a page for every reason. `docs/reasons.md` is written from the same table.
+
+use std::io::Write;
+
+use super::Error;
+use crate::engine::reason::Reason;
+
+/// What a code means to the person who met it.
+pub struct Page {
+    /// What was seen, and why it is refused.
+    pub happened: &'static str,
+    /// What to do, most likely cause first.
+    pub remedy: &'static str,
+}
+
+/// Prints the page of `code`, or every code with its first sentence. An unknown code is wrong usage.
+pub fn explain(code: Option<&str>, out: &mut dyn Write) -> Result<(), Error> {
+    let Some(code) = code else {
+        for reason in Reason::ALL {
+            let page = page(*reason);
+            let first = page.happened.split_inclusive(['.', ';', ':']).next().unwrap_or_default();
+            writeln!(out, "{:<26} {}", reason.as_str(), first.trim_end_matches(['.', ';', ':']))?;
+        }
+        return Ok(());
+    };
+    // As it stands in messages: with brackets, or after `reason=`.
+    let bare = code.trim_matches(['[', ']']).trim_start_matches("reason=");
+    let Ok(reason) = bare.parse::<Reason>() else {
+        let family = bare.split('.').next().unwrap_or_default();
+        let near: Vec<&str> = Reason::ALL
+            .iter()
+            .map(|reason| reason.as_str())
+            .filter(|code| code.split('.').next() == Some(family))
+            .collect();
+        let hint = if near.is_empty() {
+            "`exeat explain` lists them".to_owned()
+        } else {
+            format!("there are {}", near.join(", "))
+        };
+        return Err(Error::Usage(format!("no reason is called `{bare}`; {hint}")));
+    };
+    let page = page(reason);
+    writeln!(out, "{reason}\n\n{}\n\nWhat to do: {}", page.happened, page.remedy)?;
+    Ok(())
+}
+
+/// All pages as Markdown.
+pub fn markdown() -> String {
+    let mut text = String::from(
+        "# Reasons\n\nEvery refusal carries one of these codes: in its message, its audit line, the metrics and the `exeat-verdict`\n\
+         header. `exeat explain CODE` prints the same page. Written from `src/cli/explain.rs`; a test compares.\n",
+    );
+    let mut family = "";
+    for reason in Reason::ALL {
+        let code = reason.as_str();
+        let this = code.split('.').next().unwrap_or(code);
+        if this != family {
+            text.push_str(&format!("\n## {this}\n"));
+            family = this;
+        }
+        let page = page(*reason);
+        text.push_str(&format!("\n### `{code}`\n\n{}\n\n**What to do:** {}\n", page.happened, page.remedy));
+    }
+    text
+}
+
+/// The one table. A reason without a page does not compile.
+pub fn page(reason: Reason) -> Page {
+    let (happened, remedy) = match reason {
+        Reason::TlsPlaintext => (
+            "The client sent a request in clear: an `http://` URL through the proxy, or plain HTTP where a TLS handshake was due. Nothing leaves in clear.",
+            "use `https://` and CONNECT (every SDK does with HTTPS_PROXY set). Look for an endpoint override that says `http://`.",
+        ),
+        Reason::TlsNotTls => (
+            "After CONNECT the first bytes were neither a TLS ClientHello nor HTTP. The proxy only carries what it can hold to the TLS floor.",
+            "take other protocols (SSH, databases without TLS) out of the proxy's way, or wrap them in TLS.",
+        ),
+        Reason::TlsBelowFloor => (
+            "The client offers TLS 1.1 or older at best. The floor of TLS 1.2 holds on both legs and cannot be lowered by any setting; the record names what was offered.",
+            "update the client's TLS library, or enable TLS 1.2 in it (old JVMs: `https.protocols`; old OpenSSL: 1.0.1 or later).",
+        ),
+        Reason::TlsNoSni => (
+            "The ClientHello names no host, so nothing ties the connection to the destination that CONNECT asked for.",
+            "have the client send the server name; it must connect by name, not by address, and not with `-noservername`.",
+        ),
+        Reason::TlsHandshake => (
+            "The client's handshake failed: a malformed or oversized ClientHello, nothing in common, or no progress within the time limit. The record has the detail.",
+            "read the record's detail; offer AEAD cipher suites with ECDHE and `http/1.1` in ALPN; raise `limits.handshake` only for truly slow clients.",
+        ),
+        Reason::TlsClientDistrusts => (
+            "The client rejected our certificate: its alert says that it does not trust the local CA. It is the commonest failure behind any intercepting proxy.",
+            "give the client the certificate that `--ca-out` wrote: AWS_CA_BUNDLE for SDKs and the CLI, SSL_CERT_FILE, REQUESTS_CA_BUNDLE, NODE_EXTRA_CA_CERTS, CURL_CA_BUNDLE, or a JVM trust store. After a restart without `--ca-cert` the certificate is a new one.",
+        ),
+        Reason::SigV4Unsigned => (
+            "The request goes to an AWS service and carries no signature that says whose it is. The default is that AWS calls are verified.",
+            "let an SDK sign it; for a call that is anonymous on purpose (a public bucket) a statement must say `when: {auth: none, signature: unsigned}`.",
+        ),
+        Reason::SigV4Malformed => (
+            "There is a signature, but its fields are missing, doubled, out of order or unreadable. What can be read in two ways is refused.",
+            "sign with a current SDK. If a proxy or middleware rewrites Authorization or X-Amz-* parameters, stop it.",
+        ),
+        Reason::SigV4TwoForms => (
+            "The request is signed twice: in the Authorization header and in the query, or in several headers. AWS would pick one, and it need not be the one we checked.",
+            "send one form. A presigned URL must be fetched without credentials on the client.",
+        ),
+        Reason::SigV4Version2 => (
+            "The request is signed with Signature Version 2, which authenticates too little to be judged.",
+            "update the SDK or set `signature_version` to `s3v4`/`v4`.",
+        ),
+        Reason::SigV4Unsupported => (
+            "The signature has a form this build does not verify. Unknown is denied.",
+            "use SigV4 in the header or a presigned URL; the record names the algorithm that was met.",
+        ),
+        Reason::SigV4Scope => (
+            "The credential scope (date/region/service/aws4_request) is malformed or disagrees with the request's own date.",
+            "check the client's clock handling and any hand-written signer.",
+        ),
+        Reason::SigV4ScopeHost => (
+            "The scope names a region or service that the host does not serve, so the signature was made for some other endpoint.",
+            "make the client's region and endpoint agree: AWS_REGION, `region_name`, and any endpoint override.",
+        ),
+        Reason::SigV4UnsignedHeader => (
+            "A header that changes what the call means (`host`, or an `x-amz-*` header) is not among the signed headers, so anybody could have added it.",
+            "sign it. If something between client and proxy adds the header, stop it.",
+        ),
+        Reason::SigV4Path => (
+            "The path has dot segments, empty segments or encodings that the service and the signature would read differently.",
+            "send the path in its normal form; for S3 keys with such names use a current SDK, which signs them as sent.",
+        ),
+        Reason::SigV4Skew => (
+            "The signature's time lies more than the service's tolerance (five minutes for most, fifteen for S3) from ours.",
+            "set the clock: the client's if only it is refused, this machine's if all are.",
+        ),
+        Reason::SigV4Expired => (
+            "A presigned URL is past its expiry, or asks for more than seven days.",
+            "presign again with a current time and a shorter expiry.",
+        ),
+        Reason::SigV4UnknownKey => (
+            "The access key is none we were given or have seen issued, so its signature cannot be checked.",
+            "give the proxy the same credentials source as the workload, or list the key with `--credentials`. If the call is a partner's, a statement must allow `signature: unknown_key` with the partner's account inside the perimeter.",
+        ),
+        Reason::SigV4Token => (
+            "The session token is not the one that was issued with the access key.",
+            "refresh the client's credentials as a whole; do not mix variables of two sets.",
+        ),
+        Reason::SigV4Signature => (
+            "The key is known, and the signature does not verify over the bytes that arrived: something changed the request after signing, or the secret is another.",
+            "look for middleware that alters headers, path or query after signing. The operator's record says which variant would verify, where one does.",
+        ),
+        Reason::SigV4Payload => (
+            "The body is not the one whose digest or chunk signatures the request promised. The last bytes were withheld, so the origin never saw the whole.",
+            "retry once; if it repeats, something between client and proxy changes bodies.",
+        ),
+        Reason::SigV4Perimeter => (
+            "The signer's account lies outside `perimeter.signers`. A valid signature is not enough: credentials from elsewhere must not carry data out.",
+            "if the account is yours, add it to `perimeter.signers`; if not, find out how foreign credentials came into the workload.",
+        ),
+        Reason::TargetMalformed => (
+            "The destination is not a host name and a port in plain form: userinfo, brackets around a name, control characters, numbers that pass for addresses, or a bad port.",
+            "send `CONNECT name:443`. Names with umlauts go as their `xn--` form.",
+        ),
+        Reason::TargetMismatch => (
+            "CONNECT, the server name in the TLS hello and the Host of the request do not all name one destination. Domain fronting looks like this.",
+            "make them equal. The record shows each of them; a client that pools connections across names must not do so through a proxy.",
+        ),
+        Reason::TargetLiteral => (
+            "The destination is an IP address. No name stands behind it that a policy or a certificate could be held to.",
+            "use the host's name, or name the address in a statement.",
+        ),
+        Reason::TargetAddress => (
+            "The name resolves only to special addresses: loopback, private, link-local, metadata. Otherwise a DNS answer could lead the proxy to its own machine.",
+            "for a VPC endpoint list its range under `addresses:` for that host. Metadata, loopback and link-local stay shut whatever a range says.",
+        ),
+        Reason::TargetPort => (
+            "The port is not 443 and no statement names it.",
+            "name it in the statement's host (`host: api.example.com:8443`).",
+        ),
+        Reason::TargetUnknownAws => (
+            "The host looks like AWS and the atlas does not know it. Anybody can rent names under `amazonaws.com`, so the suffix alone proves nothing.",
+            "check the spelling and region; a newer atlas may know a new service. For a rented name (API Gateway, a load balancer) write a statement with that exact host.",
+        ),
+        Reason::PolicyNoMatch => (
+            "No statement allows the request. The default is deny.",
+            "the record names the nearest statement and the field that differed; widen that one, or write a new one.",
+        ),
+        Reason::PolicyDenied => (
+            "A statement denies the request, and a deny wins over every allow.",
+            "the record names the statement and its place in the file.",
+        ),
+        Reason::PolicyPerimeter => (
+            "The resource belongs to an account outside `perimeter.resources`, or its account cannot be told.",
+            "add the account if it is yours; for a bucket name the bucket literally in a statement, or sign `x-amz-expected-bucket-owner`.",
+        ),
+        Reason::RequestMalformed => (
+            "The request's head breaks HTTP's grammar: bare LF, folded lines, control characters, a bad request line or header name.",
+            "use a current HTTP client; look for header values with line breaks in them.",
+        ),
+        Reason::RequestFraming => (
+            "The body's length is missing or said in two ways (Content-Length with Transfer-Encoding, two lengths, an odd coding). Two readers would cut it differently.",
+            "send exactly one of Content-Length and `Transfer-Encoding: chunked`.",
+        ),
+        Reason::RequestTooLarge => (
+            "The request's head exceeds the limit in bytes or in the number of fields.",
+            "send fewer or shorter headers; oversized cookies and tokens are the usual cause.",
+        ),
+        Reason::RequestExpectation => {
+            ("The Expect header asks for something other than `100-continue`.", "leave the header out.")
+        }
+        Reason::RequestUpgrade => (
+            "The request asks to change protocol in a way that is not carried here (h2c, an unknown Upgrade).",
+            "speak HTTP/1.1 over TLS; h2c is plaintext and never forwarded.",
+        ),
+        Reason::RequestMethod => (
+            "The method is not forwarded here: TRACE, a CONNECT inside the tunnel, or one that no statement names while overriding headers are present.",
+            "use an ordinary method, and drop `X-HTTP-Method-Override`.",
+        ),
+        Reason::RequestPath => (
+            "A statement restricts the path, and this one has dot segments, doubled slashes, backslashes or encoded separators that the origin may read as another path.",
+            "send the path in its plain form.",
+        ),
+        Reason::RequestAmbiguous => (
+            "The request can be read as two different operations, and only one of them would be judged.",
+            "remove the doubled signal (two targets, an action in query and body).",
+        ),
+        Reason::RequestTimeout => (
+            "The request's head or body did not arrive within its time limit.",
+            "look at the client's network and at stalled uploads; `limits.head` and `limits.body_idle` set the times.",
+        ),
+        Reason::RequestAborted => (
+            "The client went away before the exchange was over. Nothing was refused; the record says how far it came.",
+            "look at the client's own timeouts if it happens often.",
+        ),
+        Reason::LimitAudit => (
+            "The audit record could not be written in time, so nothing was let out unrecorded.",
+            "make room on the disk, or look at the reader of the pipe or socket. The proxy recovers by itself.",
+        ),
+        Reason::LimitInspect => (
+            "Too many bodies were being read for judgement at once; this one waited and found no room.",
+            "retry, as SDKs do by themselves; give the proxy more memory if it lasts.",
+        ),
+        Reason::LimitConnections => (
+            "The proxy's cap on connections is reached.",
+            "look for clients that leak connections; raise the file-descriptor limit if the load is real.",
+        ),
+        Reason::LimitDraining => {
+            ("The proxy is shutting down and takes nothing new.", "retry; the next instance answers.")
+        }
+        Reason::UpstreamResolve => (
+            "The destination's name did not resolve.",
+            "check the spelling, the resolver in `/etc/resolv.conf`, and whether the VPC has DNS enabled. Names are resolved absolute, without a search list.",
+        ),
+        Reason::UpstreamConnect => (
+            "No connection to the origin could be made: refused or unreachable at every address that may be dialled.",
+            "check security groups, routes, NAT and VPC endpoints from this machine.",
+        ),
+        Reason::UpstreamTimeout => (
+            "The origin did not connect, shake hands or answer within the time limit.",
+            "check the path to it; for calls that legitimately take long, `limits.response_head` (15 minutes) is the one that counts.",
+        ),
+        Reason::UpstreamBelowFloor => (
+            "The origin speaks nothing at or above TLS 1.2, or less than the statement demands. The floor cannot be lowered.",
+            "have the origin enable TLS 1.2 or 1.3; the record names what it chose.",
+        ),
+        Reason::UpstreamCertificate => (
+            "The origin's certificate was refused: expired, not yet valid, for another name, from an issuer we do not trust, revoked or weak. The record says which.",
+            "for a private CA give its root with `--upstream-ca`; check this machine's clock; if the names differ, something stands between you and the origin.",
+        ),
+        Reason::UpstreamNotTls => (
+            "The origin answered our TLS hello with something else. Nothing of the request was sent.",
+            "check the port and any `connect_to` rule; a plain HTTP server on 443 answers like this.",
+        ),
+        Reason::UpstreamTls => (
+            "The TLS handshake with the origin failed, most often by an alert of its own. Nothing of the request was sent.",
+            "read the alert's name in the record; `handshake_failure` usually means nothing in common, `certificate_required` a client certificate.",
+        ),
+        Reason::UpstreamProtocol => (
+            "The origin's answer breaks HTTP's grammar or framing, so it was not passed on.",
+            "look at the origin or at what stands before it.",
+        ),
+        Reason::UpstreamClosed => (
+            "The origin closed the connection before its answer was whole.",
+            "retry if the call is safe to repeat; look at the origin's idle timeout if it happens on kept connections.",
+        ),
+        Reason::Internal => (
+            "Something inside the proxy failed that should not. The request was refused, as everything unknown is.",
+            "please report it with the flow id and the log lines around it.",
+        ),
+    };
+    Page { happened, remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn said(code: Option<&str>) -> Result<String, String> {
+        let mut out = Vec::new();
+        explain(code, &mut out).map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn every_code_has_a_page_of_whole_sentences() {
+        for reason in Reason::ALL {
+            let text = said(Some(reason.as_str())).unwrap();
+            assert!(text.starts_with(reason.as_str()) && text.contains("What to do: "), "{reason}");
+            let page = page(*reason);
+            assert!(page.happened.len() > 30 && page.happened.ends_with('.'), "{reason}");
+            assert!(page.remedy.len() > 15 && page.remedy.ends_with('.'), "{reason}");
+        }
+        assert_eq!(said(None).unwrap().lines().count(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn a_code_is_understood_as_messages_print_it_and_a_wrong_one_is_not() {
+        assert!(said(Some("[policy.no_match]")).unwrap().starts_with("policy.no_match\n"));
+        assert!(said(Some("reason=tls.no_sni")).unwrap().starts_with("tls.no_sni\n"));
+        assert!(said(Some("tls.no_sin")).unwrap_err().contains("tls.no_sni"));
+        assert!(said(Some("nonsense")).unwrap_err().contains("`exeat explain` lists them"));
+    }
+
+    #[test]
+    fn docs_reasons_md_is_the_same_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reasons.md");
+        if std::env::var_os("EXEAT_BLESS").is_some() {
+            std::fs::write(&path, markdown()).unwrap();
+        }
+        let stands = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(stands == markdown(), "docs/reasons.md is out of date: run this test with EXEAT_BLESS=1");
+    }
+}

@@ -1,0 +1,84 @@
+//! `exeat run`: the flags, as one layer of the settings.
+
+use clap::Args;
+
+use super::Error;
+use crate::config::{self, Key, Layer, Origin};
+
+// What a value must look like is said in one place, `config.rs`; here they are text.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Where clients find the proxy [env: EXEAT_LISTEN] [default: 127.0.0.1:3128]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Policy, or env:NAME where a variable holds its text [env: EXEAT_POLICY] [default: built in]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<String>,
+    /// Audit records, or - for stdout [env: EXEAT_AUDIT] [default: -]
+    #[arg(long, value_name = "FILE")]
+    audit: Option<String>,
+    /// Publish the local CA's certificate here before listening [env: EXEAT_CA_OUT]
+    #[arg(long, value_name = "FILE")]
+    ca_out: Option<String>,
+    /// A CA of your own, in place of one made at start [env: EXEAT_CA_CERT]
+    #[arg(long, value_name = "FILE")]
+    ca_cert: Option<String>,
+    /// Its key [env: EXEAT_CA_KEY]
+    #[arg(long, value_name = "FILE")]
+    ca_key: Option<String>,
+    /// Roots believed upstream: webpki, system or none [env: EXEAT_UPSTREAM_ROOTS] [default: webpki]
+    #[arg(long, value_name = "ROOTS")]
+    upstream_roots: Option<String>,
+    /// An extra root for every host; may be given again [env: EXEAT_UPSTREAM_CA, like PATH]
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Vec<String>,
+    /// Dial another address: PATTERN:PORT=ADDR:PORT; may be given again, the first match wins
+    #[arg(long, value_name = "RULE")]
+    connect_to: Vec<String>,
+    /// AWS shared-credentials file: every profile is a known key [env: EXEAT_CREDENTIALS]
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<String>,
+    /// Health and metrics; off unless given [env: EXEAT_ADMIN]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Threads [env: EXEAT_WORKERS] [default: one a processor, four at most]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<String>,
+    /// Settings file (YAML) [env: EXEAT_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+}
+
+impl RunArgs {
+    pub(super) fn into_layer(self) -> Layer {
+        let mut layer = Layer::default();
+        let mut push = |key, flag, texts: Vec<String>| {
+            texts.into_iter().for_each(|text| layer.push(key, text, Origin::Flag(flag)));
+        };
+        push(Key::Listen, "--listen", self.listen.into_iter().collect());
+        push(Key::Policy, "--policy", self.policy.into_iter().collect());
+        push(Key::Audit, "--audit", self.audit.into_iter().collect());
+        push(Key::CaOut, "--ca-out", self.ca_out.into_iter().collect());
+        push(Key::CaCert, "--ca-cert", self.ca_cert.into_iter().collect());
+        push(Key::CaKey, "--ca-key", self.ca_key.into_iter().collect());
+        push(Key::UpstreamRoots, "--upstream-roots", self.upstream_roots.into_iter().collect());
+        push(Key::UpstreamCa, "--upstream-ca", self.upstream_ca);
+        push(Key::ConnectTo, "--connect-to", self.connect_to);
+        push(Key::Credentials, "--credentials", self.credentials.into_iter().collect());
+        push(Key::Admin, "--admin", self.admin.into_iter().collect());
+        push(Key::Workers, "--workers", self.workers.into_iter().collect());
+        push(Key::Config, "--config", self.config.into_iter().collect());
+        layer
+    }
+}
+
+/// Puts the settings together and runs until a signal ends it.
+pub(super) fn run(args: RunArgs) -> Result<(), Error> {
+    // A variable that isn't UTF-8 is none of ours.
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let loaded = config::load(args.into_layer(), names, |name| std::env::var(name).ok())?;
+    for warning in loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(crate::app::run(loaded.config)?)
+}
