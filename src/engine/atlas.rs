@@ -1,0 +1,20 @@
+//! What AWS is: which hosts are its services, which operation a request names, which IAM actions that asks for, on what.
+//!
+//! Comes after the head is read and before anything is verified or decided; its answers are an [`Endpoint`] for a host
+//! and a [`Recognition`] for a request. All of it reads one generated file (`tools/atlas/README.md`): an index that is
+//! inflated at first use, and a chunk for each service that is inflated when that service is first called.
+//! **What is unknown stays unknown here**: nothing is guessed into a name that a policy could allow.
+
+mod actions;
+mod data;
+mod hosts;
+mod operation;
+mod query;
+mod resource;
+mod rest;
+mod s3;
+mod xml;
+
+pub use data::{Atlas, AtlasError};
+pub use hosts::{Endpoint, HostKind};
+pub use operation::{BodySeen, Recognition};
