@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The composition root: settings in, a running program out. Start, reload, drain.
 //!
 //! Everything that can fail at start does so before the first door opens, and says so in a sentence.
@@ -39,24 +38,10 @@ pub enum Error {
     Policy(Vec<Problem>),
     #[error(transparent)]
     Keys(#[from] keys::KeysError),
-=======
-//! The composition root: settings in, a running program out.
-//!
-//! This build has the parts at the edges and no door yet: what a start checks is checked, and then it says so.
-
-use crate::config::{CaSource, Config};
-use crate::tls::mint::{Mint, MintError};
-use crate::tls::origin::{Anchors, OriginTls, TrustError};
-
-/// Why the program does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
->>>>>>> edge
     #[error(transparent)]
     Mint(#[from] MintError),
     #[error(transparent)]
     Trust(#[from] TrustError),
-<<<<<<< HEAD
     #[error(transparent)]
     Audit(#[from] SinkError),
     #[error("cannot listen on {address}: {error}")]
@@ -107,7 +92,8 @@ impl App {
     fn start(config: Config) -> Result<Self, Error> {
         let policy = read_policy(&config.policy)?;
         let lookup = |name: &str| std::env::var(name).ok();
-        let known = keys::load(config.credentials.as_deref(), &lookup, &|path| std::fs::read_to_string(path))?;
+        let known =
+            keys::load(config.credentials.as_deref(), &lookup, &|path| std::fs::read_to_string(path))?;
         let mint = match &config.ca {
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
@@ -224,11 +210,16 @@ fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
 /// What is enforced, said once, before anything is.
 fn announce(shared: &Shared, keys: usize, address: SocketAddr) {
     let named = match &shared.config.policy {
-        PolicySource::BuiltIn => "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned(),
+        PolicySource::BuiltIn => {
+            "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
+        }
         PolicySource::File(path) => format!("policy {}", path.display()),
         PolicySource::Env(name) => format!("policy env:{name}"),
     };
-    eprintln!("exeat {}: listening on {address} under {named} with {keys} known keys", env!("CARGO_PKG_VERSION"));
+    eprintln!(
+        "exeat {}: listening on {address} under {named} with {keys} known keys",
+        env!("CARGO_PKG_VERSION")
+    );
     if shared.policy.load().default_report() {
         eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
     }
@@ -238,20 +229,7 @@ fn announce(shared: &Shared, keys: usize, address: SocketAddr) {
 fn inspection_budget() -> usize {
     const WITHOUT_LIMIT: usize = 256 * 1024 * 1024;
     let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    limit.and_then(|text| text.trim().parse::<usize>().ok()).map_or(WITHOUT_LIMIT, |limit| (limit / 4).min(WITHOUT_LIMIT))
-=======
-    #[error("this build has no door to listen on")]
-    NoDoor,
-}
-
-/// Loads the CA and the upstream roots, then ends: there is nothing to serve.
-pub fn run(config: Config) -> Result<(), Error> {
-    let Config { ca, upstream_roots, upstream_ca, .. } = config;
-    let mint = match &ca {
-        CaSource::InMemory => Mint::in_memory(crate::tls::system_clock())?,
-        CaSource::Files { cert, key } => Mint::from_files(cert, key, crate::tls::system_clock())?,
-    };
-    OriginTls::new(Anchors::load(upstream_roots, &upstream_ca)?.without(mint.ca_der())?)?;
-    Err(Error::NoDoor)
->>>>>>> edge
+    limit
+        .and_then(|text| text.trim().parse::<usize>().ok())
+        .map_or(WITHOUT_LIMIT, |limit| (limit / 4).min(WITHOUT_LIMIT))
 }

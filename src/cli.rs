@@ -4,6 +4,7 @@
 //! config at `run`.
 
 pub mod audit;
+pub mod check;
 pub mod explain;
 mod run;
 
@@ -115,8 +116,8 @@ pub fn run() -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Check(args) => {
-            let _ = (args.policy, args.output.output);
-            Err(Error::Usage("this build cannot check policies".into()))
+            let good = check::check(&args.policy, &mut out, args.output.output == Output::Json)?;
+            Ok(ExitCode::from(if good { 0 } else { NO }))
         }
         Verb::Explain { code } => {
             explain::explain(code.as_deref(), &mut out)?;

@@ -11,6 +11,7 @@ pub mod reason;
 pub mod request;
 pub mod signature;
 pub mod target;
+pub mod words;
 
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
 use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Signer, Timestamp};
@@ -26,7 +27,7 @@ pub struct Question<'a> {
     pub body: BodySeen<'a>,
     pub arrival: &'a Arrival,
     pub keys: &'a KnownKeys,
-    pub atlas: &'a Atlas,
+    pub atlas: &'static Atlas,
     pub now: Timestamp,
 }
 
@@ -91,19 +92,20 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     let head = question.head;
     let mut facts = Facts { operation: None, identity: Identity::NONE };
     // The refusal's shape follows the request, even where the signature is what is wrong with it.
-    let shape = |facts: &mut Facts, scope: Option<(&str, &str)>, account: Option<AccountId>| -> Option<Judgement> {
-        let (service, region) = scope.unzip();
-        match question.atlas.recognise(endpoint, service, region, head, question.body, account) {
-            Recognition::Operation(operation) => {
-                facts.operation = Some(operation);
-                None
+    let shape =
+        |facts: &mut Facts, scope: Option<(&str, &str)>, account: Option<AccountId>| -> Option<Judgement> {
+            let (service, region) = scope.unzip();
+            match question.atlas.recognise(endpoint, service, region, head, question.body, account) {
+                Recognition::Operation(operation) => {
+                    facts.operation = Some(operation);
+                    None
+                }
+                Recognition::NeedBody => Some(Judgement::NeedBody),
+                Recognition::Refused(reason, said) => {
+                    Some(Judgement::Deny(Denial::new(reason, said, facts.clone())))
+                }
             }
-            Recognition::NeedBody => Some(Judgement::NeedBody),
-            Recognition::Refused(reason, said) => {
-                Some(Judgement::Deny(Denial::new(reason, said, facts.clone())))
-            }
-        }
-    };
+        };
     let claim = match signature::read(head) {
         Ok(Reading::Signed(claim)) => claim,
         Ok(Reading::Unsigned(auth)) => {
@@ -125,7 +127,12 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     let account = signature::account_of(claim.key_id());
     facts.identity = unproven(&claim, account);
     if !endpoint.allows_scope(scope.service, scope.region) {
-        let said = format!("scope {}/{} does not belong to `{}`", scope.region, scope.service, head.authority().host);
+        let said = format!(
+            "scope {}/{} does not belong to `{}`",
+            scope.region,
+            scope.service,
+            head.authority().host
+        );
         let _ = shape(&mut facts, None, account);
         return Judgement::Deny(Denial::new(Reason::SigV4ScopeHost, said, facts));
     }

@@ -1,7 +1,7 @@
 //! The `EXEAT_*` variables. A name nobody reads is a typing slip until proven otherwise: it is warned of.
 
 use super::layer::{Key, Layer, Origin};
-use super::suggest::nearest;
+use crate::engine::words::nearest;
 
 const PREFIX: &str = "EXEAT_";
 /// Read by `main`, before there is a config.

@@ -240,7 +240,10 @@ impl<B: Inbound> Body for Outbound<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.checked && self.held.bytes.is_empty() && self.held.trailers.is_none() && self.rest.is_end_stream()
+        self.checked
+            && self.held.bytes.is_empty()
+            && self.held.trailers.is_none()
+            && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -7,13 +7,13 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::body::Passage;
 use super::door::{self, Asked, DoorError};
 use super::exchange::{Answer, exchange};
 use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::server::{self, AnswerError, Next, Passed};
 use super::http1::wire::Io;
-use super::body::Passage;
 use super::{Worker, reply};
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
@@ -45,7 +45,9 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
         Ok(Err(FirstError::Head(error))) => {
             return refuse(&worker, socket, peer, b"", of_head(error), &error.to_string()).await;
         }
-        Err(_) => return refuse(&worker, socket, peer, b"", Reason::RequestTimeout, "no request in time").await,
+        Err(_) => {
+            return refuse(&worker, socket, peer, b"", Reason::RequestTimeout, "no request in time").await;
+        }
     };
     let target = match door::read(&head) {
         Ok(Asked::Connect(target)) => target,
@@ -106,8 +108,16 @@ fn admit(worker: &Worker, target: &Authority) -> Result<(), (Reason, String)> {
 }
 
 /// Says no in plain HTTP, where no TLS has begun.
-async fn refuse(worker: &Worker, mut socket: TcpStream, peer: SocketAddr, asked: &[u8], reason: Reason, said: &str) {
-    let entry = worker.recorder.open_connection(Door::Forward, peer, Some(asked).filter(|asked| !asked.is_empty()));
+async fn refuse(
+    worker: &Worker,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    asked: &[u8],
+    reason: Reason,
+    said: &str,
+) {
+    let entry =
+        worker.recorder.open_connection(Door::Forward, peer, Some(asked).filter(|asked| !asked.is_empty()));
     let subject = if asked.is_empty() { "this".into() } else { String::from_utf8_lossy(asked) };
     let answer = reply::to_nobody(reason, &subject, &entry.flow().to_string());
     entry.close(Outcome::refused(reason, reason.status(), said)).await;
@@ -144,7 +154,13 @@ fn of_head(error: HeadError) -> Reason {
 }
 
 /// Answers CONNECT, reads the hello, shakes hands with a leaf for the name, and serves what comes.
-async fn intercept(worker: Worker, mut socket: TcpStream, peer: SocketAddr, target: Authority, early: BytesMut) {
+async fn intercept(
+    worker: Worker,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    target: Authority,
+    early: BytesMut,
+) {
     if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
         return;
     }
@@ -187,7 +203,8 @@ async fn intercept(worker: Worker, mut socket: TcpStream, peer: SocketAddr, targ
         let _ = socket.write_all(&UNRECOGNISED_NAME).await;
         return linger(&mut socket).await;
     }
-    let accepted = handshake::accept(Rewind::new(socket, bytes), &worker.shared.mint, &target.host, deadline).await;
+    let accepted =
+        handshake::accept(Rewind::new(socket, bytes), &worker.shared.mint, &target.host, deadline).await;
     let (stream, tls) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => return open().close(Outcome::refused(error.reason(), 0, &error.to_string())).await,
@@ -211,9 +228,7 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arr
         let (head, body) = match next {
             Next::Request(head, body) => (head, body),
             Next::Closed(error) => {
-                if !served
-                    && let Some(alert) = error.as_ref().and_then(handshake::distrust)
-                {
+                if !served && let Some(alert) = error.as_ref().and_then(handshake::distrust) {
                     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
                     let entry = worker.recorder.open(arrival);
                     let said = format!("client does not trust our CA (alert `{alert}`)");
@@ -221,8 +236,12 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arr
                 }
                 return;
             }
-            Next::Malformed(error) => return malformed(worker, client, arrival, of_head(error), &error.to_string()).await,
-            Next::Slow => return malformed(worker, client, arrival, Reason::RequestTimeout, "head took too long").await,
+            Next::Malformed(error) => {
+                return malformed(worker, client, arrival, of_head(error), &error.to_string()).await;
+            }
+            Next::Slow => {
+                return malformed(worker, client, arrival, Reason::RequestTimeout, "head took too long").await;
+            }
         };
         served = true;
         // A client that goes away takes its request with it: the dropped entry records that.

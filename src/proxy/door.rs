@@ -10,7 +10,10 @@ use crate::engine::target::{Authority, TargetError};
 pub enum Asked {
     Connect(Authority),
     /// A request in plain: `http://` or `https://` in absolute form, or in origin form to ourselves.
-    Plaintext { method: String, target: String },
+    Plaintext {
+        method: String,
+        target: String,
+    },
 }
 
 /// Why a first head is no use.

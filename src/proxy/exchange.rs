@@ -30,7 +30,12 @@ struct Refusal {
 }
 
 /// Answers one request.
-pub async fn exchange<B: Inbound>(worker: &Worker, head: &RequestHead, mut body: B, arrival: &Arrival) -> Answer<B> {
+pub async fn exchange<B: Inbound>(
+    worker: &Worker,
+    head: &RequestHead,
+    mut body: B,
+    arrival: &Arrival,
+) -> Answer<B> {
     let mut entry = worker.recorder.open(arrival);
     let shared = &worker.shared;
     let policy = shared.policy.load_full();
@@ -124,7 +129,12 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
     }
 }
 
-fn denied_request<'a>(denial: &'a Denial, head: &'a RequestHead, policy: &'a str, spent: Duration) -> Request<'a> {
+fn denied_request<'a>(
+    denial: &'a Denial,
+    head: &'a RequestHead,
+    policy: &'a str,
+    spent: Duration,
+) -> Request<'a> {
     let denied = denial.denied.as_ref();
     Request {
         decision: Decision::Deny,

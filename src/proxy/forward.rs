@@ -112,15 +112,17 @@ pub async fn forward<B: Inbound>(
         }
         let upstream = Arc::clone(&leased.upstream);
         let slip = Slip { pool: Arc::clone(&worker.pool), key: key.clone(), upstream: Arc::clone(&upstream) };
-        match client::send(leased.conn, head, body, super::origin_patience(&shared.config.limits), slip).await {
+        match client::send(leased.conn, head, body, super::origin_patience(&shared.config.limits), slip).await
+        {
             Ok((response, answer)) => {
                 let waited = started.elapsed();
                 return Ok(Forwarded { head: response, body: answer, upstream, reused, waited });
             }
             // An idle connection that the origin was just closing: a request without a body may be sent once more.
-            Err(Unanswered { error: ExchangeError::Closed { unanswered: true } | ExchangeError::Lost(_), body: Some(unsent) })
-                if reused && is_idempotent(head) =>
-            {
+            Err(Unanswered {
+                error: ExchangeError::Closed { unanswered: true } | ExchangeError::Lost(_),
+                body: Some(unsent),
+            }) if reused && is_idempotent(head) => {
                 body = unsent;
                 (leased, reused) = (dial(worker, &key, &permit).await?, false);
             }
@@ -138,7 +140,11 @@ fn is_idempotent(head: &RequestHead) -> bool {
     head.framing() == Framing::None && matches!(head.method(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
 }
 
-async fn acquire(worker: &Worker, key: &Key, permit: &Permit) -> Result<(Leased<OriginStream>, bool), OriginError> {
+async fn acquire(
+    worker: &Worker,
+    key: &Key,
+    permit: &Permit,
+) -> Result<(Leased<OriginStream>, bool), OriginError> {
     match worker.pool.checkout(key) {
         Some(leased) => Ok((leased, true)),
         None => Ok((Box::pin(dial(worker, key, permit)).await?, false)),
@@ -165,7 +171,8 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
                 Err(error) => last = Some((address, error)),
             }
         }
-        let (address, error) = last.unwrap_or_else(|| (([0, 0, 0, 0], 0).into(), io::ErrorKind::NotFound.into()));
+        let (address, error) =
+            last.unwrap_or_else(|| (([0, 0, 0, 0], 0).into(), io::ErrorKind::NotFound.into()));
         Err(OriginError::Connect { target: target.clone(), address, error })
     });
     let timeout = || OriginError::ConnectTimeout { target: target.clone(), after };

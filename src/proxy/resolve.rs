@@ -33,7 +33,11 @@ pub async fn addresses(
 }
 
 /// What `--connect-to` names: consent to a private address or this machine, never to metadata or to ourselves.
-pub fn named(target: &Authority, address: SocketAddr, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, OriginError> {
+pub fn named(
+    target: &Authority,
+    address: SocketAddr,
+    own: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, OriginError> {
     if judge_named_address(address.ip()).may_dial() && !own.contains(&address) {
         return Ok(vec![address]);
     }
@@ -43,6 +47,8 @@ pub fn named(target: &Authority, address: SocketAddr, own: &[SocketAddr]) -> Res
 /// Small messages go at once; a peer that vanished is noticed while we wait for a slow answer.
 pub fn tune(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(20));
     let _ = socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive);
 }

@@ -35,7 +35,8 @@ struct Stage {
     relay: SocketAddr,
 }
 
-const POLICY: &str = "version: 1\nstatements:\n  - {id: app, effect: allow, http: {host: app.test, path: /*}}\n";
+const POLICY: &str =
+    "version: 1\nstatements:\n  - {id: app, effect: allow, http: {host: app.test, path: /*}}\n";
 const LIMITS: &str = "limits: {head: 3s, response_head: 4s}\n";
 
 impl Stage {
@@ -76,7 +77,9 @@ impl Stage {
             events.iter().filter_map(|e| e["additionalEventData"]["exeat"]["reason"].as_str()).collect();
         let answered = events.len() - reasons.len();
         let fits = answered == upstream && reasons.len() >= refused;
-        (!fits).then(|| format!("{upstream} answered and {refused} refused, but recorded {answered} and {reasons:?}"))
+        (!fits).then(|| {
+            format!("{upstream} answered and {refused} refused, but recorded {answered} and {reasons:?}")
+        })
     }
 }
 
@@ -193,7 +196,10 @@ async fn judge_request(bed: Bed, case: &Value) -> Option<String> {
         "reject_or_normalise" => rejected() || accepted() || (body_case && aborted()),
         other => panic!("expectation {other}"),
     };
-    if passes && let Some(why) = stage.misrecorded(upstream.len(), usize::from(upstream.len() < wanted && !bytes.is_empty())) {
+    if passes
+        && let Some(why) =
+            stage.misrecorded(upstream.len(), usize::from(upstream.len() < wanted && !bytes.is_empty()))
+    {
         return Some(why);
     }
     (!passes).then(|| {
@@ -219,7 +225,10 @@ async fn every_request_case_is_read_as_a_strict_server_would_over_tls() {
 }
 
 /// Runs all cases, some at a time, and names those that fail.
-async fn run<F: Future<Output = Option<String>> + Send + 'static>(cases: Vec<Value>, judge: impl Fn(Value) -> F) {
+async fn run<F: Future<Output = Option<String>> + Send + 'static>(
+    cases: Vec<Value>,
+    judge: impl Fn(Value) -> F,
+) {
     const AT_ONCE: usize = 40;
     let mut running = tokio::task::JoinSet::new();
     let mut failed: Vec<String> = Vec::new();
@@ -239,7 +248,11 @@ async fn run<F: Future<Output = Option<String>> + Send + 'static>(cases: Vec<Val
 }
 
 /// Sends bytes with its part of the handshake, so that they are there before any request can be.
-async fn speak_first(listener: &TcpListener, acceptor: &TlsAcceptor, bytes: &[u8]) -> Option<Box<dyn Duplex>> {
+async fn speak_first(
+    listener: &TcpListener,
+    acceptor: &TlsAcceptor,
+    bytes: &[u8],
+) -> Option<Box<dyn Duplex>> {
     use std::io::Write;
     let (socket, _) = listener.accept().await.unwrap();
     let early = |connection: &mut rustls::ServerConnection| connection.writer().write_all(bytes).unwrap();
@@ -287,7 +300,8 @@ async fn hostile(listener: TcpListener, acceptor: Option<TlsAcceptor>, script: V
 }
 
 /// Cases whose expectation doesn't hold for us, and why.
-const NOT_SO: [(&str, &str); 1] = [("r-200-to-upgrade", "an upgrade is refused before anything goes upstream")];
+const NOT_SO: [(&str, &str); 1] =
+    [("r-200-to-upgrade", "an upgrade is refused before anything goes upstream")];
 /// On plain TCP a FIN says nothing of an end.
 const TLS_ONLY: [&str; 1] = ["r-close-no-notify"];
 
@@ -348,7 +362,9 @@ async fn judge_response(bed: Bed, case: &Value) -> Option<String> {
     // Our own words or none, and nothing of the origin's.
     let bad = || {
         let body = String::from_utf8_lossy(&answers[0].body).into_owned();
-        clean && matches!(status, Some(502 | 504)) && (body.is_empty() || body.contains("urn:exeat:upstream."))
+        clean
+            && matches!(status, Some(502 | 504))
+            && (body.is_empty() || body.contains("urn:exeat:upstream."))
     };
     let aborted = || (answers.is_empty() && ended.is_some()) || bad();
     let passes = match case["expect"].as_str().unwrap() {

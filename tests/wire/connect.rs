@@ -74,7 +74,8 @@ async fn connect_sni_and_host_must_name_one_destination() {
 #[tokio::test]
 async fn first_bytes_that_are_not_tls_close_the_connection() {
     let (proxy, origin) = aws::start().await;
-    for (bytes, told) in [(&b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"[..], true), (b"SSH-2.0-x\r\n", false)] {
+    for (bytes, told) in [(&b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"[..], true), (b"SSH-2.0-x\r\n", false)]
+    {
         let mut socket = proxy.connect("app.test:443").await.unwrap();
         socket.write_all(bytes).await.unwrap();
         let (answer, ended) = cases::listen(&mut socket, Duration::from_secs(5), |_| false).await;

@@ -10,7 +10,8 @@ use crate::support::proxy::folder;
 
 fn exeat(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_exeat")).env_clear().args(args).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     (output.status.code(), said)
 }
 
@@ -43,7 +44,15 @@ fn what_cannot_be_had_at_start_is_one_sentence_and_nothing_half_started() {
     let missing = dir.join("no/such/file.jsonl");
     let (code, said) = exeat(&["run", "--listen", "127.0.0.1:0", "--audit", missing.to_str().unwrap()]);
     assert!(code == Some(78) && said.contains("file.jsonl"), "{code:?} {said}");
-    let (code, said) = exeat(&["run", "--listen", "127.0.0.1:0", "--ca-cert", "/nonexistent/ca.pem", "--ca-key", "/nonexistent/ca.key"]);
+    let (code, said) = exeat(&[
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--ca-cert",
+        "/nonexistent/ca.pem",
+        "--ca-key",
+        "/nonexistent/ca.key",
+    ]);
     assert!(code == Some(78) && said.contains("/nonexistent/ca"), "{code:?} {said}");
     assert!(!dir.join("no").exists());
 }
@@ -60,7 +69,11 @@ async fn a_new_policy_is_taken_on_sighup_and_a_bad_one_is_not() {
     let policy = proxy.dir.join("policy.yaml");
     std::fs::write(&policy, "version: 1\nstatements: [{id: x, effect").unwrap();
     proxy.signal("-HUP");
-    std::fs::write(&policy, "version: 1\nstatements:\n  - {id: gone, effect: allow, http: {host: other.test, path: /*}}\n").unwrap();
+    std::fs::write(
+        &policy,
+        "version: 1\nstatements:\n  - {id: gone, effect: allow, http: {host: other.test, path: /*}}\n",
+    )
+    .unwrap();
     assert_eq!(status().await, "200");
     for _ in 0..200 {
         proxy.signal("-HUP");

@@ -18,7 +18,12 @@ async fn a_verified_request_goes_on_as_signed_and_leaves_an_intent_and_an_event(
     let requests = origin.requests();
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].body, b"hello");
-    let sent: Vec<String> = head.lines().skip(1).filter(|l| !l.is_empty() && !l.starts_with("content-length")).map(str::to_owned).collect();
+    let sent: Vec<String> = head
+        .lines()
+        .skip(1)
+        .filter(|l| !l.is_empty() && !l.starts_with("content-length"))
+        .map(str::to_owned)
+        .collect();
     let passed: Vec<String> = requests[0].fields.iter().map(|(n, v)| format!("{n}: {v}")).collect();
     assert!(sent.iter().all(|line| passed.contains(line)), "{sent:?} {passed:?}");
     assert_eq!(passed.len(), sent.len() + 1, "nothing but framing is added: {passed:?}");
@@ -27,7 +32,10 @@ async fn a_verified_request_goes_on_as_signed_and_leaves_an_intent_and_an_event(
     let ours = &audit[1]["additionalEventData"]["exeat"];
     assert_eq!(audit[1]["eventName"], "PutObject");
     assert_eq!(audit[1]["requestID"], "ORIGIN1");
-    assert_eq!((&ours["signature"], &ours["payload"], &ours["auth"]), (&"verified".into(), &"signed".into(), &"sigv4".into()));
+    assert_eq!(
+        (&ours["signature"], &ours["payload"], &ours["auth"]),
+        (&"verified".into(), &"signed".into(), &"sigv4".into())
+    );
     assert!(audit[0].to_string().len() <= 400);
 }
 
@@ -35,21 +43,36 @@ async fn a_verified_request_goes_on_as_signed_and_leaves_an_intent_and_an_event(
 async fn each_refusal_sends_not_one_byte_upstream() {
     let (proxy, origin) = aws::start().await;
     let signed = |method: &str, path: &str| sign::s3_head(method, S3, path, &[], &Body::Bytes(b""), None);
-    let foreign = sign::s3_head_as("AKIAQNZGKIQYEXAMPLE2", "GET", S3, "/ours/a", &[], &Body::Bytes(b""), None);
+    let foreign =
+        sign::s3_head_as("AKIAQNZGKIQYEXAMPLE2", "GET", S3, "/ours/a", &[], &Body::Bytes(b""), None);
     let cases: [(&str, String, &str); 8] = [
         ("tampered path", signed("GET", "/ours/a").replacen("/ours/a", "/ours/b", 1), "sigv4.signature"),
-        ("tampered header", signed("GET", "/ours/a").replacen("x-amz-date: 2", "x-amz-date:  2", 1).replacen("GET", "HEAD", 1).replacen("HEAD", "DELETE", 1), "sigv4.signature"),
+        (
+            "tampered header",
+            signed("GET", "/ours/a")
+                .replacen("x-amz-date: 2", "x-amz-date:  2", 1)
+                .replacen("GET", "HEAD", 1)
+                .replacen("HEAD", "DELETE", 1),
+            "sigv4.signature",
+        ),
         ("unsigned", format!("GET /ours/a HTTP/1.1\r\nhost: {S3}\r\n\r\n"), "sigv4.unsigned"),
         ("foreign key", foreign, "sigv4.unknown_key"),
         ("denied path", signed("GET", "/ours/secret/x"), "policy.denied"),
         ("other bucket", signed("GET", "/theirs/a"), "policy.no_match"),
-        ("extra x-amz header", signed("GET", "/ours/a").replacen("\r\n\r\n", "\r\nx-amz-acl: public-read\r\n\r\n", 1), "sigv4.unsigned_header"),
+        (
+            "extra x-amz header",
+            signed("GET", "/ours/a").replacen("\r\n\r\n", "\r\nx-amz-acl: public-read\r\n\r\n", 1),
+            "sigv4.unsigned_header",
+        ),
         ("no such host", format!("GET / HTTP/1.1\r\nhost: {S3}:444\r\n\r\n"), "target.mismatch"),
     ];
     for (what, head, reason) in &cases {
         let mut client = proxy.intercepted(S3).await;
         let answer = aws::ask(&mut client, head.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains(&format!("reason={reason};")), "{what}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 403 ") && answer.contains(&format!("reason={reason};")),
+            "{what}: {answer}"
+        );
     }
     assert_eq!(origin.bytes(), 0);
     assert_eq!(proxy.audit().len(), cases.len());
@@ -126,7 +149,9 @@ async fn records_one_line_when_client_hangs_up_mid_body() {
     assert_eq!(event["additionalEventData"]["exeat"]["reason"], "request.aborted", "{event}");
     assert!(origin.requests().is_empty());
     let mut next = proxy.intercepted("app.test").await;
-    assert!(aws::ask(&mut next, b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
+    assert!(
+        aws::ask(&mut next, b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").await.starts_with("HTTP/1.1 200 ")
+    );
 }
 
 #[tokio::test]

@@ -29,8 +29,19 @@ pub enum Key {
 
 impl Key {
     pub const NAMES: [&str; 13] = [
-        "host", "region", "auth", "signature", "payload", "signer.key", "signer.account", "signer.role",
-        "tls.version", "tls.cipher", "tls.sni", "resource.account", "source.address",
+        "host",
+        "region",
+        "auth",
+        "signature",
+        "payload",
+        "signer.key",
+        "signer.account",
+        "signer.role",
+        "tls.version",
+        "tls.cipher",
+        "tls.sni",
+        "resource.account",
+        "source.address",
     ];
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -131,7 +142,8 @@ impl Condition {
 
     /// `None`: the request has no such key.
     fn any(&self, request: &Request<'_>, ask: Option<&Ask>) -> Option<bool> {
-        let text = |text: &str| self.wants.iter().any(|want| matches!(want, Want::Text(glob) if glob.matches(text)));
+        let text =
+            |text: &str| self.wants.iter().any(|want| matches!(want, Want::Text(glob) if glob.matches(text)));
         let identity = request.identity;
         let account = |account: Option<AccountId>, own: bool| {
             if account.is_none() && !own {
@@ -139,7 +151,9 @@ impl Condition {
             }
             Some(self.wants.iter().any(|want| match want {
                 Want::Account(wanted) => account == Some(*wanted),
-                Want::OurAccount => own || account.is_some_and(|account| request.own_accounts.contains(&account)),
+                Want::OurAccount => {
+                    own || account.is_some_and(|account| request.own_accounts.contains(&account))
+                }
                 Want::Text(glob) => account.is_some_and(|account| glob.matches(&account.to_string())),
                 _ => false,
             }))
@@ -185,7 +199,9 @@ impl Condition {
             },
             Key::SourceAddress => {
                 let peer = request.arrival.peer.ip();
-                Some(self.wants.iter().any(|want| matches!(want, Want::Range(range) if range.contains(&peer))))
+                Some(
+                    self.wants.iter().any(|want| matches!(want, Want::Range(range) if range.contains(&peer))),
+                )
             }
             Key::Header(name) => {
                 if !(request.signed_header)(name) {

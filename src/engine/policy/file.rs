@@ -142,7 +142,8 @@ impl Reader<'_> {
         }
         for (n, statement) in read.iter().enumerate() {
             if let Some(first) = read[..n].iter().find(|other| other.placed.id == statement.placed.id) {
-                let message = format!("id `{}` stands at line {} already", statement.placed.id, first.placed.line);
+                let message =
+                    format!("id `{}` stands at line {} already", statement.placed.id, first.placed.line);
                 self.problem(At { line: statement.placed.line, column: statement.placed.column }, message);
             }
         }
@@ -186,7 +187,10 @@ impl Reader<'_> {
             } else if text.starts_with("o-") {
                 self.problem(at, format!("organisation `{text}` is not in `orgs`"));
             } else {
-                self.problem(at, format!("got {text:?}, want twelve digits (quoted), self or an organisation id"));
+                self.problem(
+                    at,
+                    format!("got {text:?}, want twelve digits (quoted), self or an organisation id"),
+                );
             }
         }
         accounts
@@ -214,8 +218,8 @@ impl Reader<'_> {
     fn statement(&mut self, node: &Node) -> Option<Statement> {
         let before = self.problems.len();
         let known = [
-            "id", "effect", "action", "resource", "http", "tunnel", "when", "mode", "expires", "upstream", "inject",
-            "alpn",
+            "id", "effect", "action", "resource", "http", "tunnel", "when", "mode", "expires", "upstream",
+            "inject", "alpn",
         ];
         let [id, effect, action, resource, http, tunnel, when, mode, expires, upstream, inject, alpn] =
             self.fields(node, known);
@@ -233,7 +237,10 @@ impl Reader<'_> {
             }
         };
         if id.len() > 64 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-            self.problem(id_node.map_or(node.at, |n| n.at), "id: want at most 64 letters, digits, `-`, `_` and `.`");
+            self.problem(
+                id_node.map_or(node.at, |n| n.at),
+                "id: want at most 64 letters, digits, `-`, `_` and `.`",
+            );
         }
         let effect = match effect.map(|node| (node.at, self.text(node, "allow or deny"))) {
             Some((_, Some("allow"))) => Effect::Allow,
@@ -253,12 +260,18 @@ impl Reader<'_> {
             (Some(action), None) => self.aws_rule(node, id, action, resource),
             (None, Some(http)) => {
                 if let Some(resource) = resource {
-                    self.problem(resource.at, "`resource` belongs to `action`; an `http` statement has `path`");
+                    self.problem(
+                        resource.at,
+                        "`resource` belongs to `action`; an `http` statement has `path`",
+                    );
                 }
                 self.http_rule(http)
             }
             (Some(_), Some(http)) => {
-                self.problem(http.at, "`action` and `http` in one statement: an AWS call is never matched by `http`");
+                self.problem(
+                    http.at,
+                    "`action` and `http` in one statement: an AWS call is never matched by `http`",
+                );
                 None
             }
             (None, None) => {
@@ -279,7 +292,10 @@ impl Reader<'_> {
         };
         let expires = expires.and_then(|node| {
             if effect == Effect::Deny {
-                self.problem(node.at, "`expires` stands on allows only: a deny that ends would open what it shut");
+                self.problem(
+                    node.at,
+                    "`expires` stands on allows only: a deny that ends would open what it shut",
+                );
             }
             let text = self.text(node, "a date like 2026-12-31")?;
             let end = end_of_day(text);
@@ -301,7 +317,8 @@ impl Reader<'_> {
             }
         });
         let rule = rule.filter(|_| self.problems.len() == before)?;
-        let placed = Placed { id: id.into(), file: Arc::from(self.file), line: node.at.line, column: node.at.column };
+        let placed =
+            Placed { id: id.into(), file: Arc::from(self.file), line: node.at.line, column: node.at.column };
         let signature = when.iter().any(|condition| condition.key == Key::Signature);
         let bare = when.iter().any(|condition| names_bare_auth(condition));
         Some(Statement { placed, effect, rule, when, signature, bare, report, expires, min_tls13 })
@@ -310,13 +327,22 @@ impl Reader<'_> {
     fn aws_rule(&mut self, node: &Node, id: &str, action: &Node, resource: Option<&Node>) -> Option<Rule> {
         let actions = self.each(action, "an action like s3:GetObject", ActionPattern::parse);
         let Some(resource) = resource else {
-            self.problem(node.at, format!("statement `{id}` has `action` and no `resource` (`\"*\"` is every resource)"));
+            self.problem(
+                node.at,
+                format!("statement `{id}` has `action` and no `resource` (`\"*\"` is every resource)"),
+            );
             return None;
         };
         let resources = self.each(resource, "an ARN or \"*\"", ArnPattern::parse);
         for pattern in &resources {
             if pattern.as_str().ends_with(":::*") && actions.iter().all(|action| !action.is_any()) {
-                self.warn(resource.at, format!("`{}` is every resource of the service, those of strangers too", pattern.as_str()));
+                self.warn(
+                    resource.at,
+                    format!(
+                        "`{}` is every resource of the service, those of strangers too",
+                        pattern.as_str()
+                    ),
+                );
             }
         }
         Some(Rule::Aws { actions, resources })
@@ -334,13 +360,23 @@ impl Reader<'_> {
         let hosts = self.each(host, "a host", HostPattern::parse);
         let methods = method.map_or(Vec::new(), |node| {
             self.each(node, "a method", |text| {
-                let plain = text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') && text != "TRACE" && text != "CONNECT";
-                if plain { Ok(text.into()) } else { Err(format!("got {text:?}, want a method in capitals, not TRACE or CONNECT")) }
+                let plain = text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')
+                    && text != "TRACE"
+                    && text != "CONNECT";
+                if plain {
+                    Ok(text.into())
+                } else {
+                    Err(format!("got {text:?}, want a method in capitals, not TRACE or CONNECT"))
+                }
             })
         });
         let paths = path.map_or(Vec::new(), |node| {
             self.each(node, "a path", |text| {
-                if text.starts_with('/') { Ok(Glob::new(text)) } else { Err(format!("`{text}`: a path begins with `/`")) }
+                if text.starts_with('/') {
+                    Ok(Glob::new(text))
+                } else {
+                    Err(format!("`{text}`: a path begins with `/`"))
+                }
             })
         });
         let any_path = paths.is_empty() || paths.iter().any(|path| path.as_str() == "/*");
@@ -357,7 +393,8 @@ impl Reader<'_> {
             let Some(text) = self.text(name, "a key") else { continue };
             let Some(key) = Key::parse(text) else {
                 let later = text.starts_with("tag.") || text.starts_with("time");
-                let hint = if later { " by this version".to_owned() } else { nearest(text, Key::NAMES.into_iter()) };
+                let hint =
+                    if later { " by this version".to_owned() } else { nearest(text, Key::NAMES.into_iter()) };
                 self.problem(name.at, format!("when: `{text}` can't be asked{hint}"));
                 continue;
             };
@@ -414,5 +451,6 @@ fn end_of_day(text: &str) -> Option<i64> {
 
 /// `; did you mean …?`, where a slip leads to a known word.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    crate::engine::words::nearest(word, known).map_or(String::new(), |meant| format!("; did you mean `{meant}`?"))
+    crate::engine::words::nearest(word, known)
+        .map_or(String::new(), |meant| format!("; did you mean `{meant}`?"))
 }

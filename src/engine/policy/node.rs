@@ -57,7 +57,9 @@ pub fn parse(file: &str, text: &str) -> Result<Node, Problem> {
         Ok(root) => Ok(root.into()),
         Err(error) => {
             let message = error.without_snippet().to_string();
-            let at = error.location().map_or(At { line: 1, column: 1 }, |at| At { line: at.line(), column: at.column() });
+            let at = error
+                .location()
+                .map_or(At { line: 1, column: 1 }, |at| At { line: at.line(), column: at.column() });
             // The message ends in the place that we put first.
             let place = format!(" at line {}, column {}", at.line, at.column);
             Err(problem(at, message.strip_suffix(&place).unwrap_or(&message).to_owned()))

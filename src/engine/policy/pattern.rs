@@ -29,7 +29,11 @@ impl Glob {
     }
 
     pub fn matches(&self, text: &str) -> bool {
-        if self.literal { *self.text == *text } else { glob(self.text.as_bytes(), text.as_bytes(), |a, b| a == b) }
+        if self.literal {
+            *self.text == *text
+        } else {
+            glob(self.text.as_bytes(), text.as_bytes(), |a, b| a == b)
+        }
     }
 
     /// IAM compares action names without case.
@@ -86,9 +90,15 @@ impl HostPattern {
         let (any_depth, rest) = name.strip_prefix("**.").map_or((false, name), |rest| (true, rest));
         let labels: Vec<Box<str>> = rest.split('.').map(|label| label.to_ascii_lowercase().into()).collect();
         // Judged as a host with its wildcards filled in, so that a pattern can't name what no host can be.
-        let filled = labels.iter().map(|label| if &**label == "*" { "x" } else { label }).collect::<Vec<_>>().join(".");
+        let filled = labels
+            .iter()
+            .map(|label| if &**label == "*" { "x" } else { label })
+            .collect::<Vec<_>>()
+            .join(".");
         if labels.iter().any(|label| label.contains('*') && &**label != "*") {
-            return Err(format!("`{text}`: `*` stands for one whole label, `**.` at the front for one or more"));
+            return Err(format!(
+                "`{text}`: `*` stands for one whole label, `**.` at the front for one or more"
+            ));
         }
         match Host::parse(&filled) {
             Ok(Host::Name(_)) => Ok(Self { labels, any_depth, port }),
@@ -139,8 +149,13 @@ pub struct ArnPattern {
 impl ArnPattern {
     pub fn parse(text: &str) -> Result<Self, String> {
         let fields: Vec<&str> = text.splitn(6, ':').collect();
-        if !(text == "*" || (fields.len() == 6 && (fields[0] == "arn" || fields[0] == "*")) || text.starts_with("arn:*")) {
-            return Err(format!("`{text}` is neither `*` nor an ARN (arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE)"));
+        if !(text == "*"
+            || (fields.len() == 6 && (fields[0] == "arn" || fields[0] == "*"))
+            || text.starts_with("arn:*"))
+        {
+            return Err(format!(
+                "`{text}` is neither `*` nor an ARN (arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE)"
+            ));
         }
         let around_self = (fields.len() == 6 && fields[4] == "self")
             .then(|| (Glob::new(&fields[..4].join(":")), Glob::new(fields[5])));

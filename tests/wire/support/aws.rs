@@ -60,7 +60,8 @@ impl Origin {
                         origin::messages(&all[at], false, |_, _| false).map_or(0, |(whole, _)| whole.len())
                     };
                     for _ in answered..whole {
-                        let answer = "HTTP/1.1 200 OK\r\nx-amz-request-id: ORIGIN1\r\nContent-Length: 2\r\n\r\nok";
+                        let answer =
+                            "HTTP/1.1 200 OK\r\nx-amz-request-id: ORIGIN1\r\nContent-Length: 2\r\n\r\nok";
                         socket.write_all(answer.as_bytes()).await.ok();
                         socket.flush().await.ok();
                     }
@@ -99,9 +100,8 @@ pub async fn ask(client: &mut ClientTls, request: &[u8]) -> String {
     client.write_all(request).await.unwrap();
     client.flush().await.unwrap();
     let done = |bytes: &[u8]| {
-        origin::messages(bytes, false, |start, _| start.contains(" 100 ")).is_ok_and(|(all, _)| {
-            all.iter().any(|message| !message.start.contains(" 100 "))
-        })
+        origin::messages(bytes, false, |start, _| start.contains(" 100 "))
+            .is_ok_and(|(all, _)| all.iter().any(|message| !message.start.contains(" 100 ")))
     };
     let (bytes, _) = super::cases::listen(client, Duration::from_secs(10), done).await;
     String::from_utf8_lossy(&bytes).into_owned()

@@ -21,7 +21,14 @@ pub enum Body<'a> {
 }
 
 /// Head of a signed S3 request, blank line included; `fields` are signed too.
-pub fn s3_head(method: &str, host: &str, path: &str, fields: &[(&str, &str)], body: &Body<'_>, length: Option<usize>) -> String {
+pub fn s3_head(
+    method: &str,
+    host: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &Body<'_>,
+    length: Option<usize>,
+) -> String {
     s3_head_as(KEY_ID, method, host, path, fields, body, length)
 }
 
