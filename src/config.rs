@@ -140,10 +140,11 @@ pub fn load(
     let path =
         flags.last(Key::Config).or_else(|| variables.last(Key::Config)).map(|given| given.text.clone());
     let file = match path {
-        Some(path) => file::read(PathBuf::from(path).as_path()).unwrap_or_else(|mut found| {
+        Some(path) => {
+            let (layer, mut found) = file::read(PathBuf::from(path).as_path());
             problems.append(&mut found);
-            Layer::default()
-        }),
+            layer
+        }
         None => Layer::default(),
     };
     let config = Resolver { layers: [flags, variables, file], problems: &mut problems }.config();

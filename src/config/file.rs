@@ -16,23 +16,23 @@ use crate::engine::words::nearest;
 /// A settings file is a page; what is larger is something else.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Reads the file, or says all that is wrong with it.
-pub(super) fn read(path: &Path) -> Result<Layer, Vec<String>> {
-    let problem = |text: String| vec![format!("{}: {text}", path.display())];
-    let text = std::fs::metadata(path)
-        .and_then(|meta| {
-            if meta.len() > MOST_BYTES {
-                return Err(std::io::Error::other("larger than 1 MiB"));
-            }
-            std::fs::read_to_string(path)
-        })
-        .map_err(|error| problem(format!("cannot read: {error}")))?;
-    parse(path, &text)
+/// Reads the file: what can be understood of it, and all that is wrong with its form.
+pub(super) fn read(path: &Path) -> (Layer, Vec<String>) {
+    let text = std::fs::metadata(path).and_then(|meta| {
+        if meta.len() > MOST_BYTES {
+            return Err(std::io::Error::other("larger than 1 MiB"));
+        }
+        std::fs::read_to_string(path)
+    });
+    match text {
+        Ok(text) => parse(path, &text),
+        Err(error) => (Layer::default(), vec![format!("{}: cannot read: {error}", path.display())]),
+    }
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, Vec<String>> {
+fn parse(path: &Path, text: &str) -> (Layer, Vec<String>) {
     if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Layer::default());
+        return (Layer::default(), Vec::new());
     }
     let found = RefCell::new(Found { path, layer: Layer::default(), problems: Vec::new() });
     let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
@@ -52,7 +52,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, Vec<String>> {
             None => format!("{}: {message}", path.display()),
         });
     }
-    if found.problems.is_empty() { Ok(found.layer) } else { Err(found.problems) }
+    (found.layer, found.problems)
 }
 
 struct Found<'a> {

@@ -240,7 +240,8 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arr
                 return malformed(worker, client, arrival, of_head(error), &error.to_string()).await;
             }
             Next::Slow => {
-                return malformed(worker, client, arrival, Reason::RequestTimeout, "head took too long").await;
+                return malformed(worker, client, arrival, Reason::RequestTimeout, "head took too long")
+                    .await;
             }
         };
         served = true;
