@@ -289,7 +289,7 @@ impl Policy {
             let at = at as u32; // a file of 1 MiB holds fewer
             match &statement.rule {
                 Rule::Aws { actions, .. } if actions.iter().any(ActionPattern::is_any) => {
-                    policy.any_service.push(at)
+                    policy.any_service.push(at);
                 }
                 Rule::Aws { actions, .. } => {
                     for service in actions.iter().filter_map(|action| action.service.as_ref()) {
@@ -297,7 +297,7 @@ impl Policy {
                     }
                 }
                 Rule::Http(rule) if rule.hosts.iter().any(|host| host.key().is_none()) => {
-                    policy.any_host.push(at)
+                    policy.any_host.push(at);
                 }
                 Rule::Http(rule) => {
                     for key in rule.hosts.iter().filter_map(HostPattern::key) {
@@ -579,12 +579,13 @@ impl Statement {
         }
         let identity = request.identity;
         let signed = identity.signature == SignatureState::Verified;
-        let bare = matches!(identity.auth, Auth::Bearer | Auth::Basic | Auth::Token | Auth::None);
-        if !(signed || self.signature || (bare && self.bare)) {
+        // Kinds without a signer lie outside the perimeter: the statement that names the kind is the consent.
+        let consented =
+            self.bare && matches!(identity.auth, Auth::Bearer | Auth::Basic | Auth::Token | Auth::None);
+        if !(signed || self.signature || consented) {
             return Fit::Signature;
         }
-        // Kinds without a signer lie outside: the statement that names the kind is the consent.
-        if !(bare && self.bare) && !perimeter.holds_signer(identity, own) {
+        if !consented && !perimeter.holds_signer(identity, own) {
             return Fit::Perimeter;
         }
         if !std::iter::once(first).chain(named).any(|by| perimeter.holds_resource(request, &ask.resource, by))

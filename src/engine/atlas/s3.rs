@@ -167,7 +167,7 @@ fn asks(call: &Call<'_>, asked: &Asked<'_>, address: &Address<'_>, row: &Row) ->
     }
     let mut actions: Vec<Name> = row.actions.iter().map(Name::clone).collect();
     if call.query.has("versionId") {
-        actions = actions.iter().map(|a| of_version(a)).collect();
+        actions = actions.iter().map(of_version).collect();
     }
     for (operations, header, action) in OF_HEADER {
         if operations.contains(&&*row.name)

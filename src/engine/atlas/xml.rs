@@ -102,9 +102,8 @@ impl<'b> Reader<'b> {
 
 /// The five named entities and character references.
 fn unescaped(text: &str) -> Option<String> {
-    let (first, rest) = match text.split_once('&') {
-        None => return (!text.contains(['>', '\r'])).then(|| text.to_owned()),
-        Some(split) => split,
+    let Some((first, rest)) = text.split_once('&') else {
+        return (!text.contains(['>', '\r'])).then(|| text.to_owned());
     };
     let mut out = first.to_owned();
     for piece in rest.split('&') {

@@ -15,7 +15,7 @@ pub enum Key {
     Auth,
     Signature,
     Payload,
-    SignerKey,
+    SignerKeyId,
     SignerAccount,
     SignerRole,
     TlsVersion,
@@ -51,7 +51,7 @@ impl Key {
             "auth" => Self::Auth,
             "signature" => Self::Signature,
             "payload" => Self::Payload,
-            "signer.key" => Self::SignerKey,
+            "signer.key" => Self::SignerKeyId,
             "signer.account" => Self::SignerAccount,
             "signer.role" => Self::SignerRole,
             "tls.version" => Self::TlsVersion,
@@ -116,7 +116,7 @@ impl Want {
                 .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
                 .map(Self::Range)
                 .map_err(|_| format!("got {text:?}, want an address or a range like 10.0.0.0/8")),
-            Key::Region | Key::SignerKey | Key::SignerRole | Key::TlsCipher | Key::Header(_) => {
+            Key::Region | Key::SignerKeyId | Key::SignerRole | Key::TlsCipher | Key::Header(_) => {
                 Ok(Self::Text(Glob::new(text)))
             }
         }
@@ -175,7 +175,7 @@ impl Condition {
             Key::Auth => Some(text(identity.auth.as_str())),
             Key::Signature => Some(text(identity.signature.as_str())),
             Key::Payload => Some(text(identity.payload.as_str())),
-            Key::SignerKey => identity.signer.as_ref().map(|signer| text(&signer.key_id)),
+            Key::SignerKeyId => identity.signer.as_ref().map(|signer| text(&signer.key_id)),
             Key::SignerAccount => {
                 let signer = identity.signer.as_ref()?;
                 account(signer.account, signer.own)

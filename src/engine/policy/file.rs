@@ -320,7 +320,7 @@ impl Reader<'_> {
         let placed =
             Placed { id: id.into(), file: Arc::from(self.file), line: node.at.line, column: node.at.column };
         let signature = when.iter().any(|condition| condition.key == Key::Signature);
-        let bare = when.iter().any(|condition| names_bare_auth(condition));
+        let bare = when.iter().any(names_bare_auth);
         Some(Statement { placed, effect, rule, when, signature, bare, report, expires, min_tls13 })
     }
 
