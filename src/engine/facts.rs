@@ -191,7 +191,7 @@ pub struct Ask {
 /// What an AWS request is, as recognition reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
-    /// Service's model name in the atlas (`dynamodb`), and CloudTrail's `eventSource` without the suffix.
+    /// The name it signs with (`states`, `monitoring`): CloudTrail's `eventSource` without the suffix.
     pub service: Name,
     /// Operation name (`PutItem`); `None` where the atlas doesn't know it.
     pub name: Option<Name>,

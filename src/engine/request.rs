@@ -148,6 +148,8 @@ pub struct RequestHead {
     raw: Bytes,
     method: Span,
     target: Span,
+    /// Of the target, without its query.
+    path: Span,
     version: Version,
     fields: Vec<Field>,
     framing: Framing,
@@ -193,7 +195,7 @@ impl RequestHead {
         if !(star || target.starts_with('/')) || !plain {
             return Err(HeadError::Target);
         }
-        let span = |part: &[u8]| Span::of(&raw, part);
+        let span = |part: &[u8]| Span::locate(&raw, part);
         let fields: Vec<Field> = parsed.headers.iter().map(|h| Field::of(&raw, h)).collect();
         let mut marks = Marks::default();
         for header in parsed.headers.iter() {
@@ -212,9 +214,11 @@ impl RequestHead {
             (false, None) => Framing::None,
         };
         let names_fields = marks.names_fields;
+        let path = memchr::memchr(b'?', target.as_bytes()).map_or(target, |at| &target[..at]);
         let mut head = Self {
             method: span(method.as_bytes()),
             target: span(target.as_bytes()),
+            path: span(path.as_bytes()),
             version,
             framing,
             authority,
@@ -242,12 +246,13 @@ impl RequestHead {
 
     /// The target up to its `?`.
     pub fn path(&self) -> &str {
-        self.target().split_once('?').map_or(self.target(), |(path, _)| path)
+        self.text(self.path)
     }
 
     /// The target after its first `?`; `None` without one.
     pub fn query(&self) -> Option<&str> {
-        self.target().split_once('?').map(|(_, query)| query)
+        let mark = self.path.end;
+        (mark < self.target.end).then(|| self.text(Span { start: mark + 1, end: self.target.end }))
     }
 
     pub fn version(&self) -> Version {
@@ -280,12 +285,12 @@ impl RequestHead {
 
     /// All fields in arrival order: name as sent, value without outer whitespace, bytes as received.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|f| (self.text(f.name), self.slice(f.value)))
+        self.fields.iter().map(|f| (self.text(f.name), f.value.of(&self.raw)))
     }
 
     /// Values of all fields of that name, in arrival order. `name` in any case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.fields().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.fields.iter().filter(move |f| f.is(&self.raw, name)).map(|f| f.value.of(&self.raw))
     }
 
     /// The value of the only field of that name; `None` where it is missing **or repeated**.
@@ -301,12 +306,12 @@ impl RequestHead {
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.fields().any(|(n, _)| n.eq_ignore_ascii_case(name))
+        self.fields.iter().any(|f| f.is(&self.raw, name))
     }
 
     /// A field of that name stays on this connection (RFC 9110 7.6.1), so that it can't be signed.
     pub fn is_hop_by_hop(&self, name: &str) -> bool {
-        self.fields.iter().any(|f| f.kind == Kind::HopByHop && self.text(f.name).eq_ignore_ascii_case(name))
+        self.fields.iter().any(|f| f.kind == Kind::HopByHop && f.is(&self.raw, name))
     }
 
     /// Fields that travel on, as their whole lines, CR LF included.
@@ -314,13 +319,9 @@ impl RequestHead {
         lines(&self.raw, &self.fields)
     }
 
-    fn slice(&self, span: Span) -> &[u8] {
-        &self.raw[span.start as usize..span.end as usize]
-    }
-
     fn text(&self, span: Span) -> &str {
         // httparse admits only ASCII into methods, targets (checked above) and names.
-        std::str::from_utf8(self.slice(span)).unwrap_or_default()
+        std::str::from_utf8(span.of(&self.raw)).unwrap_or_default()
     }
 }
 
@@ -406,16 +407,13 @@ impl ResponseHead {
     }
 
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|f| {
-            let name = &self.raw[f.name.start as usize..f.name.end as usize];
-            let value = &self.raw[f.value.start as usize..f.value.end as usize];
-            (std::str::from_utf8(name).unwrap_or_default(), value)
-        })
+        let text = |name| std::str::from_utf8(name).unwrap_or_default();
+        self.fields.iter().map(move |f| (text(f.name.of(&self.raw)), f.value.of(&self.raw)))
     }
 
     /// First value of that name.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
-        self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.fields.iter().find(|f| f.is(&self.raw, name)).map(|f| f.value.of(&self.raw))
     }
 
     /// `Content-Length` of an answer to HEAD or a 304, which tells of a body that isn't here.
@@ -505,7 +503,7 @@ fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Marks the fields that `Connection` names as hop-by-hop. Fields that routing, framing or a signature rests on
 /// can't be named away: the origin would judge another request than we did.
 fn mark_connection_fields(raw: &Bytes, fields: &mut [Field]) -> Result<(), HeadError> {
-    let slice = |span: Span| &raw[span.start as usize..span.end as usize];
+    let slice = |span: Span| span.of(raw);
     let named: Vec<&[u8]> = fields
         .iter()
         .filter(|f| slice(f.name).eq_ignore_ascii_case(b"connection"))
@@ -544,7 +542,11 @@ fn lines<'a>(raw: &'a Bytes, fields: &'a [Field]) -> impl Iterator<Item = &'a [u
 }
 
 impl Span {
-    fn of(raw: &Bytes, part: &[u8]) -> Self {
+    fn of(self, raw: &Bytes) -> &[u8] {
+        &raw[self.start as usize..self.end as usize]
+    }
+
+    fn locate(raw: &Bytes, part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
         if part.is_empty() || start + part.len() > raw.len() {
             // httparse gives an empty value from nowhere in particular.
@@ -557,12 +559,18 @@ impl Span {
 
 impl Field {
     fn of(raw: &Bytes, header: &httparse::Header<'_>) -> Self {
-        let name = Span::of(raw, header.name.as_bytes());
-        let mut value = Span::of(raw, header.value);
+        let name = Span::locate(raw, header.name.as_bytes());
+        let mut value = Span::locate(raw, header.value);
         if header.value.is_empty() {
             value = Span { start: name.end, end: name.end };
         }
         Self { name, value, kind: kind(header.name) }
+    }
+
+    /// It has that name, in any case. Compared as bytes: a name is looked up dozens of times a request.
+    fn is(&self, raw: &Bytes, name: &str) -> bool {
+        (self.name.end - self.name.start) as usize == name.len()
+            && self.name.of(raw).eq_ignore_ascii_case(name.as_bytes())
     }
 }
 
