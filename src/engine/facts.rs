@@ -234,9 +234,24 @@ pub struct Arrival {
     pub door: Door,
     /// CONNECT line, in normal form.
     pub target: super::target::Authority,
+    /// What the atlas says of its host: asked once a connection.
+    pub kind: super::atlas::HostKind,
     pub peer: std::net::SocketAddr,
     /// The client's leg; `None` where it has no TLS (a refused plaintext request).
     pub tls: Option<TlsFacts>,
+}
+
+impl Arrival {
+    pub fn new(
+        door: Door,
+        target: super::target::Authority,
+        peer: std::net::SocketAddr,
+        tls: Option<TlsFacts>,
+        atlas: &'static super::atlas::Atlas,
+    ) -> Self {
+        let kind = atlas.host(&target.host);
+        Self { door, target, kind, peer, tls }
+    }
 }
 
 /// Seconds since the Unix epoch, UTC.

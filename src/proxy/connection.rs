@@ -210,7 +210,7 @@ async fn intercept(
         Err(error) => return open().close(Outcome::refused(error.reason(), 0, &error.to_string())).await,
     };
     worker.recorder.metrics().handshake(Leg::Client, tls.version);
-    let arrival = Arrival { door: Door::Forward, target, peer, tls: Some(tls) };
+    let arrival = Arrival::new(Door::Forward, target, peer, Some(tls), worker.shared.atlas);
     let connection = server::Connection::new(stream, super::client_patience(&limits));
     requests(&worker, connection, &arrival).await;
 }

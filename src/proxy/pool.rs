@@ -46,12 +46,13 @@ struct Idle<S> {
 
 /// One worker's idle connections; the lock is held for a push or a pop and never contended for long.
 pub struct Pool<S> {
-    idle: Mutex<HashMap<Key, Vec<Idle<S>>>>,
+    // Keys are destinations that the policy admits, so nobody can flood it with chosen ones: no SipHash.
+    idle: Mutex<HashMap<Key, Vec<Idle<S>>, foldhash::fast::RandomState>>,
 }
 
 impl<S> Default for Pool<S> {
     fn default() -> Self {
-        Self { idle: Mutex::new(HashMap::new()) }
+        Self { idle: Mutex::default() }
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exeat::cli::audit;
+use exeat::engine::atlas::Atlas;
 use exeat::engine::facts::*;
 use exeat::engine::reason::Reason;
 use exeat::engine::target::Authority;
@@ -42,12 +43,8 @@ fn to_file(path: &Path) -> Sink {
 }
 
 fn arrival() -> Arrival {
-    Arrival {
-        door: Door::Forward,
-        target: Authority::parse("dynamodb.us-east-1.amazonaws.com:443", None).unwrap(),
-        peer: "10.0.0.7:50000".parse().unwrap(),
-        tls: Some(tls()),
-    }
+    let target = Authority::parse("dynamodb.us-east-1.amazonaws.com:443", None).unwrap();
+    Arrival::new(Door::Forward, target, "10.0.0.7:50000".parse().unwrap(), Some(tls()), Atlas::built_in())
 }
 
 fn tls() -> TlsFacts {

@@ -133,30 +133,28 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     /// The row of these whose method and conditions hold. Its conditions must include those of every other that holds.
     pub(super) fn pick(&self, rows: &[Row], of: &[u16]) -> Pick {
-        let mut best: Option<u16> = None;
-        let holding = || of.iter().copied().filter(|&at| rows[usize::from(at)].method == self.head.method());
-        for at in holding() {
+        let method = self.head.method();
+        let mut held: Vec<u16> = Vec::new();
+        for &at in of {
             let row = &rows[usize::from(at)];
-            match self.all_hold(row) {
-                None => return Pick::Ambiguous,
-                Some(false) => {}
-                Some(true) => {
-                    let more =
-                        best.is_none_or(|b| row.conditions.len() > rows[usize::from(b)].conditions.len());
-                    best = if more { Some(at) } else { best };
+            if row.method == method {
+                match self.all_hold(row) {
+                    None => return Pick::Ambiguous,
+                    Some(false) => {}
+                    Some(true) => held.push(at),
                 }
             }
         }
-        let Some(best) = best else { return Pick::Nothing };
-        let winner = &rows[usize::from(best)];
-        let contradicts = |at: u16| {
-            let row = &rows[usize::from(at)];
-            at != best
-                && self.all_hold(row) == Some(true)
-                && (row.conditions.len() == winner.conditions.len()
-                    || row.conditions.iter().any(|c| !winner.conditions.contains(c)))
+        let conditions = |at: u16| &rows[usize::from(at)].conditions;
+        let Some(best) = held.iter().copied().max_by_key(|&at| conditions(at).len()) else {
+            return Pick::Nothing;
         };
-        if holding().any(contradicts) { Pick::Ambiguous } else { Pick::Row(best) }
+        let contradicts = |at: u16| {
+            at != best
+                && (conditions(at).len() == conditions(best).len()
+                    || conditions(at).iter().any(|c| !conditions(best).contains(c)))
+        };
+        if held.into_iter().any(contradicts) { Pick::Ambiguous } else { Pick::Row(best) }
     }
 
     /// `None` where a condition's key is repeated or oddly cased.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::canonical::{Parts, Query, halves, judge_path};
-use super::fields::SignedFields;
+use super::fields::{SignedFields, pieces};
 use super::payload::{Payload, Told};
 use super::percent::{self, Plus};
 use super::{Claim, Form, Refusal, hex};
@@ -133,8 +133,10 @@ pub(super) fn from_header<'a>(
     rest: &'a str,
 ) -> Result<Claim<'a>, Refusal> {
     let (mut credential, mut names, mut signature) = (None, None, None);
-    for pair in rest.split(',') {
-        let (key, value) = pair.trim_matches([' ', '\t']).split_once('=').unwrap_or_default();
+    for pair in pieces(rest, b',') {
+        let pair = pair.trim_matches([' ', '\t']);
+        let equals = memchr::memchr(b'=', pair.as_bytes());
+        let (key, value) = equals.map_or(("", ""), |at| (&pair[..at], &pair[at + 1..]));
         let slot = match key {
             "Credential" => &mut credential,
             "SignedHeaders" => &mut names,
@@ -277,7 +279,7 @@ fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refus
     let mut count = 0;
     let mut rest = Some(text);
     while let Some(text) = rest {
-        let slash = text.find('/').map(|at| (at, 1));
+        let slash = memchr::memchr(b'/', text.as_bytes()).map(|at| (at, 1));
         let escape = || text.find("%2F").or_else(|| text.find("%2f")).map(|at| (at, 3));
         let end = if escaped { slash.or_else(escape) } else { slash };
         let part = end.map_or(text, |(at, _)| &text[..at]);
