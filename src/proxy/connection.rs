@@ -1,6 +1,7 @@
 //! The story of a socket: read what it asks for, admit it, shake hands in the destination's name, serve its requests.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -218,12 +219,13 @@ async fn intercept(
 /// Serves requests until the client, the origin, a refusal or a drain ends the connection.
 async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arrival: &Arrival) {
     let mut draining = worker.draining.clone();
+    let mut drained = pin!(super::drained(&mut draining));
     let mut served = false;
     loop {
         let next = tokio::select! {
             biased;
             next = client.next() => next,
-            () = super::drained(&mut draining) => return client.close().await,
+            () = drained.as_mut() => return client.close().await,
         };
         let (head, body) = match next {
             Next::Request(head, body) => (head, body),

@@ -57,7 +57,8 @@ impl<S> Default for Pool<S> {
 }
 
 impl<S: Io> Pool<S> {
-    /// The connection used last that is still quiet. Those that aren't are dropped.
+    /// The connection used last that is still quiet. Those that aren't are dropped. It must be looked at once more
+    /// right before it is written to: `forward.rs` does.
     pub fn checkout(&self, key: &Key) -> Option<Leased<S>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let all = idle.get_mut(key)?;

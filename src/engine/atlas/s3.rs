@@ -194,13 +194,14 @@ fn of_version(action: &Name) -> Name {
 }
 
 fn has_header(asked: &Asked<'_>, header: &str) -> bool {
-    let begins =
-        |name: &str, start: &str| name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start));
+    let begins = |name: &[u8], start: &str| {
+        name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start.as_bytes()))
+    };
     match header.strip_suffix('*') {
         None => asked.head.has(header) || asked.query.has(header),
         Some(start) => {
             asked.head.fields().any(|(name, _)| begins(name, start))
-                || asked.query.names().any(|name| begins(name, start))
+                || asked.query.names().any(|name| begins(name.as_bytes(), start))
         }
     }
 }

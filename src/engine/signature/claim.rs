@@ -53,16 +53,16 @@ impl<'a> Seen<'a> {
             let (slot, known) = match name.len() {
                 4 => (&mut seen.date, "date"),
                 10 => (&mut seen.amz_date, "x-amz-date"),
-                13 if name.starts_with(['x', 'X']) => (&mut seen.told.trailer, "x-amz-trailer"),
+                13 if matches!(name[0], b'x' | b'X') => (&mut seen.told.trailer, "x-amz-trailer"),
                 13 => (&mut seen.authorization, "authorization"),
-                20 if name.ends_with(['n', 'N']) => (&mut seen.token, "x-amz-security-token"),
+                20 if matches!(name[19], b'n' | b'N') => (&mut seen.token, "x-amz-security-token"),
                 20 => (&mut seen.told.content_sha256, "x-amz-content-sha256"),
                 21 => (&mut seen.express_token, "x-amz-s3session-token"),
                 22 => (&mut seen.sso_token, "x-amz-sso_bearer_token"),
                 28 => (&mut seen.told.decoded_length, "x-amz-decoded-content-length"),
                 _ => continue,
             };
-            if name.eq_ignore_ascii_case(known) && slot.replace(value).is_some() {
+            if name.eq_ignore_ascii_case(known.as_bytes()) && slot.replace(value).is_some() {
                 return Err(malformed(format!("`{known}` is sent more than once")));
             }
         }

@@ -123,6 +123,9 @@ impl<S: Io> Reader<S> {
     pub fn take_head(&mut self) -> Result<Option<Bytes>, HeadError> {
         let Some(end) = self.scanner.scan(&self.buf)? else { return Ok(None) };
         self.scanner = HeadScanner::default();
+        if end == self.buf.len() {
+            return Ok(Some(std::mem::take(&mut self.buf).freeze()));
+        }
         // Copied, so that the buffer can be reused or dropped while the head lives on.
         let head = Bytes::copy_from_slice(&self.buf[..end]);
         self.consume(end);
