@@ -255,6 +255,11 @@ impl RequestHead {
         self.text(self.path)
     }
 
+    /// [`Self::path`] as bytes.
+    pub fn path_bytes(&self) -> &[u8] {
+        self.path.of(&self.raw)
+    }
+
     /// The target after its first `?`; `None` without one.
     pub fn query(&self) -> Option<&str> {
         let mark = self.path.end;

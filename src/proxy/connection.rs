@@ -248,7 +248,9 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arr
         };
         served = true;
         // A client that goes away takes its request with it: the dropped entry records that.
-        let Some(answer) = client.unless_gone(exchange(worker, &head, body, arrival)).await else { return };
+        // Boxed: an idle connection need not hold the room for a request.
+        let exchange = Box::pin(exchange(worker, &head, body, arrival));
+        let Some(answer) = client.unless_gone(exchange).await else { return };
         let go_on = match answer {
             Answer::Refused(answer) => {
                 let _ = client.answer_whole(&answer).await;

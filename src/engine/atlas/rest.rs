@@ -19,8 +19,8 @@ struct Node {
     literals: Vec<(&'static str, u32)>,
     label: Option<u32>,
     greedy: Option<u32>,
-    /// Operations whose template ends here.
-    rows: Vec<u16>,
+    /// Operations whose template ends here, by their methods.
+    rows: Vec<(&'static str, Vec<u16>)>,
 }
 
 /// What the rows of one node say to a request.
@@ -40,7 +40,11 @@ impl Tree {
             for segment in segments(row.uri) {
                 node = tree.child(node, segment);
             }
-            tree.nodes[node].rows.push(at as u16);
+            let rows = &mut tree.nodes[node].rows;
+            match rows.iter_mut().find(|(method, _)| *method == row.method) {
+                Some((_, same)) => same.push(at as u16),
+                None => rows.push((row.method, vec![at as u16])),
+            }
         }
         tree
     }
@@ -97,7 +101,7 @@ impl Tree {
     }
 
     /// Rows of `/`, `/{Bucket}` and `/{Bucket}/{Key+}`: S3 reads its paths itself.
-    pub(super) fn s3_rows(&self, level: S3Level) -> &[u16] {
+    pub(super) fn s3_rows(&self, level: S3Level) -> &[(&'static str, Vec<u16>)] {
         let bucket = self.nodes[0].label.map(|at| &self.nodes[at as usize]);
         let node = match level {
             S3Level::Service => Some(&self.nodes[0]),
@@ -132,17 +136,15 @@ pub(super) struct Asked<'a> {
 
 impl Asked<'_> {
     /// The row of these whose method and conditions hold. Its conditions must include those of every other that holds.
-    pub(super) fn pick(&self, rows: &[Row], of: &[u16]) -> Pick {
+    pub(super) fn pick(&self, rows: &[Row], of: &[(&'static str, Vec<u16>)]) -> Pick {
         let method = self.head.method();
+        let of = of.iter().find(|(own, _)| *own == method).map_or(&[][..], |(_, of)| of);
         let mut held: Vec<u16> = Vec::new();
         for &at in of {
-            let row = &rows[usize::from(at)];
-            if row.method == method {
-                match self.all_hold(row) {
-                    None => return Pick::Ambiguous,
-                    Some(false) => {}
-                    Some(true) => held.push(at),
-                }
+            match self.all_hold(&rows[usize::from(at)]) {
+                None => return Pick::Ambiguous,
+                Some(false) => {}
+                Some(true) => held.push(at),
             }
         }
         let conditions = |at: u16| &rows[usize::from(at)].conditions;

@@ -265,7 +265,7 @@ fn parts<'a>(
     scope: &Scope<'_>,
     leave_out: Option<&str>,
 ) -> Result<Parts<'a>, Refusal> {
-    let path = head.path().as_bytes();
+    let path = head.path_bytes();
     judge_path(path, scope.is_s3())?;
     let query = Query::parse(head.query().unwrap_or_default().as_bytes(), leave_out)?;
     Ok(Parts { method: head.method(), path, query, fields })
