@@ -95,7 +95,7 @@ pub enum Error {
     Config(#[from] config::Problems),
     #[error(transparent)]
     App(#[from] app::Error),
-    #[error("the demo could not be given: {0}")]
+    #[error("the demo could not be given")]
     Demo(#[from] demo::Error),
     #[error("{0}")]
     Usage(String),

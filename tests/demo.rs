@@ -164,6 +164,26 @@ fn a_terminal_gets_colours_the_call_under_way_and_every_alarm() {
     assert!(text.contains("15 of 16 calls"), "{text:?}");
 }
 
+/// util-linux's `script` makes the terminal: what a person starts is never a pipe, and logs must not mind either.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_person_at_a_terminal_gets_colours_unless_they_want_none() {
+    let run = |environment: &[(&str, &str)]| {
+        let mut command = Command::new("script");
+        command.args(["-qec", &format!("{} demo", env!("CARGO_BIN_EXE_exeat")), "/dev/null"]);
+        command.env("TERM", "xterm").env_remove("NO_COLOR").envs(environment.iter().copied());
+        let output =
+            command.stdin(std::process::Stdio::null()).output().expect("util-linux's script is here");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("16 of 16 calls"), "{text}");
+        text
+    };
+    assert!(run(&[]).contains("\u{1b}[32mallowed"));
+    for plain in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        assert!(!run(&[plain]).contains('\u{1b}'), "{plain:?}");
+    }
+}
+
 #[test]
 fn a_policy_that_cannot_be_read_is_an_error_and_no_demo() {
     let mut out = Vec::new();

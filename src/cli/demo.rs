@@ -48,16 +48,16 @@ pub enum Error {
     App(#[from] app::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("a certificate could not be made: {0}")]
+    #[error("a certificate could not be made")]
     Certificate(#[from] rcgen::Error),
-    #[error("TLS could not be set up: {0}")]
+    #[error("TLS could not be set up")]
     Tls(#[from] rustls::Error),
-    #[error("not HTTP: {0}")]
+    #[error("got something that is no HTTP")]
     Head(#[from] crate::engine::request::HeadError),
-    #[error("a request could not be made: {0}")]
+    #[error("a request could not be made")]
     Http(#[from] http::Error),
-    #[error("a request could not be signed: {0}")]
-    Signing(Box<dyn std::error::Error + Send + Sync>),
+    #[error("a request could not be signed")]
+    Signing(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("got {0}")]
     Message(&'static str),
     #[error("interrupted by signal {0}")]
@@ -170,7 +170,7 @@ async fn make(
     let before = world.seen.now();
     let making = call.make(&world.client, &world.keys, &trace);
     let answer = match tokio::time::timeout_at(deadline, making).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Ok(answer) => answer.map_err(|error| with_causes(&error)),
         Err(_) => Err("no answer in time".to_owned()),
     };
     let mut lines = world.trail.news(deadline).await?;
@@ -179,6 +179,11 @@ async fn make(
     row.said = row.said.map(|said| world.folder.without_its_name(&said));
     all.append(&mut lines);
     Ok(row)
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What the calls add up to must be what each other witness has counted.

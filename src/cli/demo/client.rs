@@ -57,7 +57,7 @@ impl Client {
 
     /// A request to the proxy itself, in the clear.
     pub async fn plaintext(&self, request: &[u8]) -> Result<Answer, Error> {
-        exchange(&mut TcpStream::connect(self.proxy).await?, request).await
+        exchange(&mut self.dial().await?, request).await
     }
 
     /// CONNECT, then a hello of TLS 1.1.
@@ -72,8 +72,14 @@ impl Client {
         }
     }
 
+    async fn dial(&self) -> Result<TcpStream, Error> {
+        let socket = TcpStream::connect(self.proxy).await?;
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    }
+
     async fn connect(&self, host: &str) -> Result<TcpStream, Error> {
-        let mut socket = TcpStream::connect(self.proxy).await?;
+        let mut socket = self.dial().await?;
         let head = format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n");
         socket.write_all(head.as_bytes()).await?;
         // A client speaks first in TLS: nothing comes behind this head.

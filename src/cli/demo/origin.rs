@@ -126,6 +126,7 @@ pub async fn start(kind: Kind, seen: &Arc<Seen>) -> Result<SocketAddr, Error> {
 }
 
 async fn serve(kind: &Kind, socket: TcpStream, seen: &Seen) -> Result<(), Error> {
+    socket.set_nodelay(true)?;
     let acceptor = match kind {
         Kind::Old => return old_tls::serve(socket, seen).await,
         Kind::Aws(acceptor, _) | Kind::Api(acceptor) => acceptor,

@@ -71,9 +71,8 @@ impl<'a> Page<'a> {
         for line in policy.lines() {
             writeln!(self.out, "  {line}")?;
         }
-        let head = format!("\n{:VERDICT$}{:CALL$}{:SIGNATURE$}why", "", "call", "signature");
-        let head = self.ink(Ink::Bold, &head);
-        writeln!(self.out, "{head}")?;
+        let head = self.ink(Ink::Bold, &format!("{:CALL$}{:SIGNATURE$}why", "call", "signature"));
+        writeln!(self.out, "\n{:VERDICT$}{head}", "")?;
         Ok(self.out.flush()?)
     }
 
