@@ -63,7 +63,7 @@ fn shows_every_call_as_it_went_and_exits_0() {
     assert_eq!(output.status.code(), Some(0), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     let lines: Vec<&str> = text.lines().collect();
     for (call, verdict, signature, why) in ROWS {
-        let row = lines.iter().find(|line| line[..].contains(call) && !line.starts_with(' ')).unwrap_or(&"");
+        let row = lines.iter().find(|line| line.contains(call) && !line.starts_with(' ')).unwrap_or(&"");
         let words = row.replacen(call, "", 1);
         let words: Vec<&str> = words.split_whitespace().collect();
         let why = if *verdict == "allowed" { format!("by `{why}`") } else { (*why).to_owned() };

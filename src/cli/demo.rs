@@ -104,8 +104,9 @@ pub fn demo(policy: &str, look: Look, out: &mut dyn Write) -> Result<bool, Error
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         tokio::select! {
-            result = tell(policy, look, out) => result,
+            biased; // signals are listened to before there is a folder
             interrupted = interrupted() => Err(interrupted),
+            result = tell(policy, look, out) => result,
         }
     });
     // What an origin or the admin door still has under way is nobody's concern.

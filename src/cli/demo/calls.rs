@@ -206,3 +206,42 @@ pub fn trace_id() -> Result<String, Error> {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(format!("Root=1-{seconds:08x}-{hex}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::demo::origin;
+    use crate::engine::request::RequestHead;
+
+    #[test]
+    fn the_demos_aws_takes_every_key_that_it_issued_and_nothing_else() {
+        let keys = Keys::random().unwrap();
+        let (known, mut taken) = (keys.known_to_aws(), Vec::new());
+        for call in script() {
+            let How::Https(request) = &call.how else { continue };
+            let bytes = request.bytes("", &keys, &trace_id().unwrap()).unwrap();
+            let end = memchr::memmem::find(&bytes, b"\r\n\r\n").unwrap() + 4;
+            let head = RequestHead::parse(bytes[..end].to_vec().into()).unwrap();
+            if origin::is_signed(&head, &bytes[end..], &known) {
+                taken.push(call.title);
+            }
+            let others = Keys::random().unwrap().known_to_aws();
+            assert!(
+                !origin::is_signed(&head, &bytes[end..], &others),
+                "{}: signed by other keys",
+                call.title
+            );
+        }
+        let signed = |call: &Call| matches!(&call.how, How::Https(request) if request.signed.is_some() && request.sent.is_none());
+        assert_eq!(
+            taken,
+            script().iter().filter(|call| signed(call)).map(|call| call.title).collect::<Vec<_>>()
+        );
+        assert_eq!(taken.len(), 7);
+    }
+
+    #[test]
+    fn titles_fit_their_column() {
+        assert!(script().iter().all(|call| call.title.len() <= 33));
+    }
+}

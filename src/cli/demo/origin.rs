@@ -167,7 +167,7 @@ fn answer(kind: &Kind, head: &RequestHead, body: &[u8], number: u64) -> Vec<u8> 
 }
 
 /// Signed by a key that AWS issued, body included.
-fn is_signed(head: &RequestHead, body: &[u8], keys: &KnownKeys) -> bool {
+pub fn is_signed(head: &RequestHead, body: &[u8], keys: &KnownKeys) -> bool {
     let Ok(Reading::Signed(claim)) = signature::read(head) else { return false };
     let now = Timestamp(time::OffsetDateTime::now_utc().unix_timestamp());
     let Ok(verdict) = claim.verify(Some(body), keys, now) else { return false };
