@@ -59,11 +59,12 @@ pub async fn exchange<B: Inbound>(
         }
         drop(keys);
         if !std::mem::replace(&mut continued, true) && body.interim(CONTINUE).await.is_err() {
-            return broken(entry, head, BodyError::Gone(std::io::ErrorKind::BrokenPipe.into())).await;
+            let gone = BodyError::Gone(std::io::ErrorKind::BrokenPipe.into());
+            return Box::pin(broken(entry, head, gone)).await;
         }
-        match Held::read(&mut body, &shared.budget).await {
+        match Box::pin(Held::read(&mut body, &shared.budget)).await {
             Ok(read) => held = Some(read),
-            Err(error) => return broken(entry, head, error).await,
+            Err(error) => return Box::pin(broken(entry, head, error)).await,
         }
     };
     let spent = started.elapsed();
@@ -72,7 +73,7 @@ pub async fn exchange<B: Inbound>(
         Err(denial) => {
             entry.judged(&denied_request(&denial, head, policy.hash(), spent));
             let Denial { reason, said, facts, .. } = denial;
-            return refuse(entry, head, &facts, Refusal { reason, said }).await;
+            return Box::pin(refuse(entry, head, &facts, Refusal { reason, said })).await;
         }
     };
     entry.judged(&Request {
@@ -90,7 +91,7 @@ pub async fn exchange<B: Inbound>(
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
                 let refusal = Refusal { reason: refusal.reason, said: refusal.said };
-                return refuse(entry, head, &facts, refusal).await;
+                return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }
     }
@@ -100,7 +101,7 @@ pub async fn exchange<B: Inbound>(
         Ok(forwarded) => Answer::Passed(Box::new(forwarded), entry, passage),
         Err(error) => {
             let said = error.to_string();
-            refuse(entry, head, &facts, Refusal { reason: error.reason(), said }).await
+            Box::pin(refuse(entry, head, &facts, Refusal { reason: error.reason(), said })).await
         }
     }
 }
@@ -124,7 +125,7 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         identity: &Identity::NONE,
         method: head.method(),
         host: head.authority(),
-        path: head.path(),
+        path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
         spent,
