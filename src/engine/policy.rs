@@ -515,7 +515,7 @@ fn deny(reason: Reason, statement: Option<&Statement>, said: String, would: Vec<
 
 fn service(action: &Action) -> &str {
     match action {
-        Action::Known(whole) => whole.split_once(':').map_or(whole, |(service, _)| service),
+        Action::Known(whole) => memchr::memchr(b':', whole.as_bytes()).map_or(whole, |colon| &whole[..colon]),
         Action::Unknown(service) => service,
     }
 }

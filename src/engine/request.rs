@@ -5,8 +5,10 @@
 //! Rules: RFC 9112 2.2, 3, 5, 6.3 where it says MUST, and refused where it leaves a choice (facts/security.md H1-H5).
 
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use super::target::Authority;
 
@@ -89,6 +91,8 @@ struct Field {
     kind: Kind,
 }
 
+static BLANK_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+
 /// Finds a head's end, each byte looked at once over however many reads it takes.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
@@ -108,7 +112,7 @@ impl HeadScanner {
         // A head that came in one piece, as most do. Its line ends are judged when it is parsed.
         if self.at == 0
             && is_token(buf[0])
-            && let Some(at) = memchr::memmem::find(buf, b"\r\n\r\n")
+            && let Some(at) = BLANK_LINE.find(buf)
         {
             let end = at + 4;
             return if end > MAX_HEAD { Err(HeadError::TooLarge) } else { Ok(Some(end)) };
@@ -472,15 +476,19 @@ fn read_fields<'h>(
     headers: &[httparse::Header<'h>],
     version: Version,
 ) -> Result<(Vec<Field>, Marks<'h>), HeadError> {
-    // httparse takes a CR only before its LF, but an LF alone too: equal counts mean CR LF everywhere.
-    if memchr::memchr_iter(b'\r', raw).count() != memchr::memchr_iter(b'\n', raw).count() {
+    if !raw.ends_with(b"\r\n\r\n") {
         return Err(HeadError::LineEnd);
     }
     let mut marks = Marks::default();
     let mut fields = Vec::with_capacity(headers.len());
     for header in headers {
         let kind = marks.see(header, version)?;
-        fields.push(Field::of(raw, header, kind));
+        let field = Field::of(raw, header, kind);
+        // httparse takes a CR only before its LF, but an LF alone too: what ends before a field must end in both.
+        if raw.get((field.name.start as usize).wrapping_sub(2)) != Some(&b'\r') {
+            return Err(HeadError::LineEnd);
+        }
+        fields.push(field);
     }
     Ok((fields, marks))
 }

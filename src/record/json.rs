@@ -85,10 +85,7 @@ impl Json<'_> {
             }
             pairs
         };
-        self.0.reserve(2 * bytes.len());
-        for &byte in bytes {
-            self.0.extend_from_slice(&PAIRS[usize::from(byte)]);
-        }
+        self.0.extend(bytes.iter().flat_map(|&byte| PAIRS[usize::from(byte)]));
     }
 
     /// The slow path: escapes unit by unit, and stops while the mark still fits.
