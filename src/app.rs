@@ -17,7 +17,7 @@ use crate::admin::{self, AdminState};
 use crate::config::{AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Policy, Problem};
-use crate::keys;
+use crate::keys::{self, Keyring};
 use crate::proxy::body::Budget;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
@@ -28,6 +28,9 @@ use crate::tls::origin::{Anchors, OriginTls, TrustError};
 
 /// Lines still in a pipe's queue get this long to leave before exit.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// A program may sign with the platform's newest key this long before we know it.
+const REFRESH: Duration = Duration::from_secs(15);
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,9 +94,11 @@ impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
     fn start(config: Config) -> Result<Self, Error> {
         let policy = read_policy(&config.policy)?;
-        let lookup = |name: &str| std::env::var(name).ok();
-        let known =
-            keys::load(config.credentials.as_deref(), &lookup, &|path| std::fs::read_to_string(path))?;
+        let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
+        if let Err(error) = keyring.fetch(&variable, &read_file) {
+            tracing::warn!("{error}");
+        }
+        let known = keyring.known(&variable, &read_file)?;
         let mint = match &config.ca {
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
@@ -117,6 +122,7 @@ impl App {
         if let Some(path) = &config.ca_out {
             mint.publish_ca(path)?;
         }
+        let refreshed = keyring.has_endpoint(&variable);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
         let keys = known.len();
@@ -130,6 +136,9 @@ impl App {
             own,
             config,
         });
+        if refreshed {
+            tokio::spawn(refresh_keys(Arc::clone(&shared), keyring));
+        }
         if let Some(socket) = admin {
             let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
             let listener = TcpListener::from_std(listener::open(socket)?)?;
@@ -176,6 +185,36 @@ impl App {
             let _ = worker.await;
         }
         self.records.flush(FLUSH);
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn read_file(path: &std::path::Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+/// Follows the container endpoint: platforms replace its keys hours before they end. A failure keeps the old ones.
+async fn refresh_keys(shared: Arc<Shared>, mut keyring: Keyring) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let asked = tokio::task::spawn_blocking(move || {
+            let known = match keyring.fetch(&variable, &read_file) {
+                Ok(true) => keyring.known(&variable, &read_file).map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            };
+            (keyring, known)
+        });
+        let Ok((same, known)) = asked.await else { return };
+        keyring = same;
+        match known {
+            Ok(Some(known)) => shared.keys.store(Arc::new(known)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::facts::words;
+use crate::engine::facts::{AccountId, words};
 
 pub use connect_to::ConnectTo;
 pub use layer::{Given, Key, Layer, Origin};
@@ -34,6 +34,8 @@ pub struct Config {
     pub connect_to: ConnectTo,
     /// AWS shared-credentials file; every profile in it is a known key.
     pub credentials: Option<PathBuf>,
+    /// Accounts that are ours although no key tells so: named by hand in `exec`.
+    pub accounts: Vec<AccountId>,
     /// No admin door unless given.
     pub admin: Option<SocketAddr>,
     pub workers: NonZeroUsize,
@@ -175,6 +177,7 @@ impl Resolver<'_> {
             upstream_ca: self.many(Key::UpstreamCa, |text| some_path(text).ok_or("a FILE".into())),
             connect_to: ConnectTo::new(self.many(Key::ConnectTo, connect_to::parse_rule)),
             credentials: self.path(Key::Credentials),
+            accounts: Vec::new(),
             admin: self.one(Key::Admin, "ADDR:PORT", |text| text.parse().ok()),
             workers: self
                 .one(Key::Workers, "a number from 1 to 256", |text| {
