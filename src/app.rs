@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::admin::{self, AdminState};
 use crate::config::{AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
-use crate::engine::policy::{Policy, Problem};
+use crate::engine::policy::{Mode, Policy, Problem};
 use crate::keys::{self, Keyring};
 use crate::proxy::body::Budget;
 use crate::proxy::{Shared, Worker, listener};
@@ -93,7 +93,7 @@ struct App {
 impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
     fn start(config: Config) -> Result<Self, Error> {
-        let policy = read_policy(&config.policy)?;
+        let policy = read_policy(&config.policy, config.mode())?;
         let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
         if let Err(error) = keyring.fetch(&variable, &read_file) {
             tracing::warn!("{error}");
@@ -161,7 +161,7 @@ impl App {
 
     /// Takes the policy anew; a bad one keeps the old. The audit file is opened again, for those who rotate it.
     fn reload(&self) {
-        match read_policy(&self.shared.config.policy) {
+        match read_policy(&self.shared.config.policy, self.shared.config.mode()) {
             Ok(policy) => {
                 tracing::info!(policy = policy.hash(), "policy reloaded");
                 self.shared.policy.store(Arc::new(policy));
@@ -229,9 +229,9 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
     })
 }
 
-fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
+fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {
-        PolicySource::BuiltIn => return Ok(Policy::built_in()),
+        PolicySource::BuiltIn => return Ok(Policy::built_in(mode)),
         PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),
         PolicySource::Env(name) => {
             let missing = || io::Error::new(io::ErrorKind::NotFound, "the variable is not set");
@@ -243,7 +243,7 @@ fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok(policy)
+    Ok(policy.with_sign_in(mode))
 }
 
 /// What is enforced, said once, before anything is.

@@ -14,7 +14,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::facts::{AccountId, words};
+use crate::engine::facts::{AccountId, Secret, words};
+use crate::engine::policy::Mode;
 
 pub use connect_to::ConnectTo;
 pub use layer::{Given, Key, Layer, Origin};
@@ -40,6 +41,21 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     pub workers: NonZeroUsize,
     pub limits: Limits,
+    /// Set where the program was started to serve one child.
+    pub exec: Option<Exec>,
+}
+
+impl Config {
+    pub fn mode(&self) -> Mode {
+        if self.exec.is_some() { Mode::Exec } else { Mode::Run }
+    }
+}
+
+/// What `exec` adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// Clients must know it: the port is open to everybody on this machine.
+    pub password: Secret,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +207,7 @@ impl Resolver<'_> {
                 response_head: self.duration(Key::LimitsResponseHead, defaults.response_head),
                 drain: self.duration(Key::LimitsDrain, defaults.drain),
             },
+            exec: None,
         }
     }
 

@@ -54,6 +54,9 @@ pub(super) fn of_form(call: &Call<'_>, service: &Service, row: &Row, form: &Pair
     if row.no_resource {
         return Asks::Of(row.on(&Resource::None));
     }
+    if &*service.name == "sts" {
+        return Asks::Of(row.on(&assumed_role(call, form).unwrap_or(Resource::Unknown)));
+    }
     if &*service.name != "sqs" {
         return Asks::Of(row.on(&Resource::Unknown));
     }
@@ -78,6 +81,17 @@ pub(super) fn of_form(call: &Call<'_>, service: &Service, row: &Row, form: &Pair
         (None, _) => Resource::Unknown,
     };
     Asks::Of(row.on(&resource))
+}
+
+/// The role that STS is asked to hand out.
+fn assumed_role(call: &Call<'_>, form: &Pairs<'_>) -> Option<Resource> {
+    let arn = match (call.query.find("RoleArn"), form.find("RoleArn")) {
+        (Found::Once(arn), Found::No) | (Found::No, Found::Once(arn)) => arn,
+        _ => return None,
+    };
+    let role = given_arn(arn)?;
+    let is_role = arn.splitn(6, ':').nth(2) == Some("iam") && arn.contains(":role/");
+    is_role.then_some(role)
 }
 
 /// An ARN as a request spells it: six parts, of a partition and service.
