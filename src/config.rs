@@ -7,6 +7,7 @@ mod connect_to;
 pub mod env;
 mod file;
 mod layer;
+mod upstream_proxy;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use crate::engine::policy::Mode;
 
 pub use connect_to::ConnectTo;
 pub use layer::{Given, Key, Layer, Origin};
+pub use upstream_proxy::UpstreamProxy;
 
 /// Settings of `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Config {
     /// Extra roots for every host.
     pub upstream_ca: Vec<PathBuf>,
     pub connect_to: ConnectTo,
+    /// The proxy that origins are reached through.
+    pub upstream_proxy: Option<UpstreamProxy>,
     /// AWS shared-credentials file; every profile in it is a known key.
     pub credentials: Option<PathBuf>,
     /// Accounts that are ours although no key tells so: named by hand in `exec`.
@@ -192,6 +196,7 @@ impl Resolver<'_> {
                 .unwrap_or(UpstreamRoots::Webpki),
             upstream_ca: self.many(Key::UpstreamCa, |text| some_path(text).ok_or("a FILE".into())),
             connect_to: ConnectTo::new(self.many(Key::ConnectTo, connect_to::parse_rule)),
+            upstream_proxy: self.upstream_proxy(),
             credentials: self.path(Key::Credentials),
             accounts: Vec::new(),
             admin: self.one(Key::Admin, "ADDR:PORT", |text| text.parse().ok()),
@@ -217,6 +222,18 @@ impl Resolver<'_> {
             (None, None) => CaSource::InMemory,
             (Some(_), None) => self.lacks(Key::CaCert, Key::CaKey),
             (None, Some(_)) => self.lacks(Key::CaKey, Key::CaCert),
+        }
+    }
+
+    fn upstream_proxy(&mut self) -> Option<UpstreamProxy> {
+        let past = self.given(Key::UpstreamNoProxy).pop().map_or(String::new(), |given| given.text);
+        let given = self.given(Key::UpstreamProxy).pop()?;
+        match UpstreamProxy::parse(&given.text) {
+            Ok(proxy) => Some(proxy.past(&past)),
+            Err(want) => {
+                self.problems.push(given.secret_problem(want));
+                None
+            }
         }
     }
 

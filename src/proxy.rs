@@ -3,6 +3,7 @@
 //! `listener` accepts, `connection` tells the story of a socket, `exchange` that of a request.
 
 pub mod body;
+pub mod chain;
 pub mod connection;
 pub mod door;
 pub mod exchange;
@@ -16,7 +17,6 @@ pub mod resolve;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::config::{Config, Limits};
@@ -28,7 +28,7 @@ use crate::tls::mint::Mint;
 use crate::tls::origin::{OriginTls, Witness};
 
 /// The origin's leg.
-pub type OriginStream = tokio_rustls::client::TlsStream<Witness<TcpStream>>;
+pub type OriginStream = tokio_rustls::client::TlsStream<Witness<chain::Way>>;
 
 /// What all workers read and none writes on a request's path.
 pub struct Shared {

@@ -273,6 +273,10 @@ pub fn page(reason: Reason) -> Page {
             "The TLS handshake with the origin failed, most often by an alert of its own. Nothing of the request was sent.",
             "read the alert's name in the record; `handshake_failure` usually means nothing in common, `certificate_required` a client certificate.",
         ),
+        Reason::UpstreamProxy => (
+            "A proxy is set before this one (`--upstream-proxy`, or HTTPS_PROXY in the environment of `exec`) and it opened no way to the origin: it is down, it refused the host, or it wants other credentials; the record says which. The request did not go around it.",
+            "look at the record's message; for a 407 put the user and password into the proxy's URL; for hosts that need no proxy set NO_PROXY (`--upstream-no-proxy` in `run`).",
+        ),
         Reason::UpstreamProtocol => (
             "The origin's answer breaks HTTP's grammar or framing, so it was not passed on.",
             "look at the origin or at what stands before it.",

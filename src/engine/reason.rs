@@ -59,6 +59,7 @@ words! {
         UpstreamCertificate = "upstream.certificate",
         UpstreamNotTls = "upstream.not_tls",
         UpstreamTls = "upstream.tls",
+        UpstreamProxy = "upstream.proxy",
         UpstreamProtocol = "upstream.protocol",
         UpstreamClosed = "upstream.closed",
         Internal = "internal.error",
@@ -83,6 +84,7 @@ impl Reason {
             | Self::UpstreamCertificate
             | Self::UpstreamNotTls
             | Self::UpstreamTls
+            | Self::UpstreamProxy
             | Self::UpstreamProtocol
             | Self::UpstreamClosed => 502,
             Self::UpstreamTimeout => 504,
@@ -146,6 +148,7 @@ impl Reason {
             Self::UpstreamCertificate => "the origin's certificate was not accepted",
             Self::UpstreamNotTls => "the origin does not speak TLS",
             Self::UpstreamTls => "the TLS handshake with the origin failed",
+            Self::UpstreamProxy => "the proxy before this one opened no way to the origin",
             Self::UpstreamProtocol => "the origin's answer was malformed",
             Self::UpstreamClosed => "the origin closed the connection",
             Self::Internal => "an internal error",

@@ -54,7 +54,6 @@ mod tests {
     use super::*;
     use crate::engine::atlas::{Atlas, BodySeen};
     use crate::engine::facts::{AccountId, Arrival, Door, Secret, Timestamp};
-    use crate::engine::reason::Reason;
     use crate::engine::request::RequestHead;
     use crate::engine::signature::{KnownKey, KnownKeys};
     use crate::engine::target::Authority;
