@@ -21,7 +21,7 @@ use crate::keys::{self, Keyring};
 use crate::proxy::body::Budget;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
-use crate::record::{BootId, Metrics, Records, Settings, Sink, SinkError, Target};
+use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
 use crate::tls::origin::{Anchors, OriginTls, TrustError};
@@ -65,6 +65,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         let mut terminations = signal(SignalKind::terminate())?;
         let mut interrupts = signal(SignalKind::interrupt())?;
         let app = App::start(config)?;
+        app.announce();
         loop {
             tokio::select! {
                 _ = hangups.recv() => app.reload(),
@@ -82,17 +83,26 @@ pub fn run(config: Config) -> Result<(), Error> {
 }
 
 /// The program while it runs.
-struct App {
+pub(crate) struct App {
     shared: Arc<Shared>,
     records: Arc<Records>,
     drain: watch::Sender<bool>,
     not_ready: Arc<AtomicBool>,
     workers: Vec<tokio::task::JoinHandle<()>>,
+    addresses: Addresses,
+}
+
+/// Where the doors are, whatever port they asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub forward: SocketAddr,
+    /// The door of `exec` for clients that can't bring a password, where the kernel tells whose they are.
+    pub jvm: Option<SocketAddr>,
 }
 
 impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
-    fn start(config: Config) -> Result<Self, Error> {
+    pub(crate) fn start(config: Config) -> Result<Self, Error> {
         let policy = read_policy(&config.policy, config.mode())?;
         let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
         if let Err(error) = keyring.fetch(&variable, &read_file) {
@@ -103,20 +113,34 @@ impl App {
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
         };
-        let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?.without(mint.ca_der())?;
+        let mut anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?;
+        for der in config.exec.iter().flat_map(|exec| &exec.trusted) {
+            // A bundle of somebody else's: what can't be a root in it is not ours to complain about.
+            if let Err(what) = anchors.add(&der.as_slice().into()) {
+                tracing::debug!(what, "a certificate of the environment's bundles is left out");
+            }
+        }
+        let anchors = anchors.without(mint.ca_der())?;
         let origin_tls = OriginTls::new(anchors)?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
             AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
+            AuditSink::Nowhere => Target::File { path: "/dev/null".into(), rotation: None },
         };
+        let level = if config.audit == AuditSink::Nowhere { Level::Off } else { Level::All };
+        let settings = Settings { level, ..Settings::default() };
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-        let records = Records::new(Sink::open(&target)?, metrics, Settings::default(), boot);
+        let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
         let bind = |address| listener::bind(address).map_err(|error| Error::Listen { address, error });
         let forward = bind(config.listen)?;
         let admin = config.admin.map(bind).transpose()?;
+        let jvm = match config.exec {
+            Some(_) if cfg!(target_os = "linux") => Some(bind(config.listen)?),
+            _ => None,
+        };
         let mut own = Vec::new();
-        for socket in admin.iter().chain([&forward]) {
+        for socket in admin.iter().chain(&jvm).chain([&forward]) {
             own.extend(socket.local_addr()?.as_socket());
         }
         if let Some(path) = &config.ca_out {
@@ -125,7 +149,6 @@ impl App {
         let refreshed = keyring.has_endpoint(&variable);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
-        let keys = known.len();
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
             keys: ArcSwap::from_pointee(known),
@@ -145,18 +168,38 @@ impl App {
             tokio::spawn(admin::serve(listener, state, std::future::pending()));
         }
         let forward = listener::open(forward)?;
-        announce(&shared, keys, forward.local_addr()?);
+        let jvm = jvm.map(listener::open).transpose()?;
+        let addresses = Addresses {
+            forward: forward.local_addr()?,
+            jvm: jvm.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
+        };
         let mut workers = Vec::new();
+        let worker = |by_owner| Worker {
+            shared: Arc::clone(&shared),
+            recorder: records.recorder(),
+            pool: Arc::default(),
+            draining: draining.clone(),
+            by_owner,
+        };
         for _ in 0..shared.config.workers.get() {
-            let worker = Worker {
-                shared: Arc::clone(&shared),
-                recorder: records.recorder(),
-                pool: Arc::default(),
-                draining: draining.clone(),
-            };
-            workers.push(spawn(worker, forward.try_clone()?, shared.config.limits.drain));
+            workers.push(spawn(worker(false), forward.try_clone()?, shared.config.limits.drain));
         }
-        Ok(Self { shared, records, drain, not_ready, workers })
+        if let Some(jvm) = jvm {
+            workers.push(spawn(worker(true), jvm, shared.config.limits.drain));
+        }
+        Ok(Self { shared, records, drain, not_ready, workers, addresses })
+    }
+
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    pub(crate) fn records(&self) -> &Arc<Records> {
+        &self.records
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Takes the policy anew; a bad one keeps the old. The audit file is opened again, for those who rotate it.
@@ -177,8 +220,32 @@ impl App {
         }
     }
 
+    /// What is enforced, said once, before anything is.
+    fn announce(&self) {
+        let shared = &self.shared;
+        let named = match &shared.config.policy {
+            PolicySource::BuiltIn => {
+                "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
+            }
+            PolicySource::File(path) => format!("policy {}", path.display()),
+            PolicySource::Env(name) => format!("policy env:{name}"),
+        };
+        eprintln!(
+            "exeat {}: listening on {} under {named} with {} known keys",
+            env!("CARGO_PKG_VERSION"),
+            self.addresses.forward,
+            shared.keys.load().len()
+        );
+        if let Some(proxy) = &shared.config.upstream_proxy {
+            eprintln!("exeat: origins are reached through {proxy}");
+        }
+        if shared.policy.load().default_report() {
+            eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
+        }
+    }
+
     /// Takes nothing new, finishes what is under way, and leaves the records whole.
-    async fn drain(self) {
+    pub(crate) async fn drain(self) {
         self.not_ready.store(true, Ordering::Relaxed);
         let _ = self.drain.send(true);
         for worker in self.workers {
@@ -244,24 +311,6 @@ fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
         tracing::warn!("{warning}");
     }
     Ok(policy.with_sign_in(mode))
-}
-
-/// What is enforced, said once, before anything is.
-fn announce(shared: &Shared, keys: usize, address: SocketAddr) {
-    let named = match &shared.config.policy {
-        PolicySource::BuiltIn => {
-            "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
-        }
-        PolicySource::File(path) => format!("policy {}", path.display()),
-        PolicySource::Env(name) => format!("policy env:{name}"),
-    };
-    eprintln!(
-        "exeat {}: listening on {address} under {named} with {keys} known keys",
-        env!("CARGO_PKG_VERSION")
-    );
-    if shared.policy.load().default_report() {
-        eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
-    }
 }
 
 /// A quarter of the memory we may use (cgroup v2's limit, where there is one).

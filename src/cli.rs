@@ -5,6 +5,8 @@
 
 pub mod audit;
 pub mod check;
+mod env;
+mod exec;
 pub mod explain;
 mod run;
 
@@ -34,6 +36,10 @@ struct Cli {
 enum Verb {
     /// Run the proxy until a signal ends it
     Run(Box<run::RunArgs>),
+    /// Run a program behind a proxy of its own: `exeat exec -- CMD`
+    Exec(Box<exec::ExecArgs>),
+    /// Print the variables that lead a shell's programs through a running `run`
+    Env(env::EnvArgs),
     /// Say all that is wrong with a policy; exit 1 where it cannot be used
     Check(CheckArgs),
     /// Print the page of a reason code, or list the codes
@@ -91,6 +97,9 @@ pub enum Error {
     App(#[from] app::Error),
     #[error("{0}")]
     Usage(String),
+    /// `exec` failed by itself, not its child.
+    #[error(transparent)]
+    Exec(Box<Error>),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -100,6 +109,7 @@ impl Error {
         ExitCode::from(match self {
             Self::Config(_) | Self::App(_) => BAD_CONFIG,
             Self::Usage(_) => USAGE,
+            Self::Exec(_) => exec::FAILED,
             Self::Io(_) => NO,
         })
     }
@@ -113,6 +123,15 @@ pub fn run() -> Result<ExitCode, Error> {
             // The lock must not outlive this: `run` writes its audit lines to stdout.
             drop(out);
             run::run(*args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Exec(args) => {
+            // The child's too.
+            drop(out);
+            exec::run(*args).map_err(|error| Error::Exec(Box::new(error)))
+        }
+        Verb::Env(args) => {
+            env::env(&args, &mut out, args.output.output == Output::Json)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Check(args) => {

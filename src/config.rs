@@ -60,6 +60,8 @@ impl Config {
 pub struct Exec {
     /// Clients must know it: the port is open to everybody on this machine.
     pub password: Secret,
+    /// Certificates (DER) of the bundles that the environment names: believed upstream, as the child believed them.
+    pub trusted: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +78,8 @@ pub enum AuditSink {
     /// `-`.
     Stdout,
     File(PathBuf),
+    /// No lines at all: `exec` without `--audit`, where a person watches.
+    Nowhere,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! `listener` accepts, `connection` tells the story of a socket, `exchange` that of a request.
 
+pub mod advice;
 pub mod body;
 pub mod chain;
 pub mod connection;
@@ -10,6 +11,7 @@ pub mod exchange;
 pub mod forward;
 pub mod http1;
 pub mod listener;
+mod owner;
 pub mod pool;
 pub mod reply;
 pub mod resolve;
@@ -51,9 +53,16 @@ pub struct Worker {
     pub pool: Arc<pool::Pool<OriginStream>>,
     /// Becomes true once: finish what is under way, take nothing new.
     pub draining: watch::Receiver<bool>,
+    /// The door it serves tells callers by their user, not by the password of `exec`.
+    pub by_owner: bool,
 }
 
 impl Worker {
+    /// A person reads our refusals, not a workload.
+    pub fn tells_why(&self) -> bool {
+        self.shared.config.exec.is_some()
+    }
+
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }

@@ -11,11 +11,12 @@ mod json;
 pub mod lane;
 pub mod metrics;
 pub mod sink;
+pub mod tally;
 pub mod verify;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::facts::{Arrival, Door, words};
@@ -30,6 +31,7 @@ use self::lane::{Lane, LaneId, Stamp};
 pub use self::metrics::Metrics;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
 use self::sink::{Handed, pipe::Acknowledgement};
+pub use self::tally::Tally;
 
 /// Buffers of ended attempts that a worker keeps for the next ones.
 const SPARE_BUFFERS: usize = 64;
@@ -67,6 +69,7 @@ pub struct Records {
     boot: BootId,
     lanes: AtomicU16,
     down: AtomicBool,
+    tally: OnceLock<Tally>,
 }
 
 impl Records {
@@ -78,7 +81,13 @@ impl Records {
             boot,
             lanes: AtomicU16::new(0),
             down: AtomicBool::new(false),
+            tally: OnceLock::new(),
         })
+    }
+
+    /// Counts from now on what is asked for; the same tally at every call.
+    pub fn tally(&self) -> &Tally {
+        self.tally.get_or_init(Tally::default)
     }
 
     /// One for each worker; each call begins a new lane.
@@ -205,11 +214,17 @@ impl Recorder {
             state.flows += 1;
             (state.flows, state.spare.pop())
         };
+        let call = self.0.records.tally.get().and_then(|_| match source {
+            Source::Arrival(arrival) => Some(arrival.target.to_string()),
+            Source::Peer { asked, .. } => asked.map(|asked| String::from_utf8_lossy(asked).into_owned()),
+            Source::Own => None,
+        });
         let buffer = buffer.unwrap_or_else(|| Vec::with_capacity(SPARE_BYTES / 2));
         Entry {
             worker: Arc::clone(&self.0),
             flow: FlowId { lane: self.0.id, number },
             facts: Facts::open(buffer, source),
+            call,
             opened: Instant::now(),
             closed: false,
         }
@@ -222,6 +237,8 @@ pub struct Entry {
     worker: Arc<Worker>,
     flow: FlowId,
     facts: Facts,
+    /// Where a tally is kept: what it is counted under.
+    call: Option<String>,
     opened: Instant,
     closed: bool,
 }
@@ -234,6 +251,9 @@ impl Entry {
     /// Says what the request is, as soon as it is judged, whatever the decision. The last call counts.
     pub fn judged(&mut self, request: &Request<'_>) {
         self.facts.judge(request, self.worker.records.settings.include_data);
+        if self.worker.records.tally.get().is_some() {
+            self.call = Some(tally::call(request));
+        }
     }
 
     /// Writes the intent line; afterwards the request may go upstream. On `Err` it must not: 503 `limit.audit`.
@@ -267,6 +287,9 @@ impl Entry {
         let took = self.opened.elapsed();
         let records = &self.worker.records;
         records.metrics.count(&self.facts.labels, outcome, took);
+        if let Some(tally) = records.tally.get() {
+            tally.count(self.call.take(), self.facts.labels.decision, outcome);
+        }
         let recorded = match records.settings.level {
             Level::All => true,
             Level::Error => outcome.reason().is_some() || outcome.status >= 400,

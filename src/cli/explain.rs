@@ -222,6 +222,10 @@ pub fn page(reason: Reason) -> Page {
             "The request can be read as two different operations, and only one of them would be judged.",
             "remove the doubled signal (two targets, an action in query and body).",
         ),
+        Reason::RequestProxyPassword => (
+            "The proxy of an `exec` serves the program that `exec` started, and that program brings the password in its proxy variables. This request brought none, or another one. Clients that only answer to a challenge are seen with this once, and then try again.",
+            "take the whole proxy URL from HTTPS_PROXY, user and password included; a program that drops them (or was not started by this `exec`) cannot use this proxy.",
+        ),
         Reason::RequestTimeout => (
             "The request's head or body did not arrive within its time limit.",
             "look at the client's network and at stalled uploads; `limits.head` and `limits.body_idle` set the times.",

@@ -46,6 +46,7 @@ words! {
         RequestMethod = "request.method",
         RequestPath = "request.path",
         RequestAmbiguous = "request.ambiguous",
+        RequestProxyPassword = "request.proxy_password",
         RequestTimeout = "request.timeout",
         RequestAborted = "request.aborted",
         LimitAudit = "limit.audit",
@@ -74,6 +75,7 @@ impl Reason {
             Self::RequestMalformed | Self::RequestFraming | Self::RequestUpgrade | Self::TargetMalformed => {
                 400
             }
+            Self::RequestProxyPassword => 407,
             Self::RequestTimeout => 408,
             Self::RequestExpectation => 417,
             Self::RequestTooLarge => 431,
@@ -135,6 +137,7 @@ impl Reason {
             Self::RequestMethod => "this method is not forwarded",
             Self::RequestPath => "the path can be read in two ways",
             Self::RequestAmbiguous => "the operation is ambiguous",
+            Self::RequestProxyPassword => "this proxy serves the child of one `exec`, which has its password",
             Self::RequestTimeout => "the request did not arrive in time",
             Self::RequestAborted => "the request broke off",
             Self::LimitAudit => "the audit record could not be written",
