@@ -128,7 +128,7 @@ pub fn run() -> Result<ExitCode, Error> {
         Verb::Exec(args) => {
             // The child's too.
             drop(out);
-            exec::run(*args).map_err(|error| Error::Exec(Box::new(error)))
+            exec::run(&args).map_err(|error| Error::Exec(Box::new(error)))
         }
         Verb::Env(args) => {
             env::env(&args, &mut out, args.output.output == Output::Json)?;

@@ -74,11 +74,11 @@ fn account(text: &str) -> Result<AccountId, String> {
 }
 
 /// Runs the child to its end; gives its exit code.
-pub(super) fn run(args: ExecArgs) -> Result<ExitCode, Error> {
+pub(super) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
     let outer = |name: &str| std::env::var(name).ok();
     let bundle = Bundle::gather(&outer);
     let (password, mark) = (random()?, random()?);
-    let config = settings(&args, &outer, &bundle, &password)?;
+    let config = settings(args, &outer, &bundle, &password)?;
     let folder = PrivateFolder::new(&mark)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -85,12 +85,10 @@ pub(super) fn of_form(call: &Call<'_>, service: &Service, row: &Row, form: &Pair
 
 /// The role that STS is asked to hand out.
 fn assumed_role(call: &Call<'_>, form: &Pairs<'_>) -> Option<Resource> {
-    let arn = match (call.query.find("RoleArn"), form.find("RoleArn")) {
-        (Found::Once(arn), Found::No) | (Found::No, Found::Once(arn)) => arn,
-        _ => return None,
-    };
+    let named = (call.query.find("RoleArn"), form.find("RoleArn"));
+    let ((Found::Once(arn), Found::No) | (Found::No, Found::Once(arn))) = named else { return None };
     let role = given_arn(arn)?;
-    let is_role = arn.splitn(6, ':').nth(2) == Some("iam") && arn.contains(":role/");
+    let is_role = arn.split(':').nth(2) == Some("iam") && arn.contains(":role/");
     is_role.then_some(role)
 }
 
