@@ -110,6 +110,7 @@ impl App {
         }
         let known = keyring.known(&variable, &read_file)?;
         let mint = match &config.ca {
+            CaSource::InMemory if config.exec.is_some() => Mint::for_a_day(tls::system_clock())?,
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
         };

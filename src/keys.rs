@@ -178,6 +178,20 @@ fn from_profile(
     Ok(accounts)
 }
 
+/// The `ca_bundle` of the selected profile: AWS's own tools believe it where no variable names another.
+pub fn ca_bundle(env: Variables<'_>, read: ReadFile<'_>) -> Option<PathBuf> {
+    let set = |name: &str| env(name).filter(|value| !value.is_empty());
+    let in_home = |place: &str| match place.strip_prefix("~/") {
+        Some(rest) => set("HOME").map(|home| Path::new(&home).join(rest)),
+        None => Some(place.into()),
+    };
+    let path = in_home(&set("AWS_CONFIG_FILE").unwrap_or_else(|| "~/.aws/config".to_owned()))?;
+    let text = Zeroizing::new(read(&path).ok()?);
+    let profiles = Profiles::parse(&text, &path, SectionNames::Prefixed).ok()?;
+    let selected = set("AWS_PROFILE").or_else(|| set("AWS_DEFAULT_PROFILE"));
+    in_home(profiles.get(selected.as_deref().unwrap_or("default"))?.value("ca_bundle")?)
+}
+
 /// The account of an ARN, whatever it names.
 fn account_in(arn: &str) -> Option<AccountId> {
     let mut parts = arn.splitn(6, ':');

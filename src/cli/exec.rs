@@ -18,7 +18,9 @@ use clap::Args;
 
 use super::Error;
 use crate::app::App;
-use crate::config::{self, AuditSink, Config, Exec, Key, Layer, Origin, PolicySource, UpstreamProxy};
+use crate::config::{
+    self, AuditSink, CaSource, Config, Exec, Key, Layer, Origin, PolicySource, UpstreamProxy,
+};
 use crate::engine::facts::{AccountId, Secret};
 use bundle::Bundle;
 use child::Ended;
@@ -188,6 +190,9 @@ fn announce(app: &App, outer: &dyn Fn(&str) -> Option<String>) {
         eprintln!("exeat: {known}; its id tells no account (give it with --account)");
     } else {
         eprintln!("exeat: your account {ours}; {known}");
+    }
+    if shared.config.ca == CaSource::InMemory {
+        eprintln!("exeat: its CA is for this run alone, for 24 hours at most");
     }
     if let Some(proxy) = &shared.config.upstream_proxy {
         let outer_exec = outer(MARK).is_some_and(|mark| mark == proxy.at.to_string());

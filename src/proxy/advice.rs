@@ -33,6 +33,11 @@ fn fix(denial: &Denial, head: &RequestHead, own: &[AccountId]) -> Option<String>
             };
             let signer = denial.facts.identity.signer.as_ref()?;
             Some(match signer.account {
+                Some(account) if own.contains(&account) => {
+                    "the key is of your account, but its secret is not known here: a statement with \
+                     `when: {signature: unknown_key, signer.account: self}` takes the account's word for it"
+                        .to_owned()
+                }
                 Some(account) => format!(
                     "the key is of account {account}, {ours}: set AWS_PROFILE outside, or use `exeat exec --account {account}`"
                 ),

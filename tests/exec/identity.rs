@@ -107,5 +107,6 @@ async fn a_written_policy_is_not_widened_by_exec() {
     let refused = get(&world, LATER_KEY, &[], &["--policy", "policy.yaml"]).await;
     assert!(refused.out.ends_with(" 403"), "{refused:?}");
     assert!(refused.out.contains("nearest is `ours` (policy.yaml:4:5)"), "{refused:?}");
+    assert!(refused.out.contains("signature: unknown_key, signer.account: self"), "{refused:?}");
     assert_eq!(world.origin.connections(), 0);
 }

@@ -182,6 +182,12 @@ async fn roots_that_the_environment_names_stay_believed_here_and_upstream() {
             assert!(seen.out.contains(line), "{name}");
         }
     }
+    // AWS's own tools have a setting for it.
+    std::fs::create_dir_all(world.home.join(".aws")).unwrap();
+    std::fs::write(world.home.join(".aws/config"), "[profile p]\nca_bundle = ~/upstream.pem\n").unwrap();
+    let mut command = world.bare();
+    command.args(["--connect-to", &to]).env("AWS_PROFILE", "p");
+    assert_eq!(run(&mut command, &curl(&["https://app.test/"])).await.out, "ok 200");
     let unnamed = run(world.bare().args(["--connect-to", &to]), &curl(&["https://app.test/"])).await;
     assert!(unnamed.out.contains("[upstream.certificate]"), "{unnamed:?}");
     let missing = [("AWS_CA_BUNDLE", "missing.pem")];

@@ -3,7 +3,7 @@
 //! Most of these variables replace a program's roots, so what they named would be lost if ours took their place alone.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -40,11 +40,15 @@ impl Bundle {
     pub fn gather(env: &dyn Fn(&str) -> Option<String>) -> Self {
         let mut seen = HashSet::new();
         let mut bundle = Self::default();
-        for variable in VARIABLES {
-            let Some(path) = env(variable).filter(|path| !path.is_empty()) else { continue };
-            match read(Path::new(&path)) {
+        let variables = VARIABLES.iter().filter_map(|name| Some((*name, env(name)?.into())));
+        let profile = crate::keys::ca_bundle(env, &|path| std::fs::read_to_string(path));
+        let places = variables.chain(profile.map(|path| ("ca_bundle of the AWS profile", path)));
+        for (who, path) in places.filter(|(_, path): &(_, PathBuf)| !path.as_os_str().is_empty()) {
+            match read(&path) {
                 Ok(found) => bundle.named.extend(found.into_iter().filter(|der| seen.insert(der.clone()))),
-                Err(error) => tracing::warn!("{variable} names `{path}`, which is left out: {error}"),
+                Err(error) => {
+                    tracing::warn!("{who} names `{}`, which is left out: {error}", path.display());
+                }
             }
         }
         // It honours SSL_CERT_FILE and SSL_CERT_DIR itself.

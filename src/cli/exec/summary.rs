@@ -38,6 +38,11 @@ pub fn lines(rows: &[(Verdict, Row, u64)], command: &[OsString]) -> Vec<String> 
         let word = verdict.as_str().to_uppercase();
         lines.push(format!("  {word:<6} {n:>5}  {}{reason}", row.call.escape_debug()));
     }
+    if let Some((_, row, _)) = rows.iter().find(|(verdict, row, _)| {
+        matches!(verdict, Verdict::Deny | Verdict::Failed) && row.reason.is_some_and(|r| r != challenge)
+    }) {
+        lines.push(format!("  why: exeat explain {}", row.reason.unwrap_or_default()));
+    }
     lines
 }
 
