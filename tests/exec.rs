@@ -154,6 +154,27 @@ async fn signals_reach_the_child_and_its_answer_is_the_answer() {
 }
 
 #[tokio::test]
+async fn a_terminals_interrupt_reaches_the_child_once() {
+    let world = World::new().await;
+    // The child takes its interrupts one by one; a second one, had exec passed its own on, would follow at once.
+    let child = "import signal; s = {signal.SIGINT}; signal.pthread_sigmask(signal.SIG_BLOCK, s); print('ready', flush=True); \
+                 signal.sigwait(s); print('twice' if signal.sigtimedwait(s, 0.5) else 'once', flush=True); raise SystemExit(5)";
+    let terminal = format!(
+        "import os, pty, sys\npid, fd = pty.fork()\nif pid == 0:\n    os.execv({:?}, ['exeat', 'exec', '--', 'python3', '-c', {child:?}])\n\
+         said = b''\nsent = False\nwhile True:\n    try:\n        piece = os.read(fd, 4096)\n    except OSError:\n        break\n\
+         \x20   if not piece:\n        break\n    said += piece\n    if b'ready' in said and not sent:\n        os.write(fd, b'\\x03')\n        sent = True\n\
+         print(said.decode())\nsys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n",
+        env!("CARGO_BIN_EXE_exeat")
+    );
+    let mut command = Command::new("python3");
+    command.args(["-c", &terminal]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    let output = command.env("TMPDIR", &world.home).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("once") && !said.contains("twice"), "{output:?}");
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+}
+
+#[tokio::test]
 async fn curl_and_python_go_through_and_the_summary_tells() {
     let world = World::new().await;
     let seen = run(&mut world.exec(), &curl(&["https://app.test/x"])).await;

@@ -147,7 +147,8 @@ fn settings(
     config.limits.drain = LAST_ANSWERS;
     config.accounts = args.account.clone();
     config.exec = Some(Exec { password: Secret::new(password.as_bytes()), trusted: bundle.named.clone() });
-    if config.upstream_proxy.is_none() {
+    // Inside another run the way is through it, whatever else is set: its policy must see what leaves.
+    if config.upstream_proxy.is_none() || is_nested(outer) {
         config.upstream_proxy = upstream_proxy(outer)?;
     }
     Ok(config)
@@ -162,6 +163,12 @@ fn upstream_proxy(outer: &dyn Fn(&str) -> Option<String>) -> Result<Option<Upstr
     let proxy = UpstreamProxy::parse(&url).map_err(|want| Error::Usage(format!("{name}: want {want}")))?;
     let past = ["no_proxy", "NO_PROXY"].iter().find_map(set);
     Ok(Some(proxy.past(&past.unwrap_or_default())))
+}
+
+/// The environment is one that an outer `exec` made, and its proxy still stands in it.
+fn is_nested(outer: &dyn Fn(&str) -> Option<String>) -> bool {
+    let proxy = upstream_proxy(outer).ok().flatten();
+    proxy.is_some_and(|proxy| outer(MARK) == Some(proxy.at.to_string()))
 }
 
 /// What is enforced, said once, before anything is.
@@ -195,8 +202,7 @@ fn announce(app: &App, outer: &dyn Fn(&str) -> Option<String>) {
         eprintln!("exeat: its CA is for this run alone, for 24 hours at most");
     }
     if let Some(proxy) = &shared.config.upstream_proxy {
-        let outer_exec = outer(MARK).is_some_and(|mark| mark == proxy.at.to_string());
-        let whose = if outer_exec { "the outer exeat exec at" } else { "the upstream proxy" };
+        let whose = if is_nested(outer) { "the outer exeat exec at" } else { "the upstream proxy" };
         eprintln!("exeat: origins are reached through {whose} {proxy}");
     }
     if shared.policy.load().default_report() {

@@ -205,6 +205,17 @@ async fn a_nested_exec_goes_through_the_outer_one() {
     assert_eq!(seen.said.matches("REPORT     1  GET app.test").count(), 2, "both saw it: {seen:?}");
     assert_eq!(world.origin.requests().len(), 1);
     assert_eq!(world.folders(), 0);
+    // A proxy that is set for exeat itself is no way around the outer run.
+    let (corporate, address) = Corporate::start(OPEN, world.address, None).await;
+    let mut outer = world.exec();
+    outer
+        .args(["--upstream-proxy", &format!("http://{address}")])
+        .env("EXEAT_UPSTREAM_PROXY", format!("http://{address}"));
+    let inner = [env!("CARGO_BIN_EXE_exeat"), "exec", "--"].into_iter().chain(curl(&["https://app.test/"]));
+    let seen = run(&mut outer, &inner.collect::<Vec<_>>()).await;
+    assert_eq!(seen.said.matches("REPORT     1  GET app.test").count(), 2, "{seen:?}");
+    // The outer run was told to dial the origin itself.
+    assert!(corporate.heads().is_empty());
     // The outer policy holds, whatever the inner one says.
     let inner = [env!("CARGO_BIN_EXE_exeat"), "exec", "--"].into_iter().chain(curl(&["https://other.test/"]));
     let refused = run(world.exec().args(["--policy", "policy.yaml"]), &inner.collect::<Vec<_>>()).await;
