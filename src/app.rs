@@ -82,27 +82,22 @@ pub fn run(config: Config) -> Result<(), Error> {
     })
 }
 
-/// The program while it runs.
-pub(crate) struct App {
+/// The program while it runs: what `run` keeps until a signal ends it, and what other verbs run in their own process.
+pub struct App {
     shared: Arc<Shared>,
+    forward: SocketAddr,
+    admin: Option<SocketAddr>,
+    jvm: Option<SocketAddr>,
     records: Arc<Records>,
     drain: watch::Sender<bool>,
     not_ready: Arc<AtomicBool>,
     workers: Vec<tokio::task::JoinHandle<()>>,
-    addresses: Addresses,
-}
-
-/// Where the doors are, whatever port they asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Addresses {
-    pub forward: SocketAddr,
-    /// The door of `exec` for clients that can't bring a password, where the kernel tells whose they are.
-    pub jvm: Option<SocketAddr>,
 }
 
 impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
-    pub(crate) fn start(config: Config) -> Result<Self, Error> {
+    /// Within a tokio runtime, which ends only once the workers have: drain it, or drop it.
+    pub fn start(config: Config) -> Result<Self, Error> {
         let policy = read_policy(&config.policy, config.mode())?;
         let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
         if let Err(error) = keyring.fetch(&variable, &read_file) {
@@ -163,17 +158,17 @@ impl App {
         if refreshed {
             tokio::spawn(refresh_keys(Arc::clone(&shared), keyring));
         }
+        let mut admin_address = None;
         if let Some(socket) = admin {
             let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
             let listener = TcpListener::from_std(listener::open(socket)?)?;
+            admin_address = Some(listener.local_addr()?);
             tokio::spawn(admin::serve(listener, state, std::future::pending()));
         }
         let forward = listener::open(forward)?;
+        let address = forward.local_addr()?;
         let jvm = jvm.map(listener::open).transpose()?;
-        let addresses = Addresses {
-            forward: forward.local_addr()?,
-            jvm: jvm.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
-        };
+        let jvm_address = jvm.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let mut workers = Vec::new();
         let worker = |by_owner| Worker {
             shared: Arc::clone(&shared),
@@ -188,11 +183,36 @@ impl App {
         if let Some(jvm) = jvm {
             workers.push(spawn(worker(true), jvm, shared.config.limits.drain));
         }
-        Ok(Self { shared, records, drain, not_ready, workers, addresses })
+        Ok(Self {
+            shared,
+            forward: address,
+            admin: admin_address,
+            jvm: jvm_address,
+            records,
+            drain,
+            not_ready,
+            workers,
+        })
     }
 
-    pub(crate) fn addresses(&self) -> Addresses {
-        self.addresses
+    /// Where clients find the proxy: the port is the real one where the settings said 0.
+    pub fn forward(&self) -> SocketAddr {
+        self.forward
+    }
+
+    /// Where `/metrics` is, where the settings name an admin door.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The door of `exec` for clients that can't bring a password, where the kernel tells whose they are.
+    pub(crate) fn jvm(&self) -> Option<SocketAddr> {
+        self.jvm
+    }
+
+    /// The CA certificate that clients must trust.
+    pub fn ca_pem(&self) -> &str {
+        self.shared.mint.ca_pem()
     }
 
     pub(crate) fn records(&self) -> &Arc<Records> {
@@ -234,7 +254,7 @@ impl App {
         eprintln!(
             "exeat {}: listening on {} under {named} with {} known keys",
             env!("CARGO_PKG_VERSION"),
-            self.addresses.forward,
+            self.forward,
             shared.keys.load().len()
         );
         if let Some(proxy) = &shared.config.upstream_proxy {
@@ -246,7 +266,7 @@ impl App {
     }
 
     /// Takes nothing new, finishes what is under way, and leaves the records whole.
-    pub(crate) async fn drain(self) {
+    pub async fn drain(self) {
         self.not_ready.store(true, Ordering::Relaxed);
         let _ = self.drain.send(true);
         for worker in self.workers {

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod demo;
 mod env;
 mod exec;
 pub mod explain;
@@ -26,7 +27,7 @@ const NO: u8 = 1;
 /// A TLS-enforcing egress proxy for AWS workloads: it verifies whose account signed each request, and lets out what a
 /// policy names.
 #[derive(Debug, Parser)]
-#[command(name = "exeat", version, disable_help_subcommand = true)]
+#[command(name = "exeat", version, disable_help_subcommand = true, after_help = "First look:\n  exeat demo")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -40,6 +41,11 @@ enum Verb {
     Exec(Box<exec::ExecArgs>),
     /// Print the variables that lead a shell's programs through a running `run`
     Env(env::EnvArgs),
+    /// Show exeat at work: calls over real sockets, all on loopback; needs no network and no account
+    #[command(
+        after_help = "Examples:\n  exeat demo\n  exeat demo -o json | jq '.calls[] | {call, verdict, reason}'"
+    )]
+    Demo(OutputArgs),
     /// Say all that is wrong with a policy; exit 1 where it cannot be used
     Check(CheckArgs),
     /// Print the page of a reason code, or list the codes
@@ -95,6 +101,8 @@ pub enum Error {
     Config(#[from] config::Problems),
     #[error(transparent)]
     App(#[from] app::Error),
+    #[error("the demo could not be given")]
+    Demo(#[from] demo::Error),
     #[error("{0}")]
     Usage(String),
     /// `exec` failed by itself, not its child.
@@ -110,7 +118,9 @@ impl Error {
             Self::Config(_) | Self::App(_) => BAD_CONFIG,
             Self::Usage(_) => USAGE,
             Self::Exec(_) => exec::FAILED,
-            Self::Io(_) => NO,
+            // As a shell tells of a signal.
+            Self::Demo(demo::Error::Interrupted(signal)) => 128 + signal,
+            Self::Demo(_) | Self::Io(_) => NO,
         })
     }
 }
@@ -133,6 +143,11 @@ pub fn run() -> Result<ExitCode, Error> {
         Verb::Env(args) => {
             env::env(&args, &mut out, args.output.output == Output::Json)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Verb::Demo(args) => {
+            let look = if args.output == Output::Json { demo::Look::Json } else { demo::Look::of_stdout() };
+            let good = demo::demo(demo::POLICY, look, &mut out)?;
+            Ok(ExitCode::from(if good { 0 } else { NO }))
         }
         Verb::Check(args) => {
             let good = check::check(&args.policy, &mut out, args.output.output == Output::Json)?;

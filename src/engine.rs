@@ -77,8 +77,8 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
         let said = format!("CONNECT names `{}`, Host names `{asked}`", question.arrival.target);
         return Judgement::Deny(Denial::new(Reason::TargetMismatch, said, nothing));
     }
-    match question.atlas.host(&asked.host) {
-        HostKind::Service(endpoint) => judge_aws(policy, question, &endpoint),
+    match &question.arrival.kind {
+        HostKind::Service(endpoint) => judge_aws(policy, question, endpoint),
         HostKind::UnknownAws => {
             let said = format!("`{asked}` looks like AWS and is no endpoint the atlas knows");
             Judgement::Deny(Denial::new(Reason::TargetUnknownAws, said, nothing))

@@ -9,6 +9,7 @@ pub mod event;
 pub mod intent;
 mod json;
 pub mod lane;
+pub mod leg;
 pub mod metrics;
 pub mod sink;
 pub mod tally;
@@ -21,13 +22,16 @@ use std::time::{Duration, Instant};
 
 use crate::engine::facts::{Arrival, Door, words};
 use crate::engine::reason::Reason;
+use crate::engine::target::Authority;
 
 use self::attempt::Source;
 pub use self::attempt::{Decision, End, Outcome, Request, Upstream};
 use self::event::Facts;
+pub use self::event::Prelude;
 use self::json::Json;
 pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, Stamp};
+pub use self::leg::LegText;
 pub use self::metrics::Metrics;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
 use self::sink::{Handed, pipe::Acknowledgement};
@@ -189,41 +193,43 @@ pub struct Recorder(Arc<Worker>);
 
 impl Recorder {
     /// A request on a connection that arrived.
-    pub fn open(&self, arrival: &Arrival) -> Entry {
-        self.entry(Source::Arrival(arrival))
+    pub fn open(&self, prelude: &Prelude) -> Entry {
+        self.entry(prelude, || None)
+    }
+
+    /// What the requests of a connection that arrived say alike.
+    pub fn prelude(arrival: &Arrival) -> Prelude {
+        Prelude::of(Source::Arrival(arrival))
     }
 
     /// A connection that never became an arrival: a refused hello or CONNECT. `asked` is the name it asked for, as
     /// received.
     pub fn open_connection(&self, door: Door, peer: SocketAddr, asked: Option<&[u8]>) -> Entry {
-        self.entry(Source::Peer { door, peer, asked })
+        let call = || asked.map(|asked| String::from_utf8_lossy(asked).into_owned());
+        self.entry(&Prelude::of(Source::Peer { door, peer, asked }), call)
     }
 
     /// A call of our own (`origin: exeat`).
     pub fn open_own(&self) -> Entry {
-        self.entry(Source::Own)
+        self.entry(&Prelude::of(Source::Own), || None)
     }
 
     pub fn metrics(&self) -> &Metrics {
         &self.0.records.metrics
     }
 
-    fn entry(&self, source: Source<'_>) -> Entry {
+    fn entry(&self, prelude: &Prelude, call: impl FnOnce() -> Option<String>) -> Entry {
         let (number, buffer) = {
             let mut state = self.0.state();
             state.flows += 1;
             (state.flows, state.spare.pop())
         };
-        let call = self.0.records.tally.get().and_then(|_| match source {
-            Source::Arrival(arrival) => Some(arrival.target.to_string()),
-            Source::Peer { asked, .. } => asked.map(|asked| String::from_utf8_lossy(asked).into_owned()),
-            Source::Own => None,
-        });
+        let call = self.0.records.tally.get().and_then(|_| call());
         let buffer = buffer.unwrap_or_else(|| Vec::with_capacity(SPARE_BYTES / 2));
         Entry {
             worker: Arc::clone(&self.0),
             flow: FlowId { lane: self.0.id, number },
-            facts: Facts::open(buffer, source),
+            facts: Facts::open(buffer, prelude),
             call,
             opened: Instant::now(),
             closed: false,
@@ -246,6 +252,13 @@ pub struct Entry {
 impl Entry {
     pub fn flow(&self) -> FlowId {
         self.flow
+    }
+
+    /// Says where it was to go, where it never becomes a request that can be judged.
+    pub fn was_for(&mut self, target: &Authority) {
+        if self.worker.records.tally.get().is_some() {
+            self.call = Some(target.to_string());
+        }
     }
 
     /// Says what the request is, as soon as it is judged, whatever the decision. The last call counts.

@@ -86,11 +86,10 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
     runtime.block_on(async {
         let app = App::start(config)?;
         app.records().tally();
-        let addresses = app.addresses();
-        let files = Files::write(folder.path(), &bundle, app.shared().mint.ca_pem())?;
-        let proxy = Proxy { address: addresses.forward, password: Some(&password), jvm: addresses.jvm };
+        let files = Files::write(folder.path(), &bundle, app.ca_pem())?;
+        let proxy = Proxy { address: app.forward(), password: Some(&password), jvm: app.jvm() };
         let mut variables = environment::whole(&proxy, &files, &outer);
-        variables.push((MARK, addresses.forward.to_string()));
+        variables.push((MARK, app.forward().to_string()));
         if !args.quiet {
             announce(&app, &outer);
         }

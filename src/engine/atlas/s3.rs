@@ -4,8 +4,6 @@
 //! key makes another operation. A query key that no operation has makes the operation unknown. `x-amz-*` headers may
 //! stand in the query of a presigned request (facts/sigv4.md D, E; S3 API reference, "Actions").
 
-use std::fmt::Write;
-
 use super::actions::{Condition, Row};
 use super::data::Service;
 use super::hosts::{Style, is_bucket};
@@ -196,13 +194,14 @@ fn of_version(action: &Name) -> Name {
 }
 
 fn has_header(asked: &Asked<'_>, header: &str) -> bool {
-    let begins =
-        |name: &str, start: &str| name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start));
+    let begins = |name: &[u8], start: &str| {
+        name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start.as_bytes()))
+    };
     match header.strip_suffix('*') {
         None => asked.head.has(header) || asked.query.has(header),
         Some(start) => {
             asked.head.fields().any(|(name, _)| begins(name, start))
-                || asked.query.names().any(|name| begins(name, start))
+                || asked.query.names().any(|name| begins(name.as_bytes(), start))
         }
     }
 }
@@ -251,7 +250,7 @@ fn resource(call: &Call<'_>, address: &Address<'_>, key: Option<&str>) -> Resour
     let (partition, region) = (call.endpoint.partition(), &*call.region);
     let host_account = call.endpoint.account();
     let account = host_account.or(call.signer_account);
-    let digits = account.map(|a| a.to_string()).unwrap_or_default();
+    let digits = || account.map(|a| a.to_string()).unwrap_or_default();
     let point = |label: &str| label.rsplit_once('-').map(|(name, _)| name.to_owned());
     let mut object = "/object/";
     let arn = match address.style {
@@ -260,32 +259,34 @@ fn resource(call: &Call<'_>, address: &Address<'_>, key: Option<&str>) -> Resour
             bucket_arn(partition, container)
         }
         Style::Express | Style::ExpressControl => {
-            let arn = format!("arn:{partition}:s3express:{region}:{digits}:bucket/{container}");
+            let arn = format!("arn:{partition}:s3express:{region}:{}:bucket/{container}", digits());
             return Resource::Arn { arn, account };
         }
-        Style::AccessPoint => {
-            point(container).map(|name| format!("arn:{partition}:s3:{region}:{digits}:accesspoint/{name}"))
-        }
-        Style::MultiRegion => Some(format!("arn:{partition}:s3::{digits}:accesspoint/{container}")),
+        Style::AccessPoint => point(container)
+            .map(|name| format!("arn:{partition}:s3:{region}:{}:accesspoint/{name}", digits())),
+        Style::MultiRegion => Some(format!("arn:{partition}:s3::{}:accesspoint/{container}", digits())),
         Style::ObjectLambda => {
             let arn = host_account.and(point(container));
-            let arn = arn
-                .map(|name| format!("arn:{partition}:s3-object-lambda:{region}:{digits}:accesspoint/{name}"));
+            let arn = arn.map(|name| {
+                format!("arn:{partition}:s3-object-lambda:{region}:{}:accesspoint/{name}", digits())
+            });
             return arn.map_or(Resource::Unknown, |arn| Resource::Arn { arn, account });
         }
         Style::Outpost => {
             container.split_once('.').filter(|_| host_account.is_some()).and_then(|(label, outpost)| {
                 let name = point(label)?;
                 Some(format!(
-                    "arn:{partition}:s3-outposts:{region}:{digits}:outpost/{outpost}/accesspoint/{name}"
+                    "arn:{partition}:s3-outposts:{region}:{}:outpost/{outpost}/accesspoint/{name}",
+                    digits()
                 ))
             })
         }
     };
     let Some(mut arn) = arn else { return Resource::Unknown };
     if !key.is_empty() {
-        // Writing to a string does not fail.
-        let _ = write!(arn, "{object}{key}");
+        arn.reserve_exact(object.len() + key.len());
+        arn.push_str(object);
+        arn.push_str(key);
     }
     let account = account.filter(|_| !matches!(address.style, Style::Plain | Style::Bucket));
     Resource::Arn { arn, account }
@@ -295,7 +296,7 @@ fn resource(call: &Call<'_>, address: &Address<'_>, key: Option<&str>) -> Resour
 fn bucket_arn(partition: &str, bucket: &str) -> Option<String> {
     let alias =
         ["-s3alias", "--ol-s3", "--op-s3", "--xa-s3", ".mrap"].iter().any(|end| bucket.ends_with(end));
-    (!alias).then(|| format!("arn:{partition}:s3:::{bucket}"))
+    (!alias).then(|| ["arn:", partition, ":s3:::", bucket].concat())
 }
 
 /// What is read by a copy: `[/]bucket/key[?versionId=…]`, or an access point's ARN.

@@ -68,7 +68,8 @@ mod tests {
         let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: {length}\r\n\r\n");
         let head = RequestHead::parse(Bytes::from(text)).unwrap();
         let target = Authority::parse(host, Some(443)).unwrap();
-        let arrival = Arrival { door: Door::Forward, target, peer: ([127, 0, 0, 1], 1).into(), tls: None };
+        let arrival =
+            Arrival::new(Door::Forward, target, ([127, 0, 0, 1], 1).into(), None, Atlas::built_in());
         let body = BodySeen::Whole(body.as_bytes());
         let now = Timestamp(1_440_938_160);
         let question =
