@@ -142,7 +142,7 @@ impl App {
         if let Some(path) = &config.ca_out {
             mint.publish_ca(path)?;
         }
-        let refreshed = keyring.has_endpoint(&variable);
+        let refreshed = keyring.has_endpoint(&variable, &read_file);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {

@@ -1,12 +1,14 @@
 //! Who may sign: gathers the keys we are given into a [`KnownKeys`] for the verifier, and the accounts that are ours.
 //!
 //! Sources: one file that was named (then no other is asked), else the environment, the profile that the workload's
-//! SDK would select, and the container endpoint. AWS is never asked: where a source makes its keys later (SSO, an
+//! SDK would select, and the endpoints of the platform (container, instance). AWS is never asked: where a source makes its keys later (SSO, an
 //! assumed role, a web identity), what it says of the account is enough to know `self`.
 //! Variables and files are read through functions passed in.
 
+mod cached;
 mod container;
-mod login;
+mod endpoint;
+mod imds;
 mod profile;
 
 use std::io;
@@ -35,11 +37,11 @@ pub enum KeysError {
     Malformed { path: PathBuf, line: usize, what: &'static str },
     #[error("`{set}` is set but `{missing}` is not")]
     HalfSet { set: &'static str, missing: &'static str },
-    #[error("container credentials: {0}")]
+    #[error("the platform's credentials endpoint: {0}")]
     Endpoint(String),
 }
 
-/// The sources as they were named, and what the container endpoint gave so far.
+/// The sources as they were named, and what the platform's endpoint gave so far.
 #[derive(Debug, Default)]
 pub struct Keyring {
     explicit: Option<PathBuf>,
@@ -49,29 +51,50 @@ pub struct Keyring {
     accounts: Vec<AccountId>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    None,
+    Container,
+    Instance,
+}
+
 impl Keyring {
     pub fn new(explicit: Option<PathBuf>, accounts: Vec<AccountId>) -> Self {
         Self { explicit, fetched: Vec::new(), accounts }
     }
 
     /// Every key of the named file; without it, the keys of the environment, of the selected profile with its
-    /// `source_profile`s, and of the container endpoint. No source at all gives no key and no error.
+    /// `source_profile`s, and of the platform's endpoint. No source at all gives no key and no error.
     pub fn known(&self, env: Variables<'_>, read: ReadFile<'_>) -> Result<KnownKeys, KeysError> {
         let known = load(self.explicit.as_deref(), &self.fetched, env, read)?;
         Ok(known.with_own_accounts(self.accounts.iter().copied()))
     }
 
-    /// Whether the environment names a container endpoint that is ours to ask.
-    pub fn has_endpoint(&self, env: Variables<'_>) -> bool {
-        self.explicit.is_none() && container::is_named(env)
+    /// The platform's endpoint that an SDK would come to: the instance's only where nothing else is.
+    fn endpoint(&self, env: Variables<'_>, read: ReadFile<'_>) -> Result<Endpoint, KeysError> {
+        if self.explicit.is_some() {
+            return Ok(Endpoint::None);
+        }
+        if container::is_named(env) {
+            return Ok(Endpoint::Container);
+        }
+        let others = load(None, &[], env, read)?;
+        let alone = others.is_empty() && others.own_accounts().is_empty();
+        Ok(if alone && imds::applies(env, read) { Endpoint::Instance } else { Endpoint::None })
     }
 
-    /// Asks the container endpoint; `true` where it has a key that we hadn't. Blocks for some seconds at most.
+    /// Whether there is an endpoint to follow.
+    pub fn has_endpoint(&self, env: Variables<'_>, read: ReadFile<'_>) -> bool {
+        self.endpoint(env, read).is_ok_and(|endpoint| endpoint != Endpoint::None)
+    }
+
+    /// Asks the platform's endpoint; `true` where it has a key that we hadn't. Blocks for some seconds at most.
     pub fn fetch(&mut self, env: Variables<'_>, read: ReadFile<'_>) -> Result<bool, KeysError> {
-        if !self.has_endpoint(env) {
-            return Ok(false);
-        }
-        let fetched = container::fetch(env, read)?;
+        let fetched = match self.endpoint(env, read)? {
+            Endpoint::None => return Ok(false),
+            Endpoint::Container => container::fetch(env, read)?,
+            Endpoint::Instance => imds::fetch(env)?,
+        };
         if self.fetched.first().is_some_and(|known| known.is_same(&fetched)) {
             return Ok(false);
         }
@@ -170,8 +193,9 @@ fn from_profile(
         let numbers = ["sso_account_id", "aws_account_id"].into_iter().filter_map(note);
         accounts.extend(numbers.filter_map(AccountId::parse));
         if let Some(session) = note("login_session") {
-            keys.extend(login::cached(session, env, read));
+            keys.extend(cached::login(session, env, read));
         }
+        keys.extend(cached::sso(note, env, read));
         next = note("source_profile").map(Into::into);
         seen.push(name);
     }

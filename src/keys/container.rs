@@ -1,15 +1,14 @@
 //! The container-credentials protocol (ECS, EKS Pod Identity, CloudShell, local helpers): one GET in clear, to this
 //! machine or to an address that is only ever the platform's.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{KeysError, ReadFile, Variables, account_in};
+use super::{KeysError, ReadFile, Variables, account_in, endpoint};
 use crate::engine::facts::{AccountId, Secret};
 use crate::engine::signature::KnownKey;
 
@@ -23,11 +22,6 @@ const PLATFORM: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
-/// What SDKs wait, too.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// An answer is about 2 KiB, most of it the session token.
-const MOST_BYTES: u64 = 64 * 1024;
-
 /// A key as the endpoint gave it.
 #[derive(Debug, Clone)]
 pub struct Fetched {
@@ -35,17 +29,23 @@ pub struct Fetched {
     secret: Secret,
     token: Option<Secret>,
     account: Option<AccountId>,
-    role: Option<String>,
+    pub(super) role: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer<'t> {
-    access_key_id: &'t str,
-    secret_access_key: &'t str,
-    token: Option<&'t str>,
-    role_arn: Option<&'t str>,
-    account_id: Option<&'t str>,
+    // Some servers escape `/`: then it is a copy.
+    #[serde(borrow)]
+    access_key_id: Cow<'t, str>,
+    #[serde(borrow)]
+    secret_access_key: Cow<'t, str>,
+    #[serde(borrow)]
+    token: Option<Cow<'t, str>>,
+    #[serde(borrow)]
+    role_arn: Option<Cow<'t, str>>,
+    #[serde(borrow)]
+    account_id: Option<Cow<'t, str>>,
 }
 
 impl Fetched {
@@ -65,7 +65,7 @@ pub fn is_named(env: Variables<'_>) -> bool {
     [RELATIVE, FULL].iter().any(|name| env(name).is_some_and(|value| !value.is_empty()))
 }
 
-/// Asks once. Blocks for [`PATIENCE`] in each of its steps.
+/// Asks once.
 pub fn fetch(env: Variables<'_>, read: ReadFile<'_>) -> Result<Fetched, KeysError> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     let url = match (set(RELATIVE), set(FULL)) {
@@ -82,16 +82,24 @@ pub fn fetch(env: Variables<'_>, read: ReadFile<'_>) -> Result<Fetched, KeysErro
             }
             (None, token) => token.map(Zeroizing::new),
         };
-    let body = get(address, &host, &path, token.as_ref().map(|token| token.trim_end_matches('\n')))?;
-    let text = std::str::from_utf8(&body).map_err(|_| malformed())?;
+    let token = token.as_ref().map(|token| token.trim_end_matches('\n'));
+    let field = token.map(|token| ("Authorization", token));
+    let body = endpoint::ask(address, &host, "GET", &path, field)?;
+    parse(&body)
+}
+
+/// The document that both endpoints serve.
+pub(super) fn parse(body: &[u8]) -> Result<Fetched, KeysError> {
+    let text = std::str::from_utf8(body).map_err(|_| malformed())?;
     let answer: Answer<'_> = serde_json::from_str(text).map_err(|_| malformed())?;
-    let account = answer.account_id.and_then(AccountId::parse).or(answer.role_arn.and_then(account_in));
+    let (account, role) = (answer.account_id.as_deref(), answer.role_arn.as_deref());
+    let account = account.and_then(AccountId::parse).or(role.and_then(account_in));
     Ok(Fetched {
-        id: answer.access_key_id.to_owned(),
+        id: answer.access_key_id.into_owned(),
         secret: Secret::new(answer.secret_access_key.as_bytes()),
         token: answer.token.map(|token| Secret::new(token.as_bytes())),
         account,
-        role: answer.role_arn.and_then(|arn| arn.rsplit('/').next()).map(str::to_owned),
+        role: role.and_then(|arn| arn.rsplit('/').next()).map(str::to_owned),
     })
 }
 
@@ -123,49 +131,10 @@ fn place(url: &str) -> Result<(SocketAddr, String, String), KeysError> {
     Ok((address, host.to_owned(), path))
 }
 
-/// HTTP/1.0, so that the answer is neither chunked nor followed by another.
-fn get(
-    address: SocketAddr,
-    host: &str,
-    path: &str,
-    token: Option<&str>,
-) -> Result<Zeroizing<Vec<u8>>, KeysError> {
-    let told = |error: std::io::Error| KeysError::Endpoint(format!("{address}: {error}"));
-    let mut request =
-        Zeroizing::new(format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n"));
-    if let Some(token) = token {
-        if !token.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
-            return Err(KeysError::Endpoint("its authorization token is no header value".to_owned()));
-        }
-        request.push_str("Authorization: ");
-        request.push_str(token);
-        request.push_str("\r\n");
-    }
-    request.push_str("\r\n");
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(told)?;
-    socket.set_read_timeout(Some(PATIENCE)).map_err(told)?;
-    socket.set_write_timeout(Some(PATIENCE)).map_err(told)?;
-    socket.write_all(request.as_bytes()).map_err(told)?;
-    let mut answer = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    socket.take(MOST_BYTES).read_to_end(&mut answer).map_err(told)?;
-    let mut slots = [httparse::EMPTY_HEADER; 64];
-    let mut head = httparse::Response::new(&mut slots);
-    match head.parse(&answer) {
-        Ok(httparse::Status::Complete(end)) if head.code == Some(200) => {
-            Ok(Zeroizing::new(answer[end..].to_vec()))
-        }
-        Ok(httparse::Status::Complete(_)) => {
-            Err(KeysError::Endpoint(format!("{address}: answered {}", head.code.unwrap_or_default())))
-        }
-        _ => Err(KeysError::Endpoint(format!("{address}: its answer is not HTTP"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
+    use crate::keys::endpoint::testing::serve;
 
     #[test]
     fn only_this_machine_and_the_platform_are_asked() {
@@ -192,31 +161,13 @@ mod tests {
         }
     }
 
-    /// Answers one request, and gives what was asked.
-    fn endpoint(answer: &'static str) -> (SocketAddr, std::thread::JoinHandle<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let asked = std::thread::spawn(move || {
-            let (mut socket, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                socket.read_exact(&mut byte).unwrap();
-                request.push(byte[0]);
-            }
-            socket.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8(request).unwrap()
-        });
-        (address, asked)
-    }
-
     #[test]
     fn takes_key_token_role_and_account_from_the_answer() {
-        let (address, asked) = endpoint(concat!(
+        let (address, asked) = serve(vec![concat!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n",
             r#"{"RoleArn":"arn:aws:iam::210987654321:role/app","AccessKeyId":"ASIAIOSFODNN7EXAMPLE","#,
-            r#""SecretAccessKey":"s","Token":"t","Expiration":"2030-01-01T00:00:00Z"}"#
-        ));
+            r#""SecretAccessKey":"s\/","Token":"t","Expiration":"2030-01-01T00:00:00Z"}"#
+        )]);
         let env = |name: &str| match name {
             FULL => Some(format!("http://{address}/creds?x=1")),
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" => Some("/token".to_owned()),
@@ -229,8 +180,8 @@ mod tests {
         let key = fetched.unwrap().key();
         // The id is of the older kind: the account is the role's.
         assert_eq!((key.account, key.role.as_deref()), (AccountId::parse("210987654321"), Some("app")));
-        assert_eq!((key.secret.expose(), key.token.unwrap().expose()), (&b"s"[..], &b"t"[..]));
-        let asked = asked.join().unwrap();
+        assert_eq!((key.secret.expose(), key.token.unwrap().expose()), (&b"s/"[..], &b"t"[..]));
+        let asked = asked.join().unwrap().remove(0);
         assert!(
             asked.starts_with("GET /creds?x=1 HTTP/1.0\r\n") && asked.contains("Authorization: hush\r\n")
         );
@@ -243,7 +194,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\n\r\n{\"SecretAccessKey\":\"hush\"}",
             "hush",
         ] {
-            let (address, _asked) = endpoint(answer);
+            let (address, _asked) = serve(vec![answer]);
             let env = |name: &str| (name == FULL).then(|| format!("http://{address}/"));
             let error = fetch(&env, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hush"), "{error}");

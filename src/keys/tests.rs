@@ -188,6 +188,22 @@ fn the_accounts_of_keys_made_later_are_ours_before_they_are_made() {
 }
 
 #[test]
+fn what_the_cli_got_from_sso_is_verified() {
+    let config = "[default]\nsso_session = corp\nsso_account_id = 222222222222\nsso_role_name = dev\n";
+    // sha1('{"accountId":"222222222222","roleName":"dev","sessionName":"corp"}'), as botocore names the file.
+    let path = "/h/.aws/cli/cache/bf573f659d651096ce318bb16271cb5394f59022.json";
+    let cached = r#"{"ProviderType":"sso","Credentials":{"AccessKeyId":"ASIASSO","SecretAccessKey":"s","SessionToken":"t","Expiration":"2030-01-01T00:00:00Z"}}"#;
+    let files = [("/h/.aws/config", config), (path, cached)];
+    let keys = gather(None, &[("HOME", "/h")], &files).unwrap();
+    let key = keys.get("ASIASSO").unwrap();
+    assert_eq!((key.account, key.role.as_deref()), (account("222222222222"), Some("dev")));
+    // Another role's file is not this profile's.
+    let other = config.replace("dev", "admin");
+    let files = [("/h/.aws/config", other.as_str()), (path, cached)];
+    assert!(gather(None, &[("HOME", "/h")], &files).unwrap().is_empty());
+}
+
+#[test]
 fn a_login_session_gives_its_cached_key() {
     let config = "[default]\nlogin_session = arn:aws:iam::222222222222:user/me\n";
     // SHA-256 of the session's name, as the AWS CLI names the file.
