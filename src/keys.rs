@@ -1,8 +1,8 @@
 //! Who may sign: gathers the keys we are given into a [`KnownKeys`] for the verifier, and the accounts that are ours.
 //!
 //! Sources: one file that was named (then no other is asked), else the environment, the profile that the workload's
-//! SDK would select, and the endpoints of the platform (container, instance). AWS is never asked: where a source makes its keys later (SSO, an
-//! assumed role, a web identity), what it says of the account is enough to know `self`.
+//! SDK would select, and the endpoints of the platform (container, instance). AWS is never asked: where a source makes
+//! its keys later (SSO, an assumed role, a web identity), what it says of the account is enough to know `self`.
 //! Variables and files are read through functions passed in.
 
 mod cached;

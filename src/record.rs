@@ -214,6 +214,13 @@ impl Recorder {
         self.entry(&Prelude::of(Source::Own), || None)
     }
 
+    /// A client shook hands and went away unasked: no attempt, but it tells something where nothing else does.
+    pub fn note_left(&self) {
+        if let Some(tally) = self.0.records.tally.get() {
+            tally.note_left();
+        }
+    }
+
     pub fn metrics(&self) -> &Metrics {
         &self.0.records.metrics
     }

@@ -227,6 +227,29 @@ async fn nothing_seen_says_why_and_quiet_says_nothing() {
     assert_eq!(quiet.said, "", "{quiet:?}");
 }
 
+#[tokio::test]
+async fn a_client_that_does_not_believe_the_ca_is_told_of() {
+    let world = World::new().await;
+    std::fs::write(world.home.join("other.pem"), Ca::new().pem()).unwrap();
+    let loud = run(&mut world.exec(), &curl(&["--cacert", "other.pem", "https://app.test/"])).await;
+    assert!(loud.said.contains("DENY       1  app.test:443  [tls.client_distrusts]"), "{loud:?}");
+    assert!(loud.said.contains("does it have a setting of its own?"), "{loud:?}");
+    // Some shake hands first and go away without a word.
+    let quiet = "import base64, os, socket, ssl, urllib.parse\n\
+                 url = urllib.parse.urlsplit(os.environ['HTTPS_PROXY'])\n\
+                 user = base64.b64encode(f'{url.username}:{url.password}'.encode()).decode()\n\
+                 stream = socket.create_connection((url.hostname, url.port))\n\
+                 stream.sendall(f'CONNECT app.test:443 HTTP/1.1\\r\\nHost: app.test:443\\r\\nProxy-Authorization: Basic {user}\\r\\n\\r\\n'.encode())\n\
+                 assert b' 200 ' in stream.recv(4096)\n\
+                 context = ssl.create_default_context()\n\
+                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n\
+                 context.wrap_socket(stream, server_hostname='app.test').close()\n";
+    let left = run(&mut world.exec(), &["python3", "-c", quiet]).await;
+    assert_eq!(left.code, Some(0), "{left:?}");
+    assert!(left.said.contains("0 calls seen: 1 connection was opened and left"), "{left:?}");
+    assert_eq!(world.origin.connections(), 0);
+}
+
 /// Reads an answer's head from a proxy that is asked raw bytes.
 async fn answer(address: &str, request: String) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();

@@ -81,7 +81,13 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
     let bundle = Bundle::gather(&outer);
     let (password, mark) = (random()?, random()?);
     let config = settings(args, &outer, &bundle, &password)?;
-    let folder = PrivateFolder::new(&mark)?;
+    let unmade = |error| {
+        std::io::Error::other(format!(
+            "cannot make a folder in `{}`: {error}",
+            std::env::temp_dir().display()
+        ))
+    };
+    let folder = PrivateFolder::new(&mark).map_err(unmade)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let app = App::start(config)?;
@@ -105,7 +111,9 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
         app.drain().await;
         let rows = records.tally().rows();
         if !args.quiet {
-            summary::lines(&rows, &args.command).iter().for_each(|line| eprintln!("{line}"));
+            summary::lines(&rows, records.tally().left(), &args.command)
+                .iter()
+                .for_each(|line| eprintln!("{line}"));
         }
         let denied = args.fail_on_deny && code == 0 && summary::has_denied(&rows);
         Ok(ExitCode::from(if denied { DENIED } else { code }))

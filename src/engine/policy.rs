@@ -16,6 +16,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use self::built_in::Mode;
+use self::built_in::SignIn;
 use self::condition::Condition;
 use self::file::Read;
 pub use self::node::{At, Problem};
@@ -219,8 +220,8 @@ struct Statement {
     /// First second in which it no longer stands.
     expires: Option<i64>,
     min_tls13: bool,
-    /// The resource's account must be one whose keys may sign.
-    inside: bool,
+    /// One of the set `sdk-sign-in`.
+    sign_in: Option<SignIn>,
 }
 
 /// How far a statement that might have allowed came; the furthest is named in the refusal.
@@ -619,8 +620,13 @@ impl Statement {
         if !consented && !perimeter.holds_signer(identity, own) {
             return Fit::Perimeter;
         }
-        if self.inside && !perimeter.holds_account(&ask.resource, own) {
-            return Fit::ResourcePerimeter;
+        match self.sign_in {
+            Some(SignIn::Inside) if !perimeter.holds_account(&ask.resource, own) => {
+                return Fit::ResourcePerimeter;
+            }
+            // These calls are about keys and have nothing of anybody's for a resource.
+            Some(SignIn::Any) if ask.resource == Resource::Unknown => return Fit::Whole,
+            _ => {}
         }
         if !std::iter::once(first).chain(named).any(|by| perimeter.holds_resource(request, &ask.resource, by))
         {

@@ -264,6 +264,8 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, cal
                     entry.was_for(&caller.arrival.target);
                     let said = format!("client does not trust our CA (alert `{alert}`)");
                     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
+                } else if !served {
+                    worker.recorder.note_left();
                 }
                 return;
             }

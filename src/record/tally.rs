@@ -4,6 +4,7 @@
 //! is bounded.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::attempt::{Decision, Outcome, Request};
@@ -35,7 +36,10 @@ pub struct Row {
 
 /// Rows with their counts.
 #[derive(Debug, Default)]
-pub struct Tally(Mutex<BTreeMap<(u8, Row), u64>>);
+pub struct Tally {
+    rows: Mutex<BTreeMap<(u8, Row), u64>>,
+    left: AtomicU64,
+}
 
 impl Tally {
     pub(super) fn count(&self, call: Option<String>, decision: Decision, outcome: &Outcome<'_>) {
@@ -49,7 +53,7 @@ impl Tally {
             call: call.unwrap_or_else(|| "a connection".to_owned()),
             reason: outcome.reason().map(Reason::as_str),
         };
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (verdict as u8, row);
         if rows.len() < MOST_ROWS || rows.contains_key(&key) {
             *rows.entry(key).or_default() += 1;
@@ -59,9 +63,18 @@ impl Tally {
         }
     }
 
+    /// Connections that shook hands and went away without a request or a word.
+    pub fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_left(&self) {
+        self.left.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// All rows, by verdict and then by call.
     pub fn rows(&self) -> Vec<(Verdict, Row, u64)> {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         rows.iter()
             .map(|((verdict, row), n)| (Verdict::ALL[usize::from(*verdict)], row.clone(), *n))
             .collect()

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 /// Variables that name a bundle. All of them are given ours.
-pub const VARIABLES: [&str; 13] = [
+pub const VARIABLES: [&str; 14] = [
     "AWS_CA_BUNDLE",
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -25,6 +25,8 @@ pub const VARIABLES: [&str; 13] = [
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
     "HTTPLIB2_CA_CERTS",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    // npm's own setting would come before NODE_EXTRA_CA_CERTS.
+    "npm_config_cafile",
 ];
 
 /// Certificates (DER), each once.

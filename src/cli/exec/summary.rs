@@ -6,8 +6,10 @@ use std::path::Path;
 use crate::engine::reason::Reason;
 use crate::record::tally::{Row, Verdict};
 
+const OWN_SETTING: &str = "does it have a setting of its own? point it to $SSL_CERT_FILE";
+
 /// Lines for people. Challenges are no calls: clients that had to be asked for the password came back with it.
-pub fn lines(rows: &[(Verdict, Row, u64)], command: &[OsString]) -> Vec<String> {
+pub fn lines(rows: &[(Verdict, Row, u64)], left: u64, command: &[OsString]) -> Vec<String> {
     let challenge = Reason::RequestProxyPassword.as_str();
     let (asked, calls): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, row, _)| row.reason == Some(challenge));
     let count =
@@ -15,7 +17,12 @@ pub fn lines(rows: &[(Verdict, Row, u64)], command: &[OsString]) -> Vec<String> 
     let all: u64 = calls.iter().map(|(_, _, n)| n).sum();
     if all == 0 {
         let without: u64 = asked.iter().map(|(_, _, n)| n).sum();
-        let cause = if without > 0 {
+        let cause = if left > 0 {
+            let connections = if left == 1 { "connection was" } else { "connections were" };
+            format!(
+                "{left} {connections} opened and left: the client does not believe this run's CA ({OWN_SETTING})"
+            )
+        } else if without > 0 {
             format!(
                 "{without} connections came without this run's password: the program drops it from the proxy's URL"
             )
@@ -37,6 +44,10 @@ pub fn lines(rows: &[(Verdict, Row, u64)], command: &[OsString]) -> Vec<String> 
         let reason = row.reason.map_or(String::new(), |reason| format!("  [{reason}]"));
         let word = verdict.as_str().to_uppercase();
         lines.push(format!("  {word:<6} {n:>5}  {}{reason}", row.call.escape_debug()));
+    }
+    let broke_off = [Reason::TlsClientDistrusts.as_str(), Reason::TlsHandshake.as_str()];
+    if rows.iter().any(|(_, row, _)| row.reason.is_some_and(|reason| broke_off.contains(&reason))) {
+        lines.push(format!("  a client broke off the handshake: {OWN_SETTING}"));
     }
     if let Some((_, row, _)) = rows.iter().find(|(verdict, row, _)| {
         matches!(verdict, Verdict::Deny | Verdict::Failed) && row.reason.is_some_and(|r| r != challenge)
@@ -87,7 +98,7 @@ mod tests {
             row(Verdict::Deny, "sqs:SendMessage", Some("policy.no_match"), 1),
             row(Verdict::Deny, "a connection", Some("request.proxy_password"), 9),
         ];
-        let said = lines(&rows, &[]).join("\n");
+        let said = lines(&rows, 5, &[]).join("\n");
         assert!(said.starts_with("exeat: 6 calls, 1 refused, 2 let through unnamed\n"), "{said}");
         assert!(said.contains("DENY       1  sqs:SendMessage  [policy.no_match]"), "{said}");
         assert!(!said.contains("proxy_password"), "{said}");
@@ -96,7 +107,8 @@ mod tests {
 
     #[test]
     fn nothing_seen_says_why() {
-        let said = |rows: &[_], program: &str| lines(rows, &[program.into()]).join("\n");
+        let said = |rows: &[_], program: &str| lines(rows, 0, &[program.into()]).join("\n");
+        assert!(lines(&[], 1, &[]).join("\n").contains("1 connection was opened and left"));
         assert!(said(&[], "/usr/bin/docker").contains("without this environment"));
         assert!(said(&[], "./app").contains("`app` made none"));
         let challenged = [row(Verdict::Deny, "a connection", Some("request.proxy_password"), 2)];

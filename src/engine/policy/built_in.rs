@@ -9,6 +9,14 @@ pub enum Mode {
     Exec,
 }
 
+/// How far a statement of the set reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignIn {
+    /// The role's account must be one whose keys may sign.
+    Inside,
+    Any,
+}
+
 /// AWS when verified, or by a key of our accounts; nothing else.
 const BUILT_IN: &str = r#"version: 1
 statements:
@@ -37,10 +45,11 @@ impl Policy {
     pub fn with_sign_in(mut self, mode: Mode) -> Self {
         let tree = node::parse("built-in", SIGN_IN).expect("a test reads it");
         let mut set = file::read("built-in", &tree).expect("a test reads it").statements;
+        let reach = if mode == Mode::Run { SignIn::Inside } else { SignIn::Any };
         if mode == Mode::Run {
             set.truncate(1);
-            set[0].inside = true;
         }
+        set.iter_mut().for_each(|statement| statement.sign_in = Some(reach));
         self.statements.extend(set);
         self.file();
         self
@@ -146,6 +155,17 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn a_perimeter_of_resources_keeps_sign_in_working_and_roles_inside() {
+        let text = "version: 1\nperimeter: {signers: [self], resources: [self]}\nstatements: []\n";
+        let policy = Policy::read("p", text).unwrap().0.with_sign_in(Mode::Exec);
+        let bearer = "x-amz-sso_bearer_token: t\r\n";
+        let portal = "portal.sso.eu-west-1.amazonaws.com";
+        assert_eq!(judged(&policy, portal, "GET /assignment/accounts", bearer, ""), "sdk-sign-in-sso");
+        assert_eq!(web_identity(&policy, "123456789012", ""), "sdk-sign-in-role");
+        assert_eq!(web_identity(&policy, "210987654321", ""), "policy.perimeter");
     }
 
     #[test]
