@@ -60,7 +60,7 @@ impl Config {
 pub struct Exec {
     /// Clients must know it: the port is open to everybody on this machine.
     pub password: Secret,
-    /// Certificates (DER) of the bundles that the environment names: believed upstream, as the child believed them.
+    /// Certificates (DER) that the child believed before: of bundles that variables name, and of the system.
     pub trusted: Vec<Vec<u8>>,
 }
 

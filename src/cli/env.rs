@@ -1,7 +1,9 @@
 //! `exeat env`: the variables that lead a shell's programs through a running `run`.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -10,6 +12,9 @@ use super::exec::environment::{self, Proxy};
 use super::exec::files::Files;
 use super::{Error, OutputArgs};
 use crate::config::{self, Key, Layer, Origin};
+
+/// A loopback answers at once, if at all.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Args)]
 pub(super) struct EnvArgs {
@@ -48,7 +53,10 @@ pub(super) fn env(args: &EnvArgs, out: &mut dyn Write, json: bool) -> Result<(),
             "port 0 says nothing: give the address that `run` printed with --listen".to_owned(),
         ));
     }
-    let proxy = Proxy { address: config.listen, password: None, jvm: None };
+    let proxy = Proxy { address: Proxy::reached(config.listen), password: None, jvm: None };
+    if TcpStream::connect_timeout(&proxy.address, PATIENCE).is_err() && !args.unset {
+        tracing::warn!("nothing listens on {} yet", proxy.address);
+    }
     let Some(ca) = config.ca_out else {
         return Err(Error::Usage("name the CA certificate that `run` published: --ca-out FILE".to_owned()));
     };

@@ -19,7 +19,7 @@ use clap::Args;
 use super::Error;
 use crate::app::App;
 use crate::config::{
-    self, AuditSink, CaSource, Config, Exec, Key, Layer, Origin, PolicySource, UpstreamProxy,
+    self, AuditSink, CaSource, Config, Exec, Key, Layer, Origin, PolicySource, UpstreamProxy, UpstreamRoots,
 };
 use crate::engine::facts::{AccountId, Secret};
 use bundle::Bundle;
@@ -153,7 +153,13 @@ fn settings(
     }
     config.limits.drain = LAST_ANSWERS;
     config.accounts = args.account.clone();
-    config.exec = Some(Exec { password: Secret::new(password.as_bytes()), trusted: bundle.named.clone() });
+    // What the child believed before is believed for it: a company's root must still work. Unless somebody said that
+    // only the files of `upstream_ca` count.
+    let trusted = match config.upstream_roots {
+        UpstreamRoots::None => Vec::new(),
+        UpstreamRoots::Webpki | UpstreamRoots::System => bundle.all().map(<[u8]>::to_vec).collect(),
+    };
+    config.exec = Some(Exec { password: Secret::new(password.as_bytes()), trusted });
     // Inside another run the way is through it, whatever else is set: its policy must see what leaves.
     if config.upstream_proxy.is_none() || is_nested(outer) {
         config.upstream_proxy = upstream_proxy(outer)?;

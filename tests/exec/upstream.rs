@@ -188,6 +188,19 @@ async fn roots_that_the_environment_names_stay_believed_here_and_upstream() {
     let mut command = world.bare();
     command.args(["--connect-to", &to]).env("AWS_PROFILE", "p");
     assert_eq!(run(&mut command, &curl(&["https://app.test/"])).await.out, "ok 200");
+    // The system's own store, wherever the machine keeps it.
+    std::fs::create_dir_all(world.home.join("certs")).unwrap();
+    std::fs::write(world.home.join("certs/12345678.0"), world.ca.pem()).unwrap();
+    let mut command = world.bare();
+    command.args(["--connect-to", &to]).env("SSL_CERT_DIR", "certs");
+    assert_eq!(run(&mut command, &curl(&["https://app.test/"])).await.out, "ok 200");
+    let only = [
+        ("EXEAT_UPSTREAM_ROOTS", "none"),
+        ("SSL_CERT_FILE", "upstream.pem"),
+        ("EXEAT_UPSTREAM_CA", "other.pem"),
+    ];
+    let none = run(world.bare().args(["--connect-to", &to]).envs(only), &curl(&["https://app.test/"])).await;
+    assert!(none.out.contains("[upstream.certificate]"), "{none:?}");
     let unnamed = run(world.bare().args(["--connect-to", &to]), &curl(&["https://app.test/"])).await;
     assert!(unnamed.out.contains("[upstream.certificate]"), "{unnamed:?}");
     let missing = [("AWS_CA_BUNDLE", "missing.pem")];

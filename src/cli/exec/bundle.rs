@@ -33,7 +33,7 @@ pub const VARIABLES: [&str; 14] = [
 #[derive(Debug, Default)]
 pub struct Bundle {
     /// From the files that variables name: somebody chose to believe these.
-    pub named: Vec<Vec<u8>>,
+    named: Vec<Vec<u8>>,
     system: Vec<Vec<u8>>,
 }
 
