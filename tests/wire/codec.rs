@@ -387,7 +387,6 @@ async fn judge_response(bed: Bed, case: &Value) -> Option<String> {
 async fn every_response_case(bed: Bed) {
     let mut cases = cases::load("responses.json");
     assert_eq!(cases.len(), 58);
-    std::sync::LazyLock::force(&cases::GZIP_BOMB);
     cases.retain(|case| {
         let id = case["id"].as_str().unwrap();
         !NOT_SO.iter().any(|(name, _)| *name == id) && (bed == Bed::Program || !TLS_ONLY.contains(&id))
