@@ -1,14 +1,14 @@
 """`exeat exec -- CMD`: clients that are told nothing but their environment, each runtime by its own hooks."""
 
+import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import audit
 import lab
-from world import ACCOUNT, FOREIGN_KEY, KEY, REGION, SECRET, Trial, clean_environment, client
+from world import ACCOUNT, ANSWERS_TLS, FOREIGN_KEY, KEY, REGION, SECRET, Trial, clean_environment, client
 
 AWS = str(Path(sys.executable).parent / "aws")
 NODE_MODULES = lab.ROOT / "target" / "clients-node" / "node_modules"
@@ -110,6 +110,23 @@ class Exec(Trial):
             AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", AWS_ROLE_ARN=role, AWS_WEB_IDENTITY_TOKEN_FILE=str(token))
         self.assertIn(("sts:AssumeRoleWithWebIdentity", "unsigned"), self.calls(events), done)
         self.assertIn(f"your account {ACCOUNT}", done.stderr)
+
+    def test_an_sso_profile_gets_its_keys_by_a_call_that_nobody_signs(self):
+        folder, start = self.world.folder / "sso", "https://d-1234567890.awsapps.com/start"
+        cache = folder / ".aws" / "sso" / "cache"
+        cache.mkdir(parents=True, exist_ok=True)
+        (folder / ".aws" / "config").write_text(f"[default]\nsso_start_url = {start}\nsso_region = {REGION}\nsso_account_id = {ACCOUNT}\nsso_role_name = dev\n")
+        (cache / (hashlib.sha1(start.encode()).hexdigest() + ".json")).write_text(
+            json.dumps({"startUrl": start, "region": REGION, "accessToken": "t", "expiresAt": "2099-01-01T00:00:00Z"}))
+        done, events = self.run_it(sys.executable, "-c", "import boto3; boto3.client('dynamodb').list_tables()",
+                                   HOME=str(folder), AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+        # moto has no such portal; that exeat let the call out is what counts.
+        self.assertTrue(events, done)
+        for event in events:
+            self.assertEqual((event.ours["decision"], event.ours["actions"]), ("allow", ["sso:GetRoleCredentials"]), done)
+            self.assertEqual((event.ours["statement"], event.ours["auth"]), ("sdk-sign-in-sso", "token"))
+            self.assertIn(event.upstream_tls, ANSWERS_TLS)
+        self.assertNotIn("accessToken", self.file.path.read_text())
 
     def test_node_goes_through_by_every_client_it_has(self):
         client("s3").create_bucket(Bucket=BUCKET)
