@@ -4,6 +4,7 @@
 //! found out before; nothing here can fail. Cost follows the statements that name a request's service or host, not
 //! their number.
 
+mod built_in;
 mod condition;
 mod file;
 mod node;
@@ -14,6 +15,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+pub use self::built_in::Mode;
+use self::built_in::SignIn;
 use self::condition::Condition;
 use self::file::Read;
 pub use self::node::{At, Problem};
@@ -217,6 +220,8 @@ struct Statement {
     /// First second in which it no longer stands.
     expires: Option<i64>,
     min_tls13: bool,
+    /// One of the set `sdk-sign-in`.
+    sign_in: Option<SignIn>,
 }
 
 /// How far a statement that might have allowed came; the furthest is named in the refusal.
@@ -239,6 +244,8 @@ enum Fit {
 pub struct Policy {
     hash: String,
     report: bool,
+    /// Third parties that no statement names pass and are recorded; AWS is judged all the same.
+    report_http: bool,
     perimeter: Perimeter,
     addresses: HashMap<Host, Vec<IpNet>>,
     statements: Vec<Statement>,
@@ -251,13 +258,6 @@ pub struct Policy {
     any_host: Vec<u32>,
 }
 
-/// AWS when verified, or by a key of our accounts; nothing else.
-const BUILT_IN: &str = r#"version: 1
-statements:
-  - {id: built-in-verified, effect: allow, action: "*", resource: "*"}
-  - {id: built-in-account, effect: allow, action: "*", resource: "*", when: {signature: unknown_key, signer.account: self}}
-"#;
-
 impl Policy {
     /// Reads a policy; `name` is what problems are told under. Gives warnings beside it.
     pub fn read(name: &str, text: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
@@ -268,15 +268,11 @@ impl Policy {
         Ok(Self::index(read, hash))
     }
 
-    /// What stands where no policy was named.
-    pub fn built_in() -> Self {
-        Self::read("built-in", BUILT_IN).expect("the built-in policy is read by a test").0
-    }
-
     fn index(read: Read, hash: String) -> (Self, Vec<Problem>) {
         let mut policy = Self {
             hash,
             report: read.report,
+            report_http: false,
             perimeter: read.perimeter,
             addresses: read.addresses.into_iter().collect(),
             statements: read.statements,
@@ -285,28 +281,36 @@ impl Policy {
             hosts: HashMap::new(),
             any_host: Vec::new(),
         };
-        for (at, statement) in policy.statements.iter().enumerate() {
+        policy.file();
+        (policy, read.warnings)
+    }
+
+    /// Files every statement under what it names.
+    fn file(&mut self) {
+        self.services.clear();
+        self.hosts.clear();
+        (self.any_service, self.any_host) = (ByEffect::default(), Vec::new());
+        for (at, statement) in self.statements.iter().enumerate() {
             let at = at as u32; // a file of 1 MiB holds fewer
             match &statement.rule {
                 Rule::Aws { actions, .. } if actions.iter().any(ActionPattern::is_any) => {
-                    policy.any_service.file(statement.effect, at);
+                    self.any_service.file(statement.effect, at);
                 }
                 Rule::Aws { actions, .. } => {
                     for service in actions.iter().filter_map(|action| action.service.as_ref()) {
-                        policy.services.entry(service.clone()).or_default().file(statement.effect, at);
+                        self.services.entry(service.clone()).or_default().file(statement.effect, at);
                     }
                 }
                 Rule::Http(rule) if rule.hosts.iter().any(|host| host.key().is_none()) => {
-                    policy.any_host.push(at);
+                    self.any_host.push(at);
                 }
                 Rule::Http(rule) => {
                     for key in rule.hosts.iter().filter_map(HostPattern::key) {
-                        file_under(policy.hosts.entry(key.into()).or_default(), at);
+                        file_under(self.hosts.entry(key.into()).or_default(), at);
                     }
                 }
             }
         }
-        (policy, read.warnings)
     }
 
     /// SHA-256 of the text, hex.
@@ -317,6 +321,11 @@ impl Policy {
     /// What no statement names passes and is recorded.
     pub fn default_report(&self) -> bool {
         self.report
+    }
+
+    /// Third parties that no statement names pass and are recorded.
+    pub fn observes_third_parties(&self) -> bool {
+        self.report || self.report_http
     }
 
     /// Private ranges that this host may resolve into.
@@ -437,7 +446,8 @@ impl Policy {
         let outside = identity.signer.is_some()
             && request.operation.is_some()
             && !self.perimeter.holds_signer(identity, request.own());
-        if self.report && !outside {
+        let observed = self.report || (self.report_http && request.operation.is_none());
+        if observed && !outside {
             return Decision::Allow(Permit { statement: None, min_tls13: false, observed: true, would });
         }
         let reason = match fit {
@@ -536,6 +546,11 @@ impl Perimeter {
         })
     }
 
+    /// The resource belongs to an account whose keys may sign.
+    fn holds_account(&self, resource: &Resource, own: Own<'_>) -> bool {
+        matches!(resource, Resource::Arn { account: account @ Some(_), .. } if self.signers.holds(*account, own))
+    }
+
     /// `by`: the pattern that named the resource. Where the resource has no account, its literal name is the consent,
     /// or a signed `x-amz-expected-bucket-owner` inside.
     fn holds_resource(&self, request: &Request<'_>, resource: &Resource, by: &ArnPattern) -> bool {
@@ -604,6 +619,14 @@ impl Statement {
         }
         if !consented && !perimeter.holds_signer(identity, own) {
             return Fit::Perimeter;
+        }
+        match self.sign_in {
+            Some(SignIn::Inside) if !perimeter.holds_account(&ask.resource, own) => {
+                return Fit::ResourcePerimeter;
+            }
+            // These calls are about keys and have nothing of anybody's for a resource.
+            Some(SignIn::Any) if ask.resource == Resource::Unknown => return Fit::Whole,
+            _ => {}
         }
         if !std::iter::once(first).chain(named).any(|by| perimeter.holds_resource(request, &ask.resource, by))
         {

@@ -321,7 +321,8 @@ impl Reader<'_> {
             Placed { id: id.into(), file: Arc::from(self.file), line: node.at.line, column: node.at.column };
         let signature = when.iter().any(|condition| condition.key == Key::Signature);
         let bare = when.iter().any(names_bare_auth);
-        Some(Statement { placed, effect, rule, when, signature, bare, report, expires, min_tls13 })
+        let sign_in = None;
+        Some(Statement { placed, effect, rule, when, signature, bare, report, expires, min_tls13, sign_in })
     }
 
     fn aws_rule(&mut self, node: &Node, id: &str, action: &Node, resource: Option<&Node>) -> Option<Rule> {
