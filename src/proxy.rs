@@ -12,6 +12,7 @@ pub mod listener;
 pub mod pool;
 pub mod reply;
 pub mod resolve;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -1,6 +1,10 @@
 //! SigV4 vectors: AWS's own suite, the documentation's examples, real botocore requests, and what must be refused.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
+#[path = "sigv4/chunk_signer.rs"]
+mod chunk_signer;
+#[path = "sigv4/chunks.rs"]
+mod chunks;
 #[path = "sigv4/message.rs"]
 mod message;
 #[path = "sigv4/negative.rs"]

@@ -76,7 +76,7 @@ fn passes(signer: &Signer, message: &Message) -> Result<(), String> {
         return Err(verdict.identity.signature.to_string());
     }
     let mut check = verdict.due.start();
-    check.update(&message.body).and_then(|()| check.finish()).map(drop).map_err(|e| e.said)
+    check.update(&message.body).and_then(|_| check.finish()).map(drop).map_err(|e| e.said)
 }
 
 /// The byte at `at` of `bytes`, exchanged for another of its kind; nothing where it is neither letter nor digit.

@@ -6,6 +6,8 @@
 
 mod account;
 mod canonical;
+mod chain;
+mod checksum;
 mod chunked;
 mod claim;
 mod fields;
@@ -18,15 +20,19 @@ use std::borrow::Cow;
 
 pub use account::account_of;
 pub use canonical::{Parts, PathForm, Query, string_to_sign};
+pub use checksum::Checksum;
+pub use chunked::MAX_SIGNED_CHUNK;
 pub use claim::Scope;
 pub use fields::SignedFields;
 pub use keys::{KnownKey, KnownKeys, SigningKey};
-pub use payload::{BodyCheck, Checksum, PayloadClaim};
+pub use payload::{BodyCheck, PayloadClaim};
 
 use super::facts::{Auth, Identity, PayloadState, SignatureState, Signer, Timestamp};
 use super::reason::Reason;
 use super::request::RequestHead;
+use chain::Chain;
 use claim::{QueryAuth, Seen};
+use keys::Signing;
 use payload::Payload;
 use subtle::ConstantTimeEq;
 
@@ -175,26 +181,35 @@ impl<'a> Claim<'a> {
     pub fn verify(&self, body: Option<&[u8]>, keys: &KnownKeys, now: Timestamp) -> Result<Verdict, Refusal> {
         self.judge_time(now)?;
         let body = body.or(if self.is_empty { Some(&[]) } else { None });
-        let (signature, signer) = match keys.get(self.key_id) {
+        let (signature, signer, chain) = match keys.get(self.key_id) {
             None => {
                 let account = account_of(self.key_id);
                 let signer = Signer { key_id: self.key_id.into(), account, role: None, own: false };
-                (SignatureState::UnknownKey, signer)
+                (SignatureState::UnknownKey, signer, None)
             }
             Some(key) => {
-                self.check(key, body)?;
+                let signing = self.check(key, body)?;
+                let chain = self.payload.is_chained().then(|| self.chain(&signing));
                 let signer = Signer {
                     key_id: key.id.clone(),
                     account: key.account,
                     role: key.role.clone(),
                     own: key.own,
                 };
-                (SignatureState::Verified, signer)
+                (SignatureState::Verified, signer, chain)
             }
         };
         let identity =
             Identity { auth: self.auth(), signature, payload: self.payload.state(), signer: Some(signer) };
-        Ok(Verdict { identity, due: self.payload.due(body)? })
+        Ok(Verdict { identity, due: self.payload.due(body, chain)? })
+    }
+
+    /// The signatures of what follows the head.
+    fn chain(&self, signing: &Signing) -> Chain {
+        let seed = hex::write(&self.signature);
+        // INVARIANT: hex digits are ASCII.
+        let seed = std::str::from_utf8(&seed).unwrap_or_default();
+        Chain::new(signing.checker(), self.date, &self.scope.text(), seed)
     }
 
     fn judge_time(&self, now: Timestamp) -> Result<(), Refusal> {
@@ -211,8 +226,8 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// The signature, then the token, under a key that we know.
-    fn check(&self, key: &KnownKey, body: Option<&[u8]>) -> Result<(), Refusal> {
+    /// The signature, then the token, under a key that we know. Gives the signing key.
+    fn check(&self, key: &KnownKey, body: Option<&[u8]>) -> Result<Signing, Refusal> {
         let signing = key.signing_key(&self.scope);
         let holds = |form| {
             let canonical = self.canonical_request(form, body)?;
@@ -235,8 +250,8 @@ impl<'a> Claim<'a> {
         }
         let sent = self.token.as_deref();
         match (sent, key.token.as_ref().map(super::facts::Secret::expose)) {
-            (None, None) => Ok(()),
-            (Some(sent), Some(known)) if bool::from(sent.ct_eq(known)) => Ok(()),
+            (None, None) => Ok(signing),
+            (Some(sent), Some(known)) if bool::from(sent.ct_eq(known)) => Ok(signing),
             (Some(_), Some(_)) => Err(Refusal::new(Reason::SigV4Token, "session token is not the key's")),
             (None, Some(_)) => Err(Refusal::new(Reason::SigV4Token, "session token of the key is missing")),
             (Some(_), None) => {

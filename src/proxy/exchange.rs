@@ -93,7 +93,7 @@ pub async fn exchange<B: Inbound>(
             }
         }
     }
-    let outbound = Outbound::new(held.unwrap_or_default(), body, check, Arc::clone(&passage));
+    let outbound = Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage));
     match forward::forward(worker, permit, head, outbound, !continued, &mut entry).await {
         Ok(forwarded) => Answer::Passed(Box::new(forwarded), entry, passage),
         Err(error) => {

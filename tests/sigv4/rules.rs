@@ -339,12 +339,13 @@ fn a_body_that_the_signature_covers_must_be_shown() {
     let head = message.head().unwrap();
     let claim = signed(&head).unwrap();
     assert!(claim.needs_body());
-    assert_eq!(claim.verify(Some(b"x"), &keys_of(&signer), signer.at).unwrap().due, PayloadClaim::Met);
+    let due = claim.verify(Some(b"x"), &keys_of(&signer), signer.at).unwrap().due;
+    assert!(matches!(due, PayloadClaim::Met));
     let refusal = claim.verify(None, &keys_of(&signer), signer.at).unwrap_err();
     assert_eq!(refusal.reason, Reason::Internal);
     // Under a key that we don't know there is nothing to compare.
     let unknown = claim.verify(None, &KnownKeys::default(), signer.at).unwrap();
-    assert_eq!(unknown.due, PayloadClaim::Nothing);
+    assert!(matches!(unknown.due, PayloadClaim::Nothing));
 }
 
 #[test]

@@ -31,6 +31,12 @@ impl Scope<'_> {
     pub fn is_s3(&self) -> bool {
         matches!(self.service, "s3" | "s3express" | "s3-outposts" | "s3-object-lambda")
     }
+
+    /// As a string to sign has it.
+    pub(super) fn text(&self) -> String {
+        let Self { date, region, service } = self;
+        format!("{date}/{region}/{service}/aws4_request")
+    }
 }
 
 /// Fields that a claim rests on, from one pass over the head. A repeated one is refused, whichever the form.

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::account::account_of;
 use super::claim::Scope;
+use super::hex;
 use crate::engine::facts::{AccountId, Name, Secret};
 
 /// Signing keys remembered for one key: about (services x regions) in use, twice that around midnight UTC.
@@ -151,6 +152,36 @@ pub(super) struct Signing {
     fresh: bool,
 }
 
+impl Signing {
+    pub fn checker(&self) -> Checker {
+        Checker::Hmac(Arc::clone(&self.cached))
+    }
+}
+
+/// Checks the signatures that follow a request's own: of its chunks, its trailers, its events.
+#[derive(Debug, Clone)]
+pub enum Checker {
+    Hmac(Arc<Cached>),
+}
+
+impl Checker {
+    /// What a string to sign begins with.
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Hmac(_) => "AWS4-HMAC-SHA256",
+        }
+    }
+
+    /// `signature` as it is sent: text.
+    pub fn holds(&self, text: &[u8], signature: &str) -> bool {
+        match self {
+            Self::Hmac(cached) => {
+                hex::parse(signature.as_bytes()).is_some_and(|signature| cached.key.matches(text, &signature))
+            }
+        }
+    }
+}
+
 impl std::ops::Deref for Signing {
     type Target = SigningKey;
     fn deref(&self) -> &SigningKey {
@@ -158,8 +189,9 @@ impl std::ops::Deref for Signing {
     }
 }
 
+/// A signing key and what it is for.
 #[derive(Debug)]
-struct Cached {
+pub struct Cached {
     scope: [Box<str>; 3],
     key: SigningKey,
 }

@@ -5,29 +5,12 @@
 
 use aws_lc_rs::digest;
 
-use super::chunked::Chunked;
+use super::chain::Chain;
+use super::checksum::Checksum;
+use super::chunked::{Chunked, Shape, Signed};
 use super::{Refusal, canonical, hex};
-use crate::engine::facts::{PayloadOutcome, PayloadState, words};
+use crate::engine::facts::{PayloadOutcome, PayloadState};
 use crate::engine::reason::Reason;
-
-words! {
-    /// Trailing checksums of S3 (`x-amz-checksum-NAME`).
-    pub enum Checksum {
-        Crc32 = "crc32",
-        Crc32c = "crc32c",
-        Crc64Nvme = "crc64nvme",
-        Sha1 = "sha1",
-        Sha256 = "sha256",
-    }
-}
-
-impl Checksum {
-    /// Of a trailer's name, in any case.
-    fn of_trailer(name: &[u8]) -> Option<Self> {
-        let lower = name.trim_ascii().to_ascii_lowercase();
-        std::str::from_utf8(lower.strip_prefix(b"x-amz-checksum-")?).ok()?.parse().ok()
-    }
-}
 
 /// The payload line of a canonical request (`x-amz-content-sha256`, facts/sigv4.md A6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +21,27 @@ pub enum Payload<'a> {
     Body,
     /// `UNSIGNED-PAYLOAD`.
     Unsigned,
-    /// `STREAMING-UNSIGNED-PAYLOAD-TRAILER`: aws-chunked, no chunk is signed, a checksum follows.
-    Trailer { algorithm: Checksum, decoded_length: u64 },
+    /// `STREAMING-…-PAYLOAD` and `…-TRAILER`: aws-chunked.
+    Chunks { form: &'static ChunkForm, trailer: Option<Checksum>, decoded_length: u64 },
 }
+
+/// A form of aws-chunked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChunkForm {
+    word: &'static str,
+    /// Each chunk, and the trailer, carries a signature.
+    signed: bool,
+    has_trailer: bool,
+}
+
+const CHUNK_FORMS: [ChunkForm; 3] = [
+    ChunkForm { word: "STREAMING-UNSIGNED-PAYLOAD-TRAILER", signed: false, has_trailer: true },
+    ChunkForm { word: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", signed: true, has_trailer: false },
+    ChunkForm { word: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", signed: true, has_trailer: true },
+];
 
 const OTHER_DIGEST: &str = "body does not match `x-amz-content-sha256`";
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
-const TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
 /// What the request says of its body, field by field.
 #[derive(Debug, Default)]
@@ -74,21 +71,30 @@ impl<'a> Payload<'a> {
             // INVARIANT: hex digits are ASCII.
             return Ok(Self::Digest { value: digest, text: std::str::from_utf8(value).unwrap_or_default() });
         }
-        match std::str::from_utf8(value).unwrap_or_default() {
-            UNSIGNED => Ok(Self::Unsigned),
-            TRAILER if s3 => Self::trailer(told),
-            known if known.starts_with("STREAMING-") => Err(Refusal::new(
-                Reason::SigV4Unsupported,
-                "bodies whose chunks or events are signed one by one are not supported yet",
-            )),
-            _ => Err(Refusal::new(Reason::SigV4Malformed, "`x-amz-content-sha256` has an unknown value")),
+        let word = std::str::from_utf8(value).unwrap_or_default();
+        if word == UNSIGNED {
+            return Ok(Self::Unsigned);
         }
+        if let Some(form) = CHUNK_FORMS.iter().find(|form| form.word == word).filter(|_| s3) {
+            return Self::chunks(form, told);
+        }
+        Err(if word.starts_with("STREAMING-") {
+            Refusal::new(Reason::SigV4Unsupported, "this service is not known to read such a body")
+        } else {
+            Refusal::new(Reason::SigV4Malformed, "`x-amz-content-sha256` has an unknown value")
+        })
     }
 
-    fn trailer(told: &Told<'_>) -> Result<Self, Refusal> {
+    fn chunks(form: &'static ChunkForm, told: &Told<'_>) -> Result<Self, Refusal> {
         let refuse = |said: &str| Err(Refusal::new(Reason::SigV4Malformed, said));
-        let Some(algorithm) = told.trailer.and_then(Checksum::of_trailer) else {
-            return refuse("`x-amz-trailer` doesn't announce one checksum that we know");
+        let trailer = match (form.has_trailer, told.trailer) {
+            (true, Some(name)) => match Checksum::of_trailer(name) {
+                None => return refuse("`x-amz-trailer` doesn't announce one checksum that we know"),
+                known => known,
+            },
+            (true, None) => return refuse("`x-amz-trailer` is missing"),
+            (false, Some(_)) => return refuse("`x-amz-trailer` with a payload that has no trailer"),
+            (false, None) => None,
         };
         let digits = told.decoded_length.unwrap_or_default();
         let plain = (1..=18).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
@@ -99,13 +105,14 @@ impl<'a> Payload<'a> {
             return refuse("a chunked payload was announced but there is no body");
         }
         let decoded_length = digits.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0'));
-        Ok(Self::Trailer { algorithm, decoded_length })
+        Ok(Self::Chunks { form, trailer, decoded_length })
     }
 
     pub fn state(&self) -> PayloadState {
         match self {
             Self::Digest { .. } | Self::Body => PayloadState::Signed,
-            Self::Trailer { .. } => PayloadState::Checksum,
+            Self::Chunks { form, .. } if form.signed => PayloadState::Signed,
+            Self::Chunks { .. } => PayloadState::Checksum,
             Self::Unsigned => PayloadState::Unsigned,
         }
     }
@@ -115,13 +122,14 @@ impl<'a> Payload<'a> {
         Some(match self {
             Self::Digest { text, .. } => Line::Stated(text),
             Self::Unsigned => Line::Stated(UNSIGNED),
-            Self::Trailer { .. } => Line::Stated(TRAILER),
+            Self::Chunks { form, .. } => Line::Stated(form.word),
             Self::Body => Line::Computed(hex::write(&canonical::sha256(body?))),
         })
     }
 
-    /// What the body must still prove once the signature holds. A body already here is checked at once.
-    pub fn due(&self, body: Option<&[u8]>) -> Result<PayloadClaim, Refusal> {
+    /// What the body must still prove once the signature holds. A body already here is checked at once. `chain`
+    /// begins the signatures of chunks; there is none under a key that we don't know.
+    pub fn due(&self, body: Option<&[u8]>, chain: Option<Chain>) -> Result<PayloadClaim, Refusal> {
         let claim = match *self {
             Self::Body if body.is_some() => return Ok(PayloadClaim::Met),
             // `Body` comes here only under a key we don't know: nobody can tell what digest was signed.
@@ -131,15 +139,27 @@ impl<'a> Payload<'a> {
                 Some(_) => return Err(mismatch(OTHER_DIGEST)),
                 None => PayloadClaim::Sha256(value),
             },
-            Self::Trailer { algorithm, decoded_length } => {
-                PayloadClaim::Trailer { algorithm, decoded_length }
+            Self::Chunks { form, trailer, decoded_length } => {
+                let signed = match chain {
+                    _ if !form.signed => Signed::No,
+                    None => Signed::Unknown,
+                    Some(chain) => Signed::By(chain),
+                };
+                PayloadClaim::Chunks(Box::new(Shape { decoded_length, trailer, signed }))
             }
         };
         let Some(body) = body else { return Ok(claim) };
         let mut check = claim.start();
         check.update(body)?;
-        check.finish()?;
-        Ok(PayloadClaim::Met)
+        Ok(match check.finish()? {
+            PayloadOutcome::Matched => PayloadClaim::Met,
+            PayloadOutcome::Unchecked | PayloadOutcome::Mismatched => PayloadClaim::Nothing,
+        })
+    }
+
+    /// Chunks follow that are signed one by one.
+    pub fn is_chained(&self) -> bool {
+        matches!(self, Self::Chunks { form, .. } if form.signed)
     }
 }
 
@@ -160,43 +180,38 @@ impl Line<'_> {
 }
 
 /// What the body must still prove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum PayloadClaim {
     /// Nobody said anything of it.
     Nothing,
     /// The verifier had the whole body, and it is the one that was signed.
     Met,
     Sha256([u8; 32]),
-    /// aws-chunked with a trailing checksum; `decoded_length` in bytes.
-    Trailer {
-        algorithm: Checksum,
-        decoded_length: u64,
-    },
+    /// aws-chunked.
+    Chunks(Box<Shape>),
 }
 
 impl PayloadClaim {
-    pub fn start(self) -> BodyCheck {
+    pub fn start(&self) -> BodyCheck {
         BodyCheck(match self {
             Self::Nothing => State::Settled(PayloadOutcome::Unchecked),
             Self::Met => State::Settled(PayloadOutcome::Matched),
             Self::Sha256(expected) => {
-                State::Sha256 { context: digest::Context::new(&digest::SHA256), expected }
+                State::Sha256 { context: digest::Context::new(&digest::SHA256), expected: *expected }
             }
-            Self::Trailer { algorithm, decoded_length } => {
-                State::Trailer(Box::new(Chunked::new(algorithm, decoded_length)))
-            }
+            Self::Chunks(shape) => State::Chunks(Box::new(Chunked::new(Shape::clone(shape)))),
         })
     }
 }
 
-/// Compares a body with its [`PayloadClaim`] while it streams, in constant memory.
+/// Compares a body with its [`PayloadClaim`] while it streams. It keeps no data: it says what its caller must keep.
 #[derive(Debug)]
 pub struct BodyCheck(State);
 
 enum State {
     Settled(PayloadOutcome),
     Sha256 { context: digest::Context, expected: [u8; 32] },
-    Trailer(Box<Chunked>),
+    Chunks(Box<Chunked>),
     Failed,
 }
 
@@ -206,42 +221,51 @@ impl BodyCheck {
         matches!(self.0, State::Settled(_))
     }
 
-    /// The next bytes of the body, in any split. [`Reason::SigV4Payload`] as soon as it can't match any more, and
-    /// again ever after.
-    pub fn update(&mut self, data: &[u8]) -> Result<(), Refusal> {
+    /// The next bytes of the body, in any split. Answers how many of the last bytes fed, over all calls, must not
+    /// travel on yet; the others may. [`Reason::SigV4Payload`] as soon as it can't match any more, and again ever
+    /// after: then nothing more may travel on.
+    pub fn update(&mut self, data: &[u8]) -> Result<usize, Refusal> {
         let result = match &mut self.0 {
-            State::Settled(_) => return Ok(()),
+            State::Settled(_) => return Ok(0),
             State::Sha256 { context, .. } => {
                 context.update(data);
-                return Ok(());
+                return Ok(0);
             }
-            State::Trailer(chunked) => chunked.update(data),
+            State::Chunks(chunked) => chunked.update(data),
             State::Failed => return Err(mismatch("body did not match before")),
         };
         result.inspect_err(|_| self.0 = State::Failed)
     }
 
-    /// The body is whole. `Matched`, or `Unchecked` where nothing was said of it; else [`Reason::SigV4Payload`].
+    /// It may ask to withhold more than the body's last bytes.
+    pub fn withholds(&self) -> bool {
+        matches!(self.0, State::Chunks(_))
+    }
+
+    /// How many bytes may have to be withheld before the next are let go: what the caller should have room for.
+    pub fn room(&self) -> usize {
+        match &self.0 {
+            State::Chunks(chunked) => chunked.room(),
+            State::Settled(_) | State::Sha256 { .. } | State::Failed => 0,
+        }
+    }
+
+    /// The body is whole, and everything withheld may go: `Matched`, or `Unchecked` where nothing was said of it;
+    /// else [`Reason::SigV4Payload`].
     pub fn finish(&mut self) -> Result<PayloadOutcome, Refusal> {
-        let matched = match std::mem::replace(&mut self.0, State::Failed) {
-            State::Settled(outcome) => {
-                self.0 = State::Settled(outcome);
-                return Ok(outcome);
-            }
+        let outcome = match std::mem::replace(&mut self.0, State::Failed) {
+            State::Settled(outcome) => outcome,
             State::Sha256 { context, expected } => {
                 if context.finish().as_ref() != expected {
                     return Err(mismatch(OTHER_DIGEST));
                 }
                 PayloadOutcome::Matched
             }
-            State::Trailer(chunked) => {
-                chunked.finish()?;
-                PayloadOutcome::Matched
-            }
+            State::Chunks(chunked) => chunked.finish()?,
             State::Failed => return Err(mismatch("body did not match before")),
         };
-        self.0 = State::Settled(matched);
-        Ok(matched)
+        self.0 = State::Settled(outcome);
+        Ok(outcome)
     }
 }
 
@@ -250,7 +274,7 @@ impl std::fmt::Debug for State {
         f.write_str(match self {
             Self::Settled(outcome) => outcome.as_str(),
             Self::Sha256 { .. } => "sha256",
-            Self::Trailer(_) => "trailer",
+            Self::Chunks(_) => "chunks",
             Self::Failed => "failed",
         })
     }
@@ -263,6 +287,8 @@ pub(super) fn mismatch(said: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
     fn told(value: &str) -> Told<'_> {
         Told {
@@ -278,12 +304,18 @@ mod tests {
         let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert!(matches!(Payload::read(&told(digest), false, false), Ok(Payload::Digest { .. })));
         assert_eq!(Payload::read(&told(UNSIGNED), false, false).unwrap(), Payload::Unsigned);
-        let trailer = Payload::Trailer { algorithm: Checksum::Crc32, decoded_length: 12 };
-        assert_eq!(Payload::read(&told(TRAILER), true, false).unwrap(), trailer);
+        for form in &CHUNK_FORMS {
+            let trailer = form.has_trailer.then_some(Checksum::Crc32);
+            let announced = Told { trailer: trailer.and(Some(b"x-amz-checksum-crc32")), ..told(form.word) };
+            let want = Payload::Chunks { form, trailer, decoded_length: 12 };
+            assert_eq!(Payload::read(&announced, true, false).unwrap(), want, "{form:?}");
+            let other =
+                Told { trailer: trailer.xor(Some(Checksum::Crc32)).and(told("").trailer), ..announced };
+            assert_eq!(Payload::read(&other, true, false).unwrap_err().reason, Reason::SigV4Malformed);
+            let elsewhere = Payload::read(&announced, false, false);
+            assert_eq!(elsewhere.unwrap_err().reason, Reason::SigV4Unsupported);
+        }
         for (value, s3, reason) in [
-            (TRAILER, false, Reason::SigV4Unsupported),
-            ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", true, Reason::SigV4Unsupported),
-            ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", true, Reason::SigV4Unsupported),
             ("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", true, Reason::SigV4Unsupported),
             ("STREAMING-AWS4-HMAC-SHA256-EVENTS", false, Reason::SigV4Unsupported),
             (&digest.to_ascii_uppercase(), true, Reason::SigV4Malformed),

@@ -14,6 +14,9 @@ use super::tls::{Ca, ClientTls};
 
 pub const S3: &str = "s3.us-east-1.amazonaws.com";
 
+/// A request that begins so is answered as soon as its head is in.
+const EARLY: &[u8] = b"PUT /ours/early ";
+
 pub const POLICY: &str = "version: 1
 statements:
   - {id: ours, effect: allow, action: s3:*, resource: ['arn:aws:s3:::ours', 'arn:aws:s3:::ours/*']}
@@ -33,6 +36,16 @@ impl Origin {
     /// All bytes of all connections.
     pub fn bytes(&self) -> usize {
         self.0.lock().unwrap().iter().map(Vec::len).sum()
+    }
+
+    /// So many of `byte` came, wherever they stood.
+    pub fn count(&self, byte: u8) -> usize {
+        self.0.lock().unwrap().iter().flatten().filter(|&&b| b == byte).count()
+    }
+
+    /// `text` came, wherever it stood.
+    pub fn saw(&self, text: &[u8]) -> bool {
+        self.0.lock().unwrap().iter().any(|bytes| origin::find(bytes, text).is_some())
     }
 
     /// Requests that came whole.
@@ -57,7 +70,10 @@ impl Origin {
                     let whole = {
                         let mut all = this.0.lock().unwrap();
                         all[at].extend_from_slice(&piece[..n]);
-                        origin::messages(&all[at], false, |_, _| false).map_or(0, |(whole, _)| whole.len())
+                        let whole = origin::messages(&all[at], false, |_, _| false);
+                        let head = origin::find(&all[at], b"\r\n\r\n").is_some();
+                        let early = usize::from(head && all[at].starts_with(EARLY));
+                        whole.map_or(0, |(whole, _)| whole.len()).max(early)
                     };
                     for _ in answered..whole {
                         let answer =
