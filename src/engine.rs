@@ -18,7 +18,7 @@ use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState,
 use self::policy::{Decision, Denied, Permit, Policy};
 use self::reason::Reason;
 use self::request::RequestHead;
-use self::signature::{Claim, KnownKeys, PayloadClaim, Reading};
+use self::signature::{Algorithm, Claim, KnownKeys, PayloadClaim, Reading};
 
 /// A request as it is put before the judge. Values only.
 #[derive(Clone, Copy)]
@@ -123,10 +123,11 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
         }
     };
     let scope = claim.scope();
-    let named = Some((scope.service, scope.region));
+    let region = region_at(&claim, endpoint);
+    let named = Some((scope.service, region.unwrap_or(scope.region)));
     let account = signature::account_of(claim.key_id());
     facts.identity = unproven(&claim, account);
-    if !endpoint.allows_scope(scope.service, scope.region) {
+    if region.is_none() {
         let said = format!(
             "scope {}/{} does not belong to `{}`",
             scope.region,
@@ -160,6 +161,20 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
         return early;
     }
     decide(policy, question, facts, verdict.due, Some(&claim))
+}
+
+/// The one of the signature's regions that belongs to this endpoint: `None` where none does, or the service doesn't.
+fn region_at<'a>(claim: &Claim<'a>, endpoint: &'a Endpoint) -> Option<&'a str> {
+    let service = claim.scope().service;
+    claim.regions().find_map(|region| {
+        if endpoint.allows_scope(service, region) {
+            return Some(region);
+        }
+        // A pattern of version 4A covers the region that the host names.
+        let start = region.strip_suffix('*').filter(|_| claim.algorithm() == Algorithm::Ecdsa)?;
+        let own = endpoint.region().filter(|own| own.starts_with(start))?;
+        endpoint.allows_scope(service, own).then_some(&**own)
+    })
 }
 
 /// Who the claim says it is, before anything is proven.
@@ -214,6 +229,39 @@ fn decide(
         Decision::Deny(denied) => {
             let (reason, said) = (denied.reason, denied.said.clone());
             Judgement::Deny(Denial { reason, said, facts, denied: Some(denied) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_set_counts_for_the_region_that_the_host_names() {
+        for (host, service, regions, want) in [
+            ("sts.us-west-2.amazonaws.com", "sts", "us-west-2", Some("us-west-2")),
+            ("sts.us-west-2.amazonaws.com", "sts", "us-east-1,us-west-2", Some("us-west-2")),
+            ("sts.us-west-2.amazonaws.com", "sts", "us-*", Some("us-west-2")),
+            ("sts.us-west-2.amazonaws.com", "sts", "*", Some("us-west-2")),
+            ("sts.us-west-2.amazonaws.com", "sts", "us-east-1", None),
+            ("sts.us-west-2.amazonaws.com", "sts", "eu-*", None),
+            ("sts.us-west-2.amazonaws.com", "s3", "*", None),
+            ("m.mrap.accesspoint.s3-global.amazonaws.com", "s3", "*", Some("*")),
+        ] {
+            let head = format!(
+                "GET / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Date: 20260102T030405Z\r\nX-Amz-Region-Set: {regions}\r\n\
+                 X-Amz-Content-Sha256: UNSIGNED-PAYLOAD\r\n\
+                 Authorization: AWS4-ECDSA-P256-SHA256 Credential=AKID/20260102/{service}/aws4_request, \
+                 SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-region-set, Signature={}\r\n\r\n",
+                "0".repeat(140)
+            );
+            let head = RequestHead::parse(head.into()).unwrap();
+            let Reading::Signed(claim) = signature::read(&head).unwrap() else { panic!("{host}") };
+            let HostKind::Service(endpoint) = Atlas::built_in().host(&head.authority().host) else {
+                panic!("{host}")
+            };
+            assert_eq!(region_at(&claim, &endpoint), want, "{host} {service} {regions}");
         }
     }
 }

@@ -19,3 +19,5 @@ mod rules;
 mod signer;
 #[path = "sigv4/suite.rs"]
 mod suite;
+#[path = "sigv4/v4a.rs"]
+mod v4a;

@@ -15,6 +15,7 @@ mod hex;
 mod keys;
 mod payload;
 mod percent;
+mod v4a;
 
 use std::borrow::Cow;
 
@@ -22,17 +23,18 @@ pub use account::account_of;
 pub use canonical::{Parts, PathForm, Query, string_to_sign};
 pub use checksum::Checksum;
 pub use chunked::MAX_SIGNED_CHUNK;
-pub use claim::Scope;
+pub use claim::{Algorithm, Scope};
 pub use fields::SignedFields;
 pub use keys::{KnownKey, KnownKeys, SigningKey};
 pub use payload::{BodyCheck, PayloadClaim};
+pub use v4a::PublicKey;
 
 use super::facts::{Auth, Identity, PayloadState, SignatureState, Signer, Timestamp};
 use super::reason::Reason;
 use super::request::RequestHead;
 use chain::Chain;
 use claim::{QueryAuth, Seen};
-use keys::Signing;
+use keys::Checker;
 use payload::Payload;
 use subtle::ConstantTimeEq;
 
@@ -83,14 +85,13 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
     let end = authorization.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(authorization.len());
     let (scheme, rest) = authorization.split_at(end);
     let is = |known: &str| scheme.eq_ignore_ascii_case(known.as_bytes());
+    if let Some(algorithm) = Algorithm::of(scheme) {
+        let Ok(rest) = std::str::from_utf8(rest) else {
+            return Err(Refusal::new(Reason::SigV4Malformed, "`authorization` is no ASCII text"));
+        };
+        return claim::from_header(head, &seen, algorithm, rest).map(Reading::Signed);
+    }
     match scheme {
-        b"AWS4-HMAC-SHA256" => {
-            let Ok(rest) = std::str::from_utf8(rest) else {
-                return Err(Refusal::new(Reason::SigV4Malformed, "`authorization` is no ASCII text"));
-            };
-            claim::from_header(head, &seen, rest).map(Reading::Signed)
-        }
-        b"AWS4-ECDSA-P256-SHA256" => Err(claim::unsupported_v4a()),
         b"" => Err(Refusal::new(Reason::SigV4Malformed, "`authorization` is empty")),
         _ if is("aws") => Err(Refusal::new(Reason::SigV4Version2, "request is signed with version 2")),
         _ if scheme.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"aws")) => {
@@ -115,12 +116,14 @@ fn is_post_form(head: &RequestHead) -> bool {
 #[derive(Debug)]
 pub struct Claim<'a> {
     form: Form,
+    algorithm: Algorithm,
     key_id: &'a str,
     scope: Scope<'a>,
     /// As signed.
     date: &'a str,
     signed_at: Timestamp,
-    signature: [u8; 32],
+    /// Lower-case hex.
+    signature: &'a str,
     token: Option<Cow<'a, [u8]>>,
     payload: Payload<'a>,
     /// The framing leaves no room for a body.
@@ -147,9 +150,19 @@ pub struct Verdict {
 impl<'a> Claim<'a> {
     pub fn auth(&self) -> Auth {
         match self.form {
+            Form::Header if self.algorithm == Algorithm::Ecdsa => Auth::SigV4a,
             Form::Header => Auth::SigV4,
             Form::Query { .. } => Auth::Presigned,
         }
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Regions that the signature is good for: names, and of version 4A patterns too.
+    pub fn regions(&self) -> impl Iterator<Item = &'a str> {
+        claim::regions(self.scope.region)
     }
 
     pub fn key_id(&self) -> &'a str {
@@ -188,8 +201,9 @@ impl<'a> Claim<'a> {
                 (SignatureState::UnknownKey, signer, None)
             }
             Some(key) => {
-                let signing = self.check(key, body)?;
-                let chain = self.payload.is_chained().then(|| self.chain(&signing));
+                let checker = self.check(key, body)?;
+                let chain = self.payload.is_chained();
+                let chain = chain.then(|| Chain::new(checker, self.date, &self.scope, self.signature));
                 let signer = Signer {
                     key_id: key.id.clone(),
                     account: key.account,
@@ -202,14 +216,6 @@ impl<'a> Claim<'a> {
         let identity =
             Identity { auth: self.auth(), signature, payload: self.payload.state(), signer: Some(signer) };
         Ok(Verdict { identity, due: self.payload.due(body, chain)? })
-    }
-
-    /// The signatures of what follows the head.
-    fn chain(&self, signing: &Signing) -> Chain {
-        let seed = hex::write(&self.signature);
-        // INVARIANT: hex digits are ASCII.
-        let seed = std::str::from_utf8(&seed).unwrap_or_default();
-        Chain::new(signing.checker(), self.date, &self.scope.text(), seed)
     }
 
     fn judge_time(&self, now: Timestamp) -> Result<(), Refusal> {
@@ -226,12 +232,14 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// The signature, then the token, under a key that we know. Gives the signing key.
-    fn check(&self, key: &KnownKey, body: Option<&[u8]>) -> Result<Signing, Refusal> {
-        let signing = key.signing_key(&self.scope);
+    /// The signature, then the token, under a key that we know. Gives what checked it.
+    fn check(&self, key: &KnownKey, body: Option<&[u8]>) -> Result<Checker, Refusal> {
+        let Some((checker, fresh)) = key.checker(self.algorithm, &self.scope) else {
+            return Err(Refusal::new(Reason::SigV4Signature, "the key has no pair for version 4A"));
+        };
         let holds = |form| {
             let canonical = self.canonical_request(form, body)?;
-            Some(signing.matches(&self.string_to_sign(&canonical), &self.signature))
+            Some(checker.holds(&self.string_to_sign(&canonical), self.signature))
         };
         let held = if self.scope.is_s3() {
             holds(PathForm::AsSent)
@@ -246,12 +254,13 @@ impl<'a> Claim<'a> {
             Some(false) => {
                 return Err(Refusal::new(Reason::SigV4Signature, "signature does not match the request"));
             }
-            Some(true) => key.remember(&signing),
+            Some(true) if fresh => key.remember(&checker),
+            Some(true) => {}
         }
         let sent = self.token.as_deref();
         match (sent, key.token.as_ref().map(super::facts::Secret::expose)) {
-            (None, None) => Ok(signing),
-            (Some(sent), Some(known)) if bool::from(sent.ct_eq(known)) => Ok(signing),
+            (None, None) => Ok(checker),
+            (Some(sent), Some(known)) if bool::from(sent.ct_eq(known)) => Ok(checker),
             (Some(_), Some(_)) => Err(Refusal::new(Reason::SigV4Token, "session token is not the key's")),
             (None, Some(_)) => Err(Refusal::new(Reason::SigV4Token, "session token of the key is missing")),
             (Some(_), None) => {
@@ -272,6 +281,6 @@ impl<'a> Claim<'a> {
 
     /// The string to sign over a canonical request.
     pub fn string_to_sign(&self, canonical: &[u8]) -> Vec<u8> {
-        string_to_sign(self.date, &self.scope, canonical)
+        string_to_sign(self.algorithm, self.date, &self.scope, canonical)
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use aws_lc_rs::digest;
 
-use super::claim::Scope;
+use super::claim::{Algorithm, Scope};
 use super::fields::SignedFields;
 use super::percent::{self, Plus};
 use super::{Refusal, hex};
@@ -58,22 +58,14 @@ impl Parts<'_> {
     }
 }
 
-/// `AWS4-HMAC-SHA256`, date, scope and the canonical request's digest, a line each.
-pub fn string_to_sign(date: &str, scope: &Scope<'_>, canonical: &[u8]) -> Vec<u8> {
+/// Algorithm, date, scope and the canonical request's digest, a line each.
+pub fn string_to_sign(algorithm: Algorithm, date: &str, scope: &Scope<'_>, canonical: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(192);
-    for part in [
-        "AWS4-HMAC-SHA256\n",
-        date,
-        "\n",
-        scope.date,
-        "/",
-        scope.region,
-        "/",
-        scope.service,
-        "/aws4_request\n",
-    ] {
+    for part in [algorithm.as_str(), "\n", date, "\n"] {
         out.extend_from_slice(part.as_bytes());
     }
+    scope.write(algorithm, &mut out);
+    out.push(b'\n');
     out.extend_from_slice(&hex::write(&sha256(canonical)));
     out
 }

@@ -4,7 +4,9 @@
 //! AWS4-HMAC-SHA256-PAYLOAD \n date \n scope \n previous \n sha256("") \n sha256(chunk)
 //! AWS4-HMAC-SHA256-TRAILER \n date \n scope \n previous \n sha256("name:value\n")
 //! ```
+//! In version 4A the same, with its algorithm's name and its scope.
 
+use super::claim::{Algorithm, Scope};
 use super::hex;
 use super::keys::Checker;
 
@@ -17,15 +19,17 @@ pub struct Chain {
     checker: Checker,
     date: Box<str>,
     /// Without the key id: `date/region/service/aws4_request`.
-    scope: Box<str>,
+    scope: Box<[u8]>,
     /// As text, lower-case hex.
     previous: String,
 }
 
 impl Chain {
     /// `seed`: the signature of the request itself, which has been verified with `checker`.
-    pub fn new(checker: Checker, date: &str, scope: &str, seed: &str) -> Self {
-        Self { checker, date: date.into(), scope: scope.into(), previous: seed.into() }
+    pub fn new(checker: Checker, date: &str, scope: &Scope<'_>, seed: &str) -> Self {
+        let mut text = Vec::with_capacity(64);
+        scope.write(checker.algorithm(), &mut text);
+        Self { checker, date: date.into(), scope: text.into(), previous: seed.into() }
     }
 
     /// The next chunk's signature holds over data of this digest.
@@ -42,16 +46,18 @@ impl Chain {
 
     fn link(&mut self, kind: &str, digests: &[&[u8]], signature: &str) -> bool {
         let mut text = Vec::with_capacity(320);
-        text.extend_from_slice(self.checker.algorithm().as_bytes());
+        text.extend_from_slice(self.checker.algorithm().as_str().as_bytes());
         text.extend_from_slice(kind.as_bytes());
-        for part in [&*self.date, &*self.scope, &*self.previous] {
+        let lines = [self.date.as_bytes(), &self.scope, self.previous.as_bytes()];
+        for line in lines.iter().chain(digests) {
             text.push(b'\n');
-            text.extend_from_slice(part.as_bytes());
+            text.extend_from_slice(line);
         }
-        for digest in digests {
-            text.push(b'\n');
-            text.extend_from_slice(digest);
-        }
+        let signature = match self.checker.algorithm() {
+            Algorithm::Hmac => signature,
+            // Signatures of ECDSA differ in length; in a chunk they are padded to the longest.
+            Algorithm::Ecdsa => signature.trim_end_matches('*'),
+        };
         let holds = self.checker.holds(&text, signature);
         if holds {
             self.previous.clear();

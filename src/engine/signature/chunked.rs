@@ -17,6 +17,7 @@ use super::canonical::sha256;
 use super::chain::Chain;
 use super::checksum::{Checksum, Running};
 use super::payload::mismatch;
+use super::v4a::MAX_SIGNATURE;
 use crate::engine::facts::PayloadOutcome;
 use crate::engine::reason::Reason;
 
@@ -25,10 +26,8 @@ pub const MAX_SIGNED_CHUNK: u64 = 16 * 1024 * 1024;
 /// Hex digits of a chunk size: all that a `u64` holds.
 const MAX_SIZE: usize = 16;
 const EXTENSION: &[u8] = b";chunk-signature=";
-/// A signature as ECDSA chunks pad it.
-const MAX_SIGNATURE: usize = 144;
-/// `x-amz-checksum-crc64nvme:` and 44 characters of base64, with room for blanks.
-const MAX_TRAILER: usize = 128;
+/// More than any checksum takes, with room for blanks.
+const MAX_TRAILER: usize = TRAILER_SIGNATURE.len() + MAX_SIGNATURE;
 const TRAILER_SIGNATURE: &[u8] = b"x-amz-trailer-signature:";
 
 /// What a chunked body is to be.

@@ -9,7 +9,7 @@ use super::canonical::{Parts, Query, halves, judge_path};
 use super::fields::SignedFields;
 use super::payload::{Payload, Told};
 use super::percent::{self, Plus};
-use super::{Claim, Form, Refusal, hex};
+use super::{Claim, Form, Refusal, v4a};
 use crate::engine::facts::Timestamp;
 use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead};
@@ -17,11 +17,33 @@ use crate::engine::request::{Framing, RequestHead};
 /// Seven days: S3's limit, which the other services' are below.
 const MAX_EXPIRES: u32 = 604_800;
 
+/// How a request is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    Hmac,
+    /// Version 4A.
+    Ecdsa,
+}
+
+impl Algorithm {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hmac => "AWS4-HMAC-SHA256",
+            Self::Ecdsa => "AWS4-ECDSA-P256-SHA256",
+        }
+    }
+
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        [Self::Hmac, Self::Ecdsa].into_iter().find(|known| known.as_str().as_bytes() == name)
+    }
+}
+
 /// What a signing key is good for. Scopes end in `aws4_request`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope<'a> {
     /// `YYYYMMDD`.
     pub date: &'a str,
+    /// Of version 4A the region set, which stands beside the scope: patterns with commas between them.
     pub region: &'a str,
     pub service: &'a str,
 }
@@ -33,9 +55,11 @@ impl Scope<'_> {
     }
 
     /// As a string to sign has it.
-    pub(super) fn text(&self) -> String {
-        let Self { date, region, service } = self;
-        format!("{date}/{region}/{service}/aws4_request")
+    pub(super) fn write(&self, algorithm: Algorithm, out: &mut Vec<u8>) {
+        let region = if algorithm == Algorithm::Hmac { [self.region, "/"] } else { [""; 2] };
+        for part in [self.date, "/", region[0], region[1], self.service, "/aws4_request"] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
 }
 
@@ -47,6 +71,7 @@ pub(super) struct Seen<'a> {
     date: Option<&'a [u8]>,
     token: Option<&'a [u8]>,
     express_token: Option<&'a [u8]>,
+    region_set: Option<&'a [u8]>,
     /// The SSO portal's own field.
     pub sso_token: Option<&'a [u8]>,
     told: Told<'a>,
@@ -61,6 +86,7 @@ impl<'a> Seen<'a> {
                 10 => (&mut seen.amz_date, "x-amz-date"),
                 13 if name.starts_with(['x', 'X']) => (&mut seen.told.trailer, "x-amz-trailer"),
                 13 => (&mut seen.authorization, "authorization"),
+                16 => (&mut seen.region_set, "x-amz-region-set"),
                 20 if name.ends_with(['n', 'N']) => (&mut seen.token, "x-amz-security-token"),
                 20 => (&mut seen.told.content_sha256, "x-amz-content-sha256"),
                 21 => (&mut seen.express_token, "x-amz-s3session-token"),
@@ -83,8 +109,8 @@ pub(super) struct QueryAuth<'a> {
     slots: [Option<&'a str>; PARAMETERS.len()],
 }
 
-/// Parameters that are part of the query form. The last two stand for header fields of S3.
-const PARAMETERS: [&str; 9] = [
+/// Parameters that are part of the query form. The third and second last stand for header fields of S3.
+const PARAMETERS: [&str; 10] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
     "X-Amz-Date",
@@ -94,6 +120,7 @@ const PARAMETERS: [&str; 9] = [
     "X-Amz-Security-Token",
     "X-Amz-S3session-Token",
     "X-Amz-Content-Sha256",
+    "X-Amz-Region-Set",
 ];
 
 impl<'a> QueryAuth<'a> {
@@ -136,6 +163,7 @@ impl<'a> QueryAuth<'a> {
 pub(super) fn from_header<'a>(
     head: &'a RequestHead,
     seen: &Seen<'a>,
+    algorithm: Algorithm,
     rest: &'a str,
 ) -> Result<Claim<'a>, Refusal> {
     let (mut credential, mut names, mut signature) = (None, None, None);
@@ -158,7 +186,10 @@ pub(super) fn from_header<'a>(
     let (Some(credential), Some(names), Some(signature)) = (credential, names, signature) else {
         return Err(malformed("`authorization` lacks credential, signed headers or signature"));
     };
-    let (key_id, scope) = read_credential(credential, false)?;
+    let (key_id, mut scope) = read_credential(credential, algorithm, false)?;
+    if algorithm == Algorithm::Ecdsa {
+        scope.region = region_set(seen.region_set.and_then(|set| std::str::from_utf8(set).ok()), false)?;
+    }
     let fields = SignedFields::of(Cow::Borrowed(names), head)?;
     let date = match (seen.amz_date, seen.date) {
         (Some(date), _) => date,
@@ -168,14 +199,15 @@ pub(super) fn from_header<'a>(
     };
     let (date, signed_at) = dated(date, &scope)?;
     let token = token(seen.token.map(Cow::Borrowed), seen.express_token.map(Cow::Borrowed), &scope)?;
-    let payload = Payload::read(&seen.told, scope.is_s3(), false)?;
+    let payload = Payload::read(&seen.told, algorithm, scope.is_s3(), false)?;
     Ok(Claim {
         form: Form::Header,
+        algorithm,
         key_id,
         scope,
         date,
         signed_at,
-        signature: read_signature(signature)?,
+        signature: read_signature(signature, algorithm)?,
         token,
         payload,
         is_empty: seen.told.is_empty,
@@ -189,16 +221,19 @@ pub(super) fn from_query<'a>(
     mut seen: Seen<'a>,
     auth: &QueryAuth<'a>,
 ) -> Result<Claim<'a>, Refusal> {
-    match auth.demand(0)? {
-        "AWS4-HMAC-SHA256" => {}
-        "AWS4-ECDSA-P256-SHA256" => return Err(unsupported_v4a()),
-        _ => return Err(malformed("`X-Amz-Algorithm` is unknown")),
-    }
+    let Some(algorithm) = Algorithm::of(auth.demand(0)?.as_bytes()) else {
+        return Err(malformed("`X-Amz-Algorithm` is unknown"));
+    };
     if seen.amz_date.is_some() || seen.token.is_some() || seen.express_token.is_some() {
         let said = "date or token is sent as a header beside the signed query";
         return Err(Refusal::new(Reason::SigV4TwoForms, said));
     }
-    let (key_id, scope) = read_credential(auth.demand(1)?, true)?;
+    let (key_id, mut scope) = read_credential(auth.demand(1)?, algorithm, true)?;
+    match (algorithm, auth.slots[9]) {
+        (Algorithm::Ecdsa, set) => scope.region = region_set(set, true)?,
+        (Algorithm::Hmac, None) => {}
+        (Algorithm::Hmac, Some(_)) => return Err(malformed("a region set, but not of version 4A")),
+    }
     let expires = auth.demand(3)?;
     let plain = (1..=6).contains(&expires.len()) && expires.bytes().all(|b| b.is_ascii_digit());
     let expires = expires.parse().ok().filter(|seconds| plain && (1..=MAX_EXPIRES).contains(seconds));
@@ -220,26 +255,23 @@ pub(super) fn from_query<'a>(
         }
         (None, _) => {}
     }
-    let payload = Payload::read(&seen.told, scope.is_s3(), true)?;
+    let payload = Payload::read(&seen.told, algorithm, scope.is_s3(), true)?;
     let (date, signed_at) = dated(auth.demand(2)?.as_bytes(), &scope)?;
     let parts = parts(head, fields, &scope, Some(PARAMETERS[5]))?;
     refuse_repeats(&parts.query)?;
     Ok(Claim {
         form: Form::Query { expires },
+        algorithm,
         key_id,
         scope,
         date,
         signed_at,
-        signature: read_signature(auth.demand(5)?)?,
+        signature: read_signature(auth.demand(5)?, algorithm)?,
         token,
         payload,
         is_empty: seen.told.is_empty,
         parts,
     })
-}
-
-pub(super) fn unsupported_v4a() -> Refusal {
-    Refusal::new(Reason::SigV4Unsupported, "signature version 4A is not supported yet")
 }
 
 fn malformed(said: impl Into<String>) -> Refusal {
@@ -258,8 +290,36 @@ fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, Timestamp), 
     Ok((date, at))
 }
 
-fn read_signature(text: &str) -> Result<[u8; 32], Refusal> {
-    hex::parse(text.as_bytes()).ok_or_else(|| malformed("signature is not 64 lower-case hex digits"))
+fn read_signature(text: &str, algorithm: Algorithm) -> Result<&str, Refusal> {
+    let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    match algorithm {
+        Algorithm::Hmac if hex && text.len() == 64 => Ok(text),
+        Algorithm::Hmac => Err(malformed("signature is not 64 lower-case hex digits")),
+        Algorithm::Ecdsa if hex && (16..=v4a::MAX_SIGNATURE).contains(&text.len()) => Ok(text),
+        Algorithm::Ecdsa => Err(malformed("signature is not 16 to 144 lower-case hex digits")),
+    }
+}
+
+/// Region names and patterns (`us-west-2`, `us-*`, `*`), commas between them; in a query a comma may be an escape.
+/// They are borrowed, so no other escape may stand in them: nothing in them needs one.
+fn region_set(text: Option<&str>, escaped: bool) -> Result<&str, Refusal> {
+    let Some(text) = text.filter(|text| text.len() <= 1024 && (escaped || !text.contains('%'))) else {
+        return Err(Refusal::new(Reason::SigV4Scope, "version 4A without one region set of 1 KiB at most"));
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'*');
+    if regions(text).all(|region| !region.is_empty() && region.bytes().all(plain)) {
+        Ok(text)
+    } else {
+        Err(Refusal::new(Reason::SigV4Scope, "region set is no list of regions"))
+    }
+}
+
+/// The members of a region set.
+pub(super) fn regions(set: &str) -> impl Iterator<Item = &str> {
+    set.split(',')
+        .flat_map(|part| part.split("%2C"))
+        .flat_map(|part| part.split("%2c"))
+        .map(|part| part.trim_matches(' '))
 }
 
 /// What is signed beside the payload. `leave_out` is the query's own signature.
@@ -275,9 +335,9 @@ fn parts<'a>(
     Ok(Parts { method: head.method(), path, query, fields })
 }
 
-/// `key-id/date/region/service/aws4_request`; in a query `/` may be `%2F`. Parts are borrowed, so they may hold no
-/// other escapes: nothing in them needs one.
-fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refusal> {
+/// `key-id/date/region/service/aws4_request`, without region in version 4A; in a query `/` may be `%2F`. Parts are
+/// borrowed, so they may hold no other escapes: nothing in them needs one.
+fn read_credential(text: &str, algorithm: Algorithm, escaped: bool) -> Result<(&str, Scope<'_>), Refusal> {
     let scope = |said: &str| Err(Refusal::new(Reason::SigV4Scope, said));
     let mut parts = [""; 5];
     let mut count = 0;
@@ -288,13 +348,21 @@ fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refus
         let end = if escaped { slash.or_else(escape) } else { slash };
         let part = end.map_or(text, |(at, _)| &text[..at]);
         rest = end.map(|(at, length)| &text[at + length..]);
-        let Some(slot) = parts.get_mut(count) else { return scope("credential has more than five parts") };
+        // Its regions stand in a set of their own.
+        if count == 2 && algorithm == Algorithm::Ecdsa {
+            parts[2] = "any";
+            count += 1;
+        }
+        let Some(slot) = parts.get_mut(count) else { return scope("credential has too many parts") };
         *slot = part;
         count += 1;
     }
     let [key_id, date, region, service, terminator] = parts;
     if count != 5 || terminator != "aws4_request" {
-        return scope("credential is not key/date/region/service/aws4_request");
+        return scope(match algorithm {
+            Algorithm::Hmac => "credential is not key/date/region/service/aws4_request",
+            Algorithm::Ecdsa => "credential is not key/date/service/aws4_request",
+        });
     }
     let word = |text: &str, longest: usize| {
         (1..=longest).contains(&text.len())
@@ -382,11 +450,11 @@ mod tests {
     fn a_credential_has_five_parts_and_nothing_odd_in_them() {
         let good = "AKID/20150830/us-east-1/s3/aws4_request";
         let want = ("AKID", Scope { date: "20150830", region: "us-east-1", service: "s3" });
-        assert_eq!(read_credential(good, false).unwrap(), want);
-        assert_eq!(read_credential(good, true).unwrap(), want);
-        assert_eq!(read_credential(&good.replace('/', "%2F"), true).unwrap(), want);
-        assert_eq!(read_credential(&good.replace('/', "%2f"), true).unwrap(), want);
-        assert!(read_credential(&good.replace('/', "%2F"), false).is_err());
+        assert_eq!(read_credential(good, Algorithm::Hmac, false).unwrap(), want);
+        assert_eq!(read_credential(good, Algorithm::Hmac, true).unwrap(), want);
+        assert_eq!(read_credential(&good.replace('/', "%2F"), Algorithm::Hmac, true).unwrap(), want);
+        assert_eq!(read_credential(&good.replace('/', "%2f"), Algorithm::Hmac, true).unwrap(), want);
+        assert!(read_credential(&good.replace('/', "%2F"), Algorithm::Hmac, false).is_err());
         for text in [
             "AKID/20150830/us-east-1/s3",
             "AKID/20150830/us-east-1/s3/aws4_request/x",
@@ -399,8 +467,14 @@ mod tests {
             "",
         ] {
             for escaped in [true, false] {
-                assert_eq!(read_credential(text, escaped).unwrap_err().reason, Reason::SigV4Scope, "{text}");
+                let read = read_credential(text, Algorithm::Hmac, escaped);
+                assert_eq!(read.unwrap_err().reason, Reason::SigV4Scope, "{text}");
             }
         }
+        let without_region = "AKID/20150830/s3/aws4_request";
+        let read = read_credential(without_region, Algorithm::Ecdsa, false).unwrap();
+        assert_eq!((read.0, read.1.date, read.1.service), ("AKID", "20150830", "s3"));
+        assert!(read_credential(good, Algorithm::Ecdsa, false).is_err());
+        assert!(read_credential(without_region, Algorithm::Hmac, false).is_err());
     }
 }

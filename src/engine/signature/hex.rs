@@ -1,4 +1,4 @@
-//! Lower-case hex of SHA-256 values, both ways.
+//! Lower-case hex: of SHA-256 values both ways, of other values inwards.
 
 /// 64 lower-case hex digits, else `None`.
 pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
@@ -10,6 +10,15 @@ pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(value)
+}
+
+/// Lower-case hex digits, an even number of them, else `None`.
+pub fn parse_any(text: &[u8]) -> Option<Vec<u8>> {
+    let pairs = text.chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return None;
+    }
+    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 pub fn write(value: &[u8; 32]) -> [u8; 64] {
@@ -41,5 +50,8 @@ mod tests {
         assert_eq!(parse(&text), Some(value));
         assert_eq!(parse(&text[..63]), None);
         assert_eq!(parse(&text.to_ascii_uppercase()), None);
+        assert_eq!(parse_any(&text).as_deref(), Some(&value[..]));
+        assert_eq!(parse_any(&text[..63]), None);
+        assert_eq!(parse_any(b"0A"), None);
     }
 }

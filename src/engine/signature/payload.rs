@@ -8,6 +8,7 @@ use aws_lc_rs::digest;
 use super::chain::Chain;
 use super::checksum::Checksum;
 use super::chunked::{Chunked, Shape, Signed};
+use super::claim::Algorithm;
 use super::{Refusal, canonical, hex};
 use crate::engine::facts::{PayloadOutcome, PayloadState};
 use crate::engine::reason::Reason;
@@ -29,16 +30,41 @@ pub enum Payload<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChunkForm {
     word: &'static str,
-    /// Each chunk, and the trailer, carries a signature.
-    signed: bool,
+    /// Of the request's own signature; `None`: any.
+    algorithm: Option<Algorithm>,
     has_trailer: bool,
 }
 
-const CHUNK_FORMS: [ChunkForm; 3] = [
-    ChunkForm { word: "STREAMING-UNSIGNED-PAYLOAD-TRAILER", signed: false, has_trailer: true },
-    ChunkForm { word: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", signed: true, has_trailer: false },
-    ChunkForm { word: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", signed: true, has_trailer: true },
+const CHUNK_FORMS: [ChunkForm; 5] = [
+    ChunkForm { word: "STREAMING-UNSIGNED-PAYLOAD-TRAILER", algorithm: None, has_trailer: true },
+    ChunkForm {
+        word: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+        algorithm: Some(Algorithm::Hmac),
+        has_trailer: false,
+    },
+    ChunkForm {
+        word: "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+        algorithm: Some(Algorithm::Hmac),
+        has_trailer: true,
+    },
+    ChunkForm {
+        word: "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
+        algorithm: Some(Algorithm::Ecdsa),
+        has_trailer: false,
+    },
+    ChunkForm {
+        word: "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER",
+        algorithm: Some(Algorithm::Ecdsa),
+        has_trailer: true,
+    },
 ];
+
+impl ChunkForm {
+    /// Each chunk, and the trailer, carries a signature.
+    fn is_signed(&self) -> bool {
+        self.algorithm.is_some()
+    }
+}
 
 const OTHER_DIGEST: &str = "body does not match `x-amz-content-sha256`";
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -57,7 +83,7 @@ pub struct Told<'a> {
 }
 
 impl<'a> Payload<'a> {
-    pub fn read(told: &Told<'a>, s3: bool, presigned: bool) -> Result<Self, Refusal> {
+    pub fn read(told: &Told<'a>, algorithm: Algorithm, s3: bool, presigned: bool) -> Result<Self, Refusal> {
         let Some(value) = told.content_sha256 else {
             return match (s3, presigned) {
                 (true, true) => Ok(Self::Unsigned),
@@ -76,6 +102,10 @@ impl<'a> Payload<'a> {
             return Ok(Self::Unsigned);
         }
         if let Some(form) = CHUNK_FORMS.iter().find(|form| form.word == word).filter(|_| s3) {
+            if form.algorithm.is_some_and(|chunks| chunks != algorithm) {
+                let said = "chunks are signed with another algorithm than the request";
+                return Err(Refusal::new(Reason::SigV4Malformed, said));
+            }
             return Self::chunks(form, told);
         }
         Err(if word.starts_with("STREAMING-") {
@@ -111,7 +141,7 @@ impl<'a> Payload<'a> {
     pub fn state(&self) -> PayloadState {
         match self {
             Self::Digest { .. } | Self::Body => PayloadState::Signed,
-            Self::Chunks { form, .. } if form.signed => PayloadState::Signed,
+            Self::Chunks { form, .. } if form.is_signed() => PayloadState::Signed,
             Self::Chunks { .. } => PayloadState::Checksum,
             Self::Unsigned => PayloadState::Unsigned,
         }
@@ -141,7 +171,7 @@ impl<'a> Payload<'a> {
             },
             Self::Chunks { form, trailer, decoded_length } => {
                 let signed = match chain {
-                    _ if !form.signed => Signed::No,
+                    _ if !form.is_signed() => Signed::No,
                     None => Signed::Unknown,
                     Some(chain) => Signed::By(chain),
                 };
@@ -159,7 +189,7 @@ impl<'a> Payload<'a> {
 
     /// Chunks follow that are signed one by one.
     pub fn is_chained(&self) -> bool {
-        matches!(self, Self::Chunks { form, .. } if form.signed)
+        matches!(self, Self::Chunks { form, .. } if form.is_signed())
     }
 }
 
@@ -288,6 +318,7 @@ pub(super) fn mismatch(said: &str) -> Refusal {
 mod tests {
     use super::*;
 
+    const HMAC: Algorithm = Algorithm::Hmac;
     const TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
     fn told(value: &str) -> Told<'_> {
@@ -302,37 +333,42 @@ mod tests {
     #[test]
     fn reads_every_form_and_refuses_what_it_does_not_know() {
         let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert!(matches!(Payload::read(&told(digest), false, false), Ok(Payload::Digest { .. })));
-        assert_eq!(Payload::read(&told(UNSIGNED), false, false).unwrap(), Payload::Unsigned);
+        assert!(matches!(Payload::read(&told(digest), HMAC, false, false), Ok(Payload::Digest { .. })));
+        assert_eq!(Payload::read(&told(UNSIGNED), HMAC, false, false).unwrap(), Payload::Unsigned);
         for form in &CHUNK_FORMS {
             let trailer = form.has_trailer.then_some(Checksum::Crc32);
+            let algorithm = form.algorithm.unwrap_or(Algorithm::Ecdsa);
             let announced = Told { trailer: trailer.and(Some(b"x-amz-checksum-crc32")), ..told(form.word) };
             let want = Payload::Chunks { form, trailer, decoded_length: 12 };
-            assert_eq!(Payload::read(&announced, true, false).unwrap(), want, "{form:?}");
+            assert_eq!(Payload::read(&announced, algorithm, true, false).unwrap(), want, "{form:?}");
             let other =
                 Told { trailer: trailer.xor(Some(Checksum::Crc32)).and(told("").trailer), ..announced };
-            assert_eq!(Payload::read(&other, true, false).unwrap_err().reason, Reason::SigV4Malformed);
-            let elsewhere = Payload::read(&announced, false, false);
+            assert_eq!(
+                Payload::read(&other, algorithm, true, false).unwrap_err().reason,
+                Reason::SigV4Malformed
+            );
+            let elsewhere = Payload::read(&announced, algorithm, false, false);
             assert_eq!(elsewhere.unwrap_err().reason, Reason::SigV4Unsupported);
         }
         for (value, s3, reason) in [
-            ("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", true, Reason::SigV4Unsupported),
+            ("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", true, Reason::SigV4Malformed),
+            ("STREAMING-AWS4-HMAC-SHA512-PAYLOAD", true, Reason::SigV4Unsupported),
             ("STREAMING-AWS4-HMAC-SHA256-EVENTS", false, Reason::SigV4Unsupported),
             (&digest.to_ascii_uppercase(), true, Reason::SigV4Malformed),
             ("unsigned-payload", true, Reason::SigV4Malformed),
             ("", true, Reason::SigV4Malformed),
         ] {
-            assert_eq!(Payload::read(&told(value), s3, false).unwrap_err().reason, reason, "{value}");
+            assert_eq!(Payload::read(&told(value), HMAC, s3, false).unwrap_err().reason, reason, "{value}");
         }
     }
 
     #[test]
     fn a_missing_digest_means_the_body_except_for_s3() {
         let none = Told::default();
-        assert_eq!(Payload::read(&none, false, false).unwrap(), Payload::Body);
-        assert_eq!(Payload::read(&none, false, true).unwrap(), Payload::Body);
-        assert_eq!(Payload::read(&none, true, true).unwrap(), Payload::Unsigned);
-        assert!(Payload::read(&none, true, false).is_err());
+        assert_eq!(Payload::read(&none, HMAC, false, false).unwrap(), Payload::Body);
+        assert_eq!(Payload::read(&none, HMAC, false, true).unwrap(), Payload::Body);
+        assert_eq!(Payload::read(&none, HMAC, true, true).unwrap(), Payload::Unsigned);
+        assert!(Payload::read(&none, HMAC, true, false).is_err());
     }
 
     #[test]
@@ -346,7 +382,7 @@ mod tests {
             Told { decoded_length: Some(b"1234567890123456789"), ..told(TRAILER) },
             Told { is_empty: true, ..told(TRAILER) },
         ] {
-            assert!(Payload::read(&broken, true, false).is_err(), "{broken:?}");
+            assert!(Payload::read(&broken, HMAC, true, false).is_err(), "{broken:?}");
         }
     }
 
