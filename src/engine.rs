@@ -5,6 +5,7 @@
 
 pub mod atlas;
 pub mod facts;
+pub mod form;
 pub mod hello;
 pub mod policy;
 pub mod reason;
@@ -15,10 +16,11 @@ pub mod words;
 
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
 use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Signer, Timestamp};
+use self::form::Form;
 use self::policy::{Decision, Denied, Permit, Policy};
 use self::reason::Reason;
 use self::request::RequestHead;
-use self::signature::{Algorithm, Claim, KnownKeys, PayloadClaim, Reading};
+use self::signature::{Algorithm, Claim, KnownKeys, PayloadClaim, PostClaim, Reading};
 
 /// A request as it is put before the judge. Values only.
 #[derive(Clone, Copy)]
@@ -91,21 +93,9 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
 fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> Judgement {
     let head = question.head;
     let mut facts = Facts { operation: None, identity: Identity::NONE };
-    // The refusal's shape follows the request, even where the signature is what is wrong with it.
-    let shape =
-        |facts: &mut Facts, scope: Option<(&str, &str)>, account: Option<AccountId>| -> Option<Judgement> {
-            let (service, region) = scope.unzip();
-            match question.atlas.recognise(endpoint, service, region, head, question.body, account) {
-                Recognition::Operation(operation) => {
-                    facts.operation = Some(operation);
-                    None
-                }
-                Recognition::NeedBody => Some(Judgement::NeedBody),
-                Recognition::Refused(reason, said) => {
-                    Some(Judgement::Deny(Denial::new(reason, said, facts.clone())))
-                }
-            }
-        };
+    let shape = |facts: &mut Facts, scope: Option<(&str, &str)>, account: Option<AccountId>| {
+        shape(question, endpoint, facts, scope, account)
+    };
     let claim = match signature::read(head) {
         Ok(Reading::Signed(claim)) => claim,
         Ok(Reading::Unsigned(auth)) => {
@@ -115,6 +105,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
             }
             return decide(policy, question, facts, PayloadClaim::Nothing, None);
         }
+        Ok(Reading::Form) => return judge_form(policy, question, endpoint),
         Err(refusal) => {
             if let Some(Judgement::NeedBody) = shape(&mut facts, None, None) {
                 facts.operation = None;
@@ -163,6 +154,76 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     decide(policy, question, facts, verdict.due, Some(&claim))
 }
 
+/// Recognises the operation into `facts`: the refusal's shape follows the request, even where the signature is what is
+/// wrong with it. `Some`: there is an answer already.
+fn shape(
+    question: &Question<'_>,
+    endpoint: &Endpoint,
+    facts: &mut Facts,
+    scope: Option<(&str, &str)>,
+    account: Option<AccountId>,
+) -> Option<Judgement> {
+    let (service, region) = scope.unzip();
+    match question.atlas.recognise(endpoint, service, region, question.head, question.body, account) {
+        Recognition::Operation(operation) => {
+            facts.operation = Some(operation);
+            None
+        }
+        Recognition::NeedBody => Some(Judgement::NeedBody),
+        Recognition::Refused(reason, said) => Some(Judgement::Deny(Denial::new(reason, said, facts.clone()))),
+    }
+}
+
+/// A form upload to S3: who signed stands in the body, and what it writes too.
+fn judge_form(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> Judgement {
+    let head = question.head;
+    let mut facts = Facts { operation: None, identity: Identity::NONE };
+    if let Some(early) = shape(question, endpoint, &mut facts, None, None) {
+        return early;
+    }
+    let body = match question.body {
+        BodySeen::Unread => return Judgement::NeedBody,
+        BodySeen::Whole(body) => body,
+        BodySeen::TooLarge => {
+            let said = "a form upload too large to be read before it is judged";
+            return Judgement::Deny(Denial::new(Reason::LimitInspect, said, facts));
+        }
+    };
+    let form = match Form::parse(head.only("content-type").unwrap_or_default(), body) {
+        Ok(form) => form,
+        Err(error) => {
+            return Judgement::Deny(Denial::new(Reason::RequestAmbiguous, error.to_string(), facts));
+        }
+    };
+    let claim = match PostClaim::read(&form) {
+        Ok(Some(claim)) => claim,
+        Ok(None) => return decide(policy, question, facts, PayloadClaim::Nothing, None),
+        Err(refusal) => return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts)),
+    };
+    facts.identity.auth = Auth::PostForm;
+    let scope = claim.scope();
+    if !endpoint.allows_scope(scope.service, scope.region) {
+        let (region, service) = (scope.region, scope.service);
+        let said = format!("scope {region}/{service} does not belong to `{}`", head.authority().host);
+        return Judgement::Deny(Denial::new(Reason::SigV4ScopeHost, said, facts));
+    }
+    let path = head.path().trim_matches('/');
+    let verdict = match claim.verify(endpoint.bucket().unwrap_or(path), question.keys, question.now) {
+        Ok(verdict) => verdict,
+        Err(refusal) => {
+            facts.identity.signature = SignatureState::Bad;
+            return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));
+        }
+    };
+    let account = verdict.identity.signer.as_ref().and_then(|signer| signer.account);
+    facts.identity = verdict.identity;
+    let named = Some((scope.service, scope.region));
+    if let Some(early) = shape(question, endpoint, &mut facts, named, account) {
+        return early;
+    }
+    decide(policy, question, facts, verdict.due, None)
+}
+
 /// The one of the signature's regions that belongs to this endpoint: `None` where none does, or the service doesn't.
 fn region_at<'a>(claim: &Claim<'a>, endpoint: &'a Endpoint) -> Option<&'a str> {
     let service = claim.scope().service;
@@ -192,6 +253,8 @@ fn judge_other(policy: &Policy, question: &Question<'_>, rented: bool) -> Judgem
     let mut facts = Facts { operation: None, identity: Identity::NONE };
     match signature::read(question.head) {
         Ok(Reading::Unsigned(auth)) => facts.identity.auth = auth,
+        // Only an endpoint of AWS reads such a form.
+        Ok(Reading::Form) => {}
         Ok(Reading::Signed(claim)) => {
             facts.identity = unproven(&claim, signature::account_of(claim.key_id()));
             if rented {

@@ -9,6 +9,8 @@ mod chunks;
 mod message;
 #[path = "sigv4/negative.rs"]
 mod negative;
+#[path = "sigv4/post.rs"]
+mod post;
 #[path = "sigv4/presigned.rs"]
 mod presigned;
 #[path = "sigv4/requests.rs"]

@@ -69,6 +69,7 @@ fn passes(signer: &Signer, message: &Message) -> Result<(), String> {
     let claim = match read(&head).map_err(|e| e.said)? {
         Reading::Signed(claim) => claim,
         Reading::Unsigned(auth) => return Err(auth.to_string()),
+        Reading::Form => return Err("form".into()),
     };
     let body = claim.needs_body().then_some(&*message.body);
     let verdict = claim.verify(body, &known, signer.at).map_err(|e| e.said)?;

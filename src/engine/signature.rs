@@ -15,6 +15,7 @@ mod hex;
 mod keys;
 mod payload;
 mod percent;
+mod post;
 mod v4a;
 
 use std::borrow::Cow;
@@ -27,9 +28,11 @@ pub use claim::{Algorithm, Scope};
 pub use fields::SignedFields;
 pub use keys::{KnownKey, KnownKeys, SigningKey};
 pub use payload::{BodyCheck, PayloadClaim};
+pub use post::PostClaim;
 pub use v4a::PublicKey;
 
 use super::facts::{Auth, Identity, PayloadState, SignatureState, Signer, Timestamp};
+use super::form;
 use super::reason::Reason;
 use super::request::RequestHead;
 use chain::Chain;
@@ -63,6 +66,8 @@ pub enum Reading<'a> {
     /// No SigV4 signature: how else it says who it is, if at all.
     Unsigned(Auth),
     Signed(Claim<'a>),
+    /// A form upload: a [`PostClaim`] may stand in the body.
+    Form,
 }
 
 /// Reads a head; no key, no clock. The query form and any `authorization` at once are refused.
@@ -74,10 +79,21 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
             let said = "request is signed in `authorization` and in its query";
             return Err(Refusal::new(Reason::SigV4TwoForms, said));
         }
+        (Some(_), None) | (None, Some(_)) if is_post_form(head) => {
+            let said = "a form upload, which is signed in its body, is signed in its head too";
+            return Err(Refusal::new(Reason::SigV4TwoForms, said));
+        }
         (None, Some(auth)) => return claim::from_query(head, seen, &auth).map(Reading::Signed),
         (None, None) if seen.sso_token.is_some() => return Ok(Reading::Unsigned(Auth::Token)),
         (None, None) if is_post_form(head) => {
-            return Err(Refusal::new(Reason::SigV4Unsupported, "S3 form uploads are not supported yet"));
+            return match head.fields().find(|(name, _)| fields::starts_with_amz(name)) {
+                None => Ok(Reading::Form),
+                Some((name, _)) => {
+                    let said =
+                        format!("`{}` beside a form, which signs no header", name.to_ascii_lowercase());
+                    Err(Refusal::new(Reason::SigV4UnsignedHeader, said))
+                }
+            };
         }
         (None, None) => return Ok(Reading::Unsigned(Auth::None)),
         (Some(value), None) => value,
@@ -105,11 +121,10 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
 
 /// A browser's form upload carries its signature in the body; only S3 reads those.
 fn is_post_form(head: &RequestHead) -> bool {
-    let form = |value: &[u8]| value.get(..19).is_some_and(|v| v.eq_ignore_ascii_case(b"multipart/form-data"));
     let s3 = |label: &str| label == "s3" || label.starts_with("s3-") || label.starts_with("s3express");
     head.method() == "POST"
         && head.authority().host.as_name().is_some_and(|name| name.split('.').any(s3))
-        && head.all("content-type").any(form)
+        && head.all("content-type").any(form::is_form)
 }
 
 /// A request that says it was signed: parsed, well-formed, not verified.
@@ -195,22 +210,12 @@ impl<'a> Claim<'a> {
         self.judge_time(now)?;
         let body = body.or(if self.is_empty { Some(&[]) } else { None });
         let (signature, signer, chain) = match keys.get(self.key_id) {
-            None => {
-                let account = account_of(self.key_id);
-                let signer = Signer { key_id: self.key_id.into(), account, role: None, own: false };
-                (SignatureState::UnknownKey, signer, None)
-            }
+            None => (SignatureState::UnknownKey, unknown_signer(self.key_id), None),
             Some(key) => {
                 let checker = self.check(key, body)?;
                 let chain = self.payload.is_chained();
                 let chain = chain.then(|| Chain::new(checker, self.date, &self.scope, self.signature));
-                let signer = Signer {
-                    key_id: key.id.clone(),
-                    account: key.account,
-                    role: key.role.clone(),
-                    own: key.own,
-                };
-                (SignatureState::Verified, signer, chain)
+                (SignatureState::Verified, signer_of(key), chain)
             }
         };
         let identity =
@@ -257,16 +262,8 @@ impl<'a> Claim<'a> {
             Some(true) if fresh => key.remember(&checker),
             Some(true) => {}
         }
-        let sent = self.token.as_deref();
-        match (sent, key.token.as_ref().map(super::facts::Secret::expose)) {
-            (None, None) => Ok(checker),
-            (Some(sent), Some(known)) if bool::from(sent.ct_eq(known)) => Ok(checker),
-            (Some(_), Some(_)) => Err(Refusal::new(Reason::SigV4Token, "session token is not the key's")),
-            (None, Some(_)) => Err(Refusal::new(Reason::SigV4Token, "session token of the key is missing")),
-            (Some(_), None) => {
-                Err(Refusal::new(Reason::SigV4Token, "session token with a key that has none"))
-            }
-        }
+        check_token(self.token.as_deref(), key)?;
+        Ok(checker)
     }
 
     fn path_may_be_recoded(&self) -> bool {
@@ -283,4 +280,26 @@ impl<'a> Claim<'a> {
     pub fn string_to_sign(&self, canonical: &[u8]) -> Vec<u8> {
         string_to_sign(self.algorithm, self.date, &self.scope, canonical)
     }
+}
+
+/// A key that we don't know: all that is told is in its id.
+fn unknown_signer(key_id: &str) -> Signer {
+    Signer { key_id: key_id.into(), account: account_of(key_id), role: None, own: false }
+}
+
+/// A key that we know, as its source describes it.
+fn signer_of(key: &KnownKey) -> Signer {
+    Signer { key_id: key.id.clone(), account: key.account, role: key.role.clone(), own: key.own }
+}
+
+/// The session token is the key's own: exactly it, or none where the key has none.
+fn check_token(sent: Option<&[u8]>, key: &KnownKey) -> Result<(), Refusal> {
+    let said = match (sent, key.token.as_ref().map(super::facts::Secret::expose)) {
+        (None, None) => return Ok(()),
+        (Some(sent), Some(known)) if bool::from(sent.ct_eq(known)) => return Ok(()),
+        (Some(_), Some(_)) => "session token is not the key's",
+        (None, Some(_)) => "session token of the key is missing",
+        (Some(_), None) => "session token with a key that has none",
+    };
+    Err(Refusal::new(Reason::SigV4Token, said))
 }

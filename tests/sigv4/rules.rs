@@ -35,6 +35,7 @@ pub fn reading(message: &Message) -> Result<Auth, Reason> {
     match read(&head) {
         Ok(Reading::Unsigned(auth)) => Ok(auth),
         Ok(Reading::Signed(claim)) => Ok(claim.auth()),
+        Ok(Reading::Form) => Ok(Auth::PostForm),
         Err(refusal) => Err(refusal.reason),
     }
 }
@@ -65,12 +66,22 @@ fn names_what_is_not_signature_version_4() {
 }
 
 #[test]
-fn refuses_an_s3_form_upload_and_leaves_other_forms_alone() {
+fn an_s3_form_upload_is_signed_in_its_body_alone_and_other_forms_are_none() {
     let mut form = message("POST", "/", &[("Content-Type", "multipart/form-data; boundary=x")]);
     assert_eq!(reading(&form), Ok(Auth::None));
     for host in ["b.s3.us-east-1.amazonaws.com", "s3.amazonaws.com", "b.s3-accelerate.amazonaws.com"] {
         form.set("host", host);
-        assert_eq!(reading(&form), Err(Reason::SigV4Unsupported), "{host}");
+        assert_eq!(reading(&form), Ok(Auth::PostForm), "{host}");
+        for presign in [None, Some(60)] {
+            let both = Signer { presign, ..Signer::s3() }.sign(form.clone());
+            assert_eq!(reading(&both), Err(Reason::SigV4TwoForms), "{host}");
+        }
+        let mut more = form.clone();
+        more.set("authorization", "Bearer x");
+        assert_eq!(reading(&more), Err(Reason::SigV4TwoForms));
+        let mut more = form.clone();
+        more.set("X-Amz-Acl", "public-read");
+        assert_eq!(reading(&more), Err(Reason::SigV4UnsignedHeader));
     }
 }
 

@@ -4,6 +4,7 @@
 mod chunks;
 mod codec;
 mod connect;
+mod forms;
 mod life;
 mod request;
 mod support;

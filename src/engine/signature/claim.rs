@@ -274,12 +274,12 @@ pub(super) fn from_query<'a>(
     })
 }
 
-fn malformed(said: impl Into<String>) -> Refusal {
+pub(super) fn malformed(said: impl Into<String>) -> Refusal {
     Refusal::new(Reason::SigV4Malformed, said)
 }
 
 /// The date, which must be the scope's.
-fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, Timestamp), Refusal> {
+pub(super) fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, Timestamp), Refusal> {
     let date = std::str::from_utf8(date).unwrap_or_default();
     let Some(at) = read_date(date) else {
         return Err(malformed("date is not of the form YYYYMMDDTHHMMSSZ"));
@@ -290,7 +290,7 @@ fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, Timestamp), 
     Ok((date, at))
 }
 
-fn read_signature(text: &str, algorithm: Algorithm) -> Result<&str, Refusal> {
+pub(super) fn read_signature(text: &str, algorithm: Algorithm) -> Result<&str, Refusal> {
     let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     match algorithm {
         Algorithm::Hmac if hex && text.len() == 64 => Ok(text),
@@ -337,7 +337,11 @@ fn parts<'a>(
 
 /// `key-id/date/region/service/aws4_request`, without region in version 4A; in a query `/` may be `%2F`. Parts are
 /// borrowed, so they may hold no other escapes: nothing in them needs one.
-fn read_credential(text: &str, algorithm: Algorithm, escaped: bool) -> Result<(&str, Scope<'_>), Refusal> {
+pub(super) fn read_credential(
+    text: &str,
+    algorithm: Algorithm,
+    escaped: bool,
+) -> Result<(&str, Scope<'_>), Refusal> {
     let scope = |said: &str| Err(Refusal::new(Reason::SigV4Scope, said));
     let mut parts = [""; 5];
     let mut count = 0;

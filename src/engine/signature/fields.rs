@@ -119,7 +119,7 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-fn starts_with_amz(name: &str) -> bool {
+pub(super) fn starts_with_amz(name: &str) -> bool {
     name.as_bytes().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
 }
 
