@@ -5,6 +5,8 @@
 mod chunk_signer;
 #[path = "sigv4/chunks.rs"]
 mod chunks;
+#[path = "sigv4/events.rs"]
+mod events;
 #[path = "sigv4/message.rs"]
 mod message;
 #[path = "sigv4/negative.rs"]

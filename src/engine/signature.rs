@@ -10,6 +10,7 @@ mod chain;
 mod checksum;
 mod chunked;
 mod claim;
+mod events;
 mod fields;
 mod hex;
 mod keys;
@@ -213,14 +214,19 @@ impl<'a> Claim<'a> {
             None => (SignatureState::UnknownKey, unknown_signer(self.key_id), None),
             Some(key) => {
                 let checker = self.check(key, body)?;
-                let chain = self.payload.is_chained();
-                let chain = chain.then(|| Chain::new(checker, self.date, &self.scope, self.signature));
+                let chain = self.payload.is_chained().then(|| self.chain(checker, key));
                 (SignatureState::Verified, signer_of(key), chain)
             }
         };
         let identity =
             Identity { auth: self.auth(), signature, payload: self.payload.state(), signer: Some(signer) };
-        Ok(Verdict { identity, due: self.payload.due(body, chain)? })
+        Ok(Verdict { identity, due: self.payload.due(body, self.signed_at, chain)? })
+    }
+
+    /// The signatures of what follows the head.
+    fn chain(&self, checker: Checker, key: &KnownKey) -> Chain {
+        let chain = Chain::new(checker, self.date, &self.scope, self.signature);
+        if self.payload == Payload::Events { chain.of_events(&key.secret, &self.scope) } else { chain }
     }
 
     fn judge_time(&self, now: Timestamp) -> Result<(), Refusal> {

@@ -65,7 +65,7 @@ impl KnownKey {
         let remembered = self.signing_keys.0.load();
         Some(match remembered.iter().find(|cached| cached.is_for(scope)) {
             Some(cached) => (Checker::Hmac(Arc::clone(cached)), false),
-            None => (Checker::Hmac(Arc::new(Cached::derive(&self.secret, scope))), true),
+            None => (Checker::derive(&self.secret, scope), true),
         })
     }
 
@@ -165,6 +165,11 @@ pub enum Checker {
 }
 
 impl Checker {
+    /// For one scope, not remembered.
+    pub fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
+        Self::Hmac(Arc::new(Cached::derive(secret, scope)))
+    }
+
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Self::Hmac(_) => Algorithm::Hmac,

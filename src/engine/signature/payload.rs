@@ -9,8 +9,9 @@ use super::chain::Chain;
 use super::checksum::Checksum;
 use super::chunked::{Chunked, Shape, Signed};
 use super::claim::Algorithm;
+use super::events::{EventStream, Events};
 use super::{Refusal, canonical, hex};
-use crate::engine::facts::{PayloadOutcome, PayloadState};
+use crate::engine::facts::{PayloadOutcome, PayloadState, Timestamp};
 use crate::engine::reason::Reason;
 
 /// The payload line of a canonical request (`x-amz-content-sha256`, facts/sigv4.md A6).
@@ -24,6 +25,8 @@ pub enum Payload<'a> {
     Unsigned,
     /// `STREAMING-…-PAYLOAD` and `…-TRAILER`: aws-chunked.
     Chunks { form: &'static ChunkForm, trailer: Option<Checksum>, decoded_length: u64 },
+    /// `STREAMING-AWS4-HMAC-SHA256-EVENTS`.
+    Events,
 }
 
 /// A form of aws-chunked.
@@ -68,6 +71,7 @@ impl ChunkForm {
 
 const OTHER_DIGEST: &str = "body does not match `x-amz-content-sha256`";
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
+const EVENTS: &str = "STREAMING-AWS4-HMAC-SHA256-EVENTS";
 
 /// What the request says of its body, field by field.
 #[derive(Debug, Default)]
@@ -108,6 +112,16 @@ impl<'a> Payload<'a> {
             }
             return Self::chunks(form, told);
         }
+        if word == EVENTS && algorithm == Algorithm::Hmac && !s3 {
+            return if told.is_empty {
+                Err(Refusal::new(
+                    Reason::SigV4Malformed,
+                    "an event stream was announced but there is no body",
+                ))
+            } else {
+                Ok(Self::Events)
+            };
+        }
         Err(if word.starts_with("STREAMING-") {
             Refusal::new(Reason::SigV4Unsupported, "this service is not known to read such a body")
         } else {
@@ -140,7 +154,7 @@ impl<'a> Payload<'a> {
 
     pub fn state(&self) -> PayloadState {
         match self {
-            Self::Digest { .. } | Self::Body => PayloadState::Signed,
+            Self::Digest { .. } | Self::Body | Self::Events => PayloadState::Signed,
             Self::Chunks { form, .. } if form.is_signed() => PayloadState::Signed,
             Self::Chunks { .. } => PayloadState::Checksum,
             Self::Unsigned => PayloadState::Unsigned,
@@ -153,13 +167,19 @@ impl<'a> Payload<'a> {
             Self::Digest { text, .. } => Line::Stated(text),
             Self::Unsigned => Line::Stated(UNSIGNED),
             Self::Chunks { form, .. } => Line::Stated(form.word),
+            Self::Events => Line::Stated(EVENTS),
             Self::Body => Line::Computed(hex::write(&canonical::sha256(body?))),
         })
     }
 
     /// What the body must still prove once the signature holds. A body already here is checked at once. `chain`
     /// begins the signatures of chunks; there is none under a key that we don't know.
-    pub fn due(&self, body: Option<&[u8]>, chain: Option<Chain>) -> Result<PayloadClaim, Refusal> {
+    pub fn due(
+        &self,
+        body: Option<&[u8]>,
+        signed_at: Timestamp,
+        chain: Option<Chain>,
+    ) -> Result<PayloadClaim, Refusal> {
         let claim = match *self {
             Self::Body if body.is_some() => return Ok(PayloadClaim::Met),
             // `Body` comes here only under a key we don't know: nobody can tell what digest was signed.
@@ -177,6 +197,7 @@ impl<'a> Payload<'a> {
                 };
                 PayloadClaim::Chunks(Box::new(Shape { decoded_length, trailer, signed }))
             }
+            Self::Events => PayloadClaim::Events(Box::new(EventStream { signed_at, chain })),
         };
         let Some(body) = body else { return Ok(claim) };
         let mut check = claim.start();
@@ -187,9 +208,13 @@ impl<'a> Payload<'a> {
         })
     }
 
-    /// Chunks follow that are signed one by one.
+    /// Chunks or events follow that are signed one by one.
     pub fn is_chained(&self) -> bool {
-        matches!(self, Self::Chunks { form, .. } if form.is_signed())
+        match self {
+            Self::Chunks { form, .. } => form.is_signed(),
+            Self::Events => true,
+            Self::Digest { .. } | Self::Body | Self::Unsigned => false,
+        }
     }
 }
 
@@ -219,6 +244,7 @@ pub enum PayloadClaim {
     Sha256([u8; 32]),
     /// aws-chunked.
     Chunks(Box<Shape>),
+    Events(Box<EventStream>),
 }
 
 impl PayloadClaim {
@@ -230,6 +256,7 @@ impl PayloadClaim {
                 State::Sha256 { context: digest::Context::new(&digest::SHA256), expected: *expected }
             }
             Self::Chunks(shape) => State::Chunks(Box::new(Chunked::new(Shape::clone(shape)))),
+            Self::Events(stream) => State::Events(Box::new(Events::new(EventStream::clone(stream)))),
         })
     }
 }
@@ -242,6 +269,7 @@ enum State {
     Settled(PayloadOutcome),
     Sha256 { context: digest::Context, expected: [u8; 32] },
     Chunks(Box<Chunked>),
+    Events(Box<Events>),
     Failed,
 }
 
@@ -262,6 +290,7 @@ impl BodyCheck {
                 return Ok(0);
             }
             State::Chunks(chunked) => chunked.update(data),
+            State::Events(events) => events.update(data),
             State::Failed => return Err(mismatch("body did not match before")),
         };
         result.inspect_err(|_| self.0 = State::Failed)
@@ -269,13 +298,14 @@ impl BodyCheck {
 
     /// It may ask to withhold more than the body's last bytes.
     pub fn withholds(&self) -> bool {
-        matches!(self.0, State::Chunks(_))
+        matches!(self.0, State::Chunks(_) | State::Events(_))
     }
 
     /// How many bytes may have to be withheld before the next are let go: what the caller should have room for.
     pub fn room(&self) -> usize {
         match &self.0 {
             State::Chunks(chunked) => chunked.room(),
+            State::Events(events) => events.room(),
             State::Settled(_) | State::Sha256 { .. } | State::Failed => 0,
         }
     }
@@ -292,6 +322,7 @@ impl BodyCheck {
                 PayloadOutcome::Matched
             }
             State::Chunks(chunked) => chunked.finish()?,
+            State::Events(events) => events.finish()?,
             State::Failed => return Err(mismatch("body did not match before")),
         };
         self.0 = State::Settled(outcome);
@@ -305,6 +336,7 @@ impl std::fmt::Debug for State {
             Self::Settled(outcome) => outcome.as_str(),
             Self::Sha256 { .. } => "sha256",
             Self::Chunks(_) => "chunks",
+            Self::Events(_) => "events",
             Self::Failed => "failed",
         })
     }
@@ -350,10 +382,15 @@ mod tests {
             let elsewhere = Payload::read(&announced, algorithm, false, false);
             assert_eq!(elsewhere.unwrap_err().reason, Reason::SigV4Unsupported);
         }
+        assert_eq!(Payload::read(&told(EVENTS), HMAC, false, false).unwrap(), Payload::Events);
+        assert!(Payload::read(&told(EVENTS), Algorithm::Ecdsa, false, false).is_err());
+        let empty = Told { is_empty: true, ..told(EVENTS) };
+        assert_eq!(Payload::read(&empty, HMAC, false, false).unwrap_err().reason, Reason::SigV4Malformed);
         for (value, s3, reason) in [
             ("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", true, Reason::SigV4Malformed),
             ("STREAMING-AWS4-HMAC-SHA512-PAYLOAD", true, Reason::SigV4Unsupported),
-            ("STREAMING-AWS4-HMAC-SHA256-EVENTS", false, Reason::SigV4Unsupported),
+            (EVENTS, true, Reason::SigV4Unsupported),
+            ("STREAMING-AWS4-ECDSA-P256-SHA256-EVENTS", false, Reason::SigV4Unsupported),
             (&digest.to_ascii_uppercase(), true, Reason::SigV4Malformed),
             ("unsigned-payload", true, Reason::SigV4Malformed),
             ("", true, Reason::SigV4Malformed),
