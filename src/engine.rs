@@ -90,6 +90,13 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
     }
 }
 
+/// What was changed on the way to us, where a denial says that the signature does not match. A search of a hundred
+/// hashes or so, for the operator alone: callers limit how often.
+pub fn explain_signature(question: &Question<'_>) -> Option<String> {
+    let body = if let BodySeen::Whole(body) = question.body { Some(body) } else { None };
+    signature::explain(question.head, body, question.keys)
+}
+
 fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> Judgement {
     let head = question.head;
     let mut facts = Facts { operation: None, identity: Identity::NONE };

@@ -15,6 +15,7 @@ pub mod resolve;
 mod waiting;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub mint: Mint,
     pub origin_tls: OriginTls,
     pub budget: body::Budget,
+    /// The second in which a bad signature was last explained.
+    pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
 }

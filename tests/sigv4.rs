@@ -7,6 +7,8 @@ mod chunk_signer;
 mod chunks;
 #[path = "sigv4/events.rs"]
 mod events;
+#[path = "sigv4/explain.rs"]
+mod explain;
 #[path = "sigv4/message.rs"]
 mod message;
 #[path = "sigv4/negative.rs"]

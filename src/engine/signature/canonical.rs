@@ -35,17 +35,23 @@ pub enum PathForm {
     EncodedAgain,
 }
 
+impl PathForm {
+    pub(super) fn write(self, path: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::AsSent => out.extend_from_slice(path),
+            Self::Recoded => out.extend_from_slice(&recoded(path)),
+            Self::EncodedAgain => percent::encode(out, path, true),
+        }
+    }
+}
+
 impl Parts<'_> {
     /// The canonical request; `payload` is the digest's text or the word that stands for it.
     pub fn text(&self, form: PathForm, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(self.method.as_bytes());
         out.push(b'\n');
-        match form {
-            PathForm::AsSent => out.extend_from_slice(self.path),
-            PathForm::Recoded => out.extend_from_slice(&recoded(self.path)),
-            PathForm::EncodedAgain => percent::encode(&mut out, self.path, true),
-        }
+        form.write(self.path, &mut out);
         out.push(b'\n');
         self.query.write(&mut out);
         out.push(b'\n');
@@ -145,7 +151,7 @@ impl<'q> Query<'q> {
         self.0.iter().map(|(name, _)| &**name)
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         for (at, (name, value)) in self.0.iter().enumerate() {
             if at > 0 {
                 out.push(b'&');

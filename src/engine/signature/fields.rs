@@ -89,6 +89,22 @@ impl<'f> SignedFields<'f> {
         self.names.split(';').any(|signed| signed.eq_ignore_ascii_case(name))
     }
 
+    /// Names and canonical values.
+    pub(super) fn canonical(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
+        let mut lines = self.lines.iter().peekable();
+        self.names.split(';').map(move |name| {
+            let mut value = Vec::new();
+            if let Some(line) = lines.next() {
+                write_value(&mut value, line.value);
+            }
+            while let Some(line) = lines.next_if(|line| !line.first) {
+                value.push(b',');
+                write_value(&mut value, line.value);
+            }
+            (name, value)
+        })
+    }
+
     /// A `name:value` line each.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let mut names = self.names.split(';');
