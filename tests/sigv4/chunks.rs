@@ -341,6 +341,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn strange_bytes_are_refused_and_never_a_panic(
+        bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b"05af;=\r\n:-".to_vec())], 0..200),
+        word in prop::sample::select(vec![SIGNED, "STREAMING-AWS4-HMAC-SHA256-EVENTS"]),
+        split in any::<prop::sample::Index>(),
+    ) {
+        let service = if word == SIGNED { "s3" } else { "transcribe" };
+        let signer = Signer { payload: Some(word), service, ..Signer::default() };
+        let fields = [("content-length", "1000"), ("x-amz-decoded-content-length", "5")];
+        let head = signer.sign(message("POST", "/", &fields));
+        for known in [keys_of(&signer), KnownKeys::default()] {
+            let mut check = head.verify(&known, signer.at).unwrap().due.start();
+            prop_assert!(feed(&mut check, &bytes, &[split.index(bytes.len() + 1)]).1.is_err());
+        }
+        let _ = exeat::engine::form::Form::parse(b"multipart/form-data; boundary=0", &bytes);
+    }
+
+    #[test]
     fn whatever_aws_signs_in_chunks_passes_and_nothing_else_does(
         data in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..2000), 0..6),
         has_trailer in any::<bool>(),

@@ -294,6 +294,19 @@ fn the_clock_may_differ_by_fifteen_minutes_and_presigned_requests_end_at_their_s
 }
 
 #[test]
+fn a_date_that_was_changed_is_a_bad_signature_and_no_wrong_clock() {
+    let signer = Signer::default();
+    let mut message = signer.sign(message("GET", "/", &[]));
+    let later = |seconds: i64| Timestamp(signer.at.0 + seconds);
+    assert_eq!(reason(message.verify(&keys_of(&signer), later(7200)).map(drop)), Reason::SigV4Skew);
+    message.set("x-amz-date", "20260102T050405Z");
+    assert_eq!(reason(message.verify(&keys_of(&signer), later(0)).map(drop)), Reason::SigV4Signature);
+    // Under a key that we don't know the date is all there is to judge.
+    let unknown = message.verify(&KnownKeys::default(), later(0));
+    assert_eq!(reason(unknown.map(drop)), Reason::SigV4Skew);
+}
+
+#[test]
 fn without_x_amz_date_a_signed_date_of_the_same_form_counts() {
     use exeat::engine::signature::{Algorithm, string_to_sign};
     use exeat::engine::signature::{Parts, PathForm, Query, Scope, SignedFields, SigningKey};

@@ -142,7 +142,7 @@ impl Case {
         let normalised = expected.lines().nth(1).unwrap();
         let is_dotted = self.folder.ends_with("-normalized") && !self.folder.starts_with("get-space");
         let path = if is_dotted { normalised.as_bytes() } else { self.request.path() };
-        let query = Query::parse(&query, Some("X-Amz-Signature")).unwrap();
+        let query = Query::parse(&query, &["X-Amz-Signature"]).unwrap();
         let parts = Parts { method: &self.request.method, path, query, fields };
         let payload = expected.lines().last().unwrap();
         let canonical = parts.text(PathForm::EncodedAgain, payload.as_bytes());

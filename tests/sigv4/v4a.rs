@@ -51,7 +51,7 @@ fn sign(signer: &Signer, mut message: Message, regions: &str, payload: &str) -> 
     let scope = Scope { date: "20260102", region: regions, service: signer.service };
     let fields: Vec<(&str, &[u8])> = message.fields.iter().map(|(n, v)| (&**n, &**v)).collect();
     let fields = SignedFields::gather(names.clone().into(), &fields).unwrap().0;
-    let query = Query::parse(message.query(), None).unwrap();
+    let query = Query::parse(message.query(), &[]).unwrap();
     let parts = Parts { method: &message.method, path: message.path(), query, fields };
     let canonical = parts.text(PathForm::AsSent, payload.as_bytes());
     let signature = ecdsa(signer, &string_to_sign(Algorithm::Ecdsa, DATE, &scope, &canonical));

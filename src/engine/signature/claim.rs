@@ -211,7 +211,7 @@ pub(super) fn from_header<'a>(
         token,
         payload,
         is_empty: seen.told.is_empty,
-        parts: parts(head, fields, &scope, None)?,
+        parts: parts(head, fields, &scope, &[])?,
     })
 }
 
@@ -257,7 +257,9 @@ pub(super) fn from_query<'a>(
     }
     let payload = Payload::read(&seen.told, algorithm, scope.is_s3(), true)?;
     let (date, signed_at) = dated(auth.demand(2)?.as_bytes(), &scope)?;
-    let parts = parts(head, fields, &scope, Some(PARAMETERS[5]))?;
+    // IoT's clients put the token into the finished URL (AWS IoT Developer Guide, "MQTT over WSS").
+    let unsigned = if scope.service == "iotdevicegateway" { 2 } else { 1 };
+    let parts = parts(head, fields, &scope, &[PARAMETERS[5], PARAMETERS[6]][..unsigned])?;
     refuse_repeats(&parts.query)?;
     Ok(Claim {
         form: Form::Query { expires },
@@ -322,12 +324,12 @@ pub(super) fn regions(set: &str) -> impl Iterator<Item = &str> {
         .map(|part| part.trim_matches(' '))
 }
 
-/// What is signed beside the payload. `leave_out` is the query's own signature.
+/// What is signed beside the payload. `leave_out`: parameters of the query that aren't.
 fn parts<'a>(
     head: &'a RequestHead,
     fields: SignedFields<'a>,
     scope: &Scope<'_>,
-    leave_out: Option<&str>,
+    leave_out: &[&str],
 ) -> Result<Parts<'a>, Refusal> {
     let path = head.path().as_bytes();
     judge_path(path, scope.is_s3())?;

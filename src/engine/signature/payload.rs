@@ -373,6 +373,9 @@ mod tests {
             let announced = Told { trailer: trailer.and(Some(b"x-amz-checksum-crc32")), ..told(form.word) };
             let want = Payload::Chunks { form, trailer, decoded_length: 12 };
             assert_eq!(Payload::read(&announced, algorithm, true, false).unwrap(), want, "{form:?}");
+            let is_signed = form.word.starts_with("STREAMING-AWS4-");
+            let state = if is_signed { PayloadState::Signed } else { PayloadState::Checksum };
+            assert_eq!((want.state(), want.is_chained()), (state, is_signed), "{form:?}");
             let other =
                 Told { trailer: trailer.xor(Some(Checksum::Crc32)).and(told("").trailer), ..announced };
             assert_eq!(
@@ -383,6 +386,14 @@ mod tests {
             assert_eq!(elsewhere.unwrap_err().reason, Reason::SigV4Unsupported);
         }
         assert_eq!(Payload::read(&told(EVENTS), HMAC, false, false).unwrap(), Payload::Events);
+        for (payload, state) in [
+            (Payload::Events, PayloadState::Signed),
+            (Payload::Body, PayloadState::Signed),
+            (Payload::Unsigned, PayloadState::Unsigned),
+            (Payload::read(&told(digest), HMAC, true, false).unwrap(), PayloadState::Signed),
+        ] {
+            assert_eq!(payload.state(), state);
+        }
         assert!(Payload::read(&told(EVENTS), Algorithm::Ecdsa, false, false).is_err());
         let empty = Told { is_empty: true, ..told(EVENTS) };
         assert_eq!(Payload::read(&empty, HMAC, false, false).unwrap_err().reason, Reason::SigV4Malformed);

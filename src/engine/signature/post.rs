@@ -77,15 +77,6 @@ impl<'a> PostClaim<'a> {
 
     /// Judges the claim; `bucket` is the one that the request addresses.
     pub fn verify(&self, bucket: &str, keys: &KnownKeys, now: Timestamp) -> Result<Verdict, Refusal> {
-        let age = now.0.saturating_sub(self.signed_at.0);
-        if age < -MAX_SKEW {
-            let said = format!("form is dated {} s in the future", -age);
-            return Err(Refusal::new(Reason::SigV4Skew, said));
-        }
-        if age > MAX_AGE {
-            let said = format!("form was signed {age} s ago, where {MAX_AGE} are the most");
-            return Err(Refusal::new(Reason::SigV4Expired, said));
-        }
         let (signature, signer) = match keys.get(self.key_id) {
             None => (SignatureState::UnknownKey, super::unknown_signer(self.key_id)),
             Some(key) => {
@@ -102,6 +93,15 @@ impl<'a> PostClaim<'a> {
                 (SignatureState::Verified, super::signer_of(key))
             }
         };
+        let age = now.0.saturating_sub(self.signed_at.0);
+        if age < -MAX_SKEW {
+            let said = format!("form is dated {} s in the future", -age);
+            return Err(Refusal::new(Reason::SigV4Skew, said));
+        }
+        if age > MAX_AGE {
+            let said = format!("form was signed {age} s ago, where {MAX_AGE} are the most");
+            return Err(Refusal::new(Reason::SigV4Expired, said));
+        }
         self.judge_policy(bucket, now)?;
         let identity = crate::engine::facts::Identity {
             auth: Auth::PostForm,
