@@ -17,6 +17,7 @@ mod hex;
 mod keys;
 mod payload;
 mod percent;
+mod pieces;
 mod post;
 mod v4a;
 
@@ -35,7 +36,6 @@ pub use post::PostClaim;
 pub use v4a::PublicKey;
 
 use super::facts::{Auth, Identity, PayloadState, SignatureState, Signer, Timestamp};
-use super::form;
 use super::reason::Reason;
 use super::request::RequestHead;
 use chain::Chain;
@@ -82,13 +82,13 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
             let said = "request is signed in `authorization` and in its query";
             return Err(Refusal::new(Reason::SigV4TwoForms, said));
         }
-        (Some(_), None) | (None, Some(_)) if is_post_form(head) => {
+        (Some(_), None) | (None, Some(_)) if seen.is_form && is_post_form(head) => {
             let said = "a form upload, which is signed in its body, is signed in its head too";
             return Err(Refusal::new(Reason::SigV4TwoForms, said));
         }
         (None, Some(auth)) => return claim::from_query(head, seen, &auth).map(Reading::Signed),
         (None, None) if seen.sso_token.is_some() => return Ok(Reading::Unsigned(Auth::Token)),
-        (None, None) if is_post_form(head) => {
+        (None, None) if seen.is_form && is_post_form(head) => {
             return match head.fields().find(|(name, _)| fields::starts_with_amz(name)) {
                 None => Ok(Reading::Form),
                 Some((name, _)) => {
@@ -122,12 +122,10 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
     }
 }
 
-/// A browser's form upload carries its signature in the body; only S3 reads those.
+/// A form that is sent here is an upload, which carries its signature in the body: only S3 reads those.
 fn is_post_form(head: &RequestHead) -> bool {
     let s3 = |label: &str| label == "s3" || label.starts_with("s3-") || label.starts_with("s3express");
-    head.method() == "POST"
-        && head.authority().host.as_name().is_some_and(|name| name.split('.').any(s3))
-        && head.all("content-type").any(form::is_form)
+    head.method() == "POST" && head.authority().host.as_name().is_some_and(|name| name.split('.').any(s3))
 }
 
 /// A request that says it was signed: parsed, well-formed, not verified.
@@ -140,13 +138,19 @@ pub struct Claim<'a> {
     /// As signed.
     date: &'a str,
     signed_at: Timestamp,
-    /// Lower-case hex.
-    signature: &'a str,
+    signature: Signature<'a>,
     token: Option<Cow<'a, [u8]>>,
     payload: Payload<'a>,
     /// The framing leaves no room for a body.
     is_empty: bool,
     parts: Parts<'a>,
+}
+
+/// A signature as sent, lower-case hex; and its value, where it is a HMAC's.
+#[derive(Debug, Clone, Copy)]
+struct Signature<'a> {
+    text: &'a str,
+    value: [u8; 32],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +232,7 @@ impl<'a> Claim<'a> {
 
     /// The signatures of what follows the head.
     fn chain(&self, checker: Checker, key: &KnownKey) -> Chain {
-        let chain = Chain::new(checker, self.date, &self.scope, self.signature);
+        let chain = Chain::new(checker, self.date, &self.scope, self.signature.text);
         if self.payload == Payload::Events { chain.of_events(&key.secret, &self.scope) } else { chain }
     }
 
@@ -253,7 +257,7 @@ impl<'a> Claim<'a> {
         };
         let holds = |form| {
             let canonical = self.canonical_request(form, body)?;
-            Some(checker.holds(&self.string_to_sign(&canonical), self.signature))
+            Some(checker.confirms(&self.string_to_sign(&canonical), &self.signature))
         };
         let held = if self.scope.is_s3() {
             holds(PathForm::AsSent)

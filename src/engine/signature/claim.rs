@@ -9,8 +9,10 @@ use super::canonical::{Parts, Query, halves, judge_path};
 use super::fields::SignedFields;
 use super::payload::{Payload, Told};
 use super::percent::{self, Plus};
-use super::{Claim, Form, Refusal, v4a};
+use super::pieces::{cut, pieces};
+use super::{Claim, Form, Refusal, Signature, hex, v4a};
 use crate::engine::facts::Timestamp;
+use crate::engine::form;
 use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead};
 
@@ -75,6 +77,8 @@ pub(super) struct Seen<'a> {
     /// The SSO portal's own field.
     pub sso_token: Option<&'a [u8]>,
     told: Told<'a>,
+    /// A form's media type.
+    pub is_form: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -84,6 +88,10 @@ impl<'a> Seen<'a> {
             let (slot, known) = match name.len() {
                 4 => (&mut seen.date, "date"),
                 10 => (&mut seen.amz_date, "x-amz-date"),
+                12 => {
+                    seen.is_form |= name.eq_ignore_ascii_case("content-type") && form::is_form(value);
+                    continue;
+                }
                 13 if name.starts_with(['x', 'X']) => (&mut seen.told.trailer, "x-amz-trailer"),
                 13 => (&mut seen.authorization, "authorization"),
                 16 => (&mut seen.region_set, "x-amz-region-set"),
@@ -127,7 +135,7 @@ impl<'a> QueryAuth<'a> {
     /// `None` where no name of the query form occurs. SigV2's is refused, as are repeats and other spellings.
     pub fn of(query: &'a str) -> Result<Option<Self>, Refusal> {
         let mut auth = None;
-        for piece in query.split('&') {
+        for piece in pieces(query, b'&') {
             let raw = halves(piece.as_bytes()).0;
             // A malformed escape names nothing; where the query is signed it is refused later.
             let Some(name) = percent::decode(raw, Plus::Space) else { continue };
@@ -167,12 +175,11 @@ pub(super) fn from_header<'a>(
     rest: &'a str,
 ) -> Result<Claim<'a>, Refusal> {
     let (mut credential, mut names, mut signature) = (None, None, None);
-    for pair in rest.split(',') {
-        let (key, value) = pair.trim_matches([' ', '\t']).split_once('=').unwrap_or_default();
-        let slot = match key {
-            "Credential" => &mut credential,
-            "SignedHeaders" => &mut names,
-            "Signature" => &mut signature,
+    for pair in pieces(rest, b',') {
+        let (slot, value, key) = match cut(pair.trim_ascii(), b'=') {
+            (key @ "Credential", Some(value)) => (&mut credential, value, key),
+            (key @ "SignedHeaders", Some(value)) => (&mut names, value, key),
+            (key @ "Signature", Some(value)) => (&mut signature, value, key),
             _ => {
                 return Err(malformed(
                     "`authorization` is no list of credential, signed headers and signature",
@@ -292,13 +299,15 @@ pub(super) fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, T
     Ok((date, at))
 }
 
-pub(super) fn read_signature(text: &str, algorithm: Algorithm) -> Result<&str, Refusal> {
-    let hex = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+pub(super) fn read_signature(text: &str, algorithm: Algorithm) -> Result<Signature<'_>, Refusal> {
     match algorithm {
-        Algorithm::Hmac if hex && text.len() == 64 => Ok(text),
-        Algorithm::Hmac => Err(malformed("signature is not 64 lower-case hex digits")),
-        Algorithm::Ecdsa if hex && (16..=v4a::MAX_SIGNATURE).contains(&text.len()) => Ok(text),
-        Algorithm::Ecdsa => Err(malformed("signature is not 16 to 144 lower-case hex digits")),
+        Algorithm::Hmac => hex::parse(text.as_bytes())
+            .map(|value| Signature { text, value })
+            .ok_or_else(|| malformed("signature is not 64 lower-case hex digits")),
+        Algorithm::Ecdsa => hex::parse_any(text.as_bytes())
+            .filter(|der| (8..=v4a::MAX_SIGNATURE / 2).contains(&der.len()))
+            .map(|_| Signature { text, value: [0; 32] })
+            .ok_or_else(|| malformed("signature is not 16 to 144 lower-case hex digits")),
     }
 }
 
@@ -318,7 +327,7 @@ fn region_set(text: Option<&str>, escaped: bool) -> Result<&str, Refusal> {
 
 /// The members of a region set.
 pub(super) fn regions(set: &str) -> impl Iterator<Item = &str> {
-    set.split(',')
+    pieces(set, b',')
         .flat_map(|part| part.split("%2C"))
         .flat_map(|part| part.split("%2c"))
         .map(|part| part.trim_matches(' '))
@@ -349,11 +358,14 @@ pub(super) fn read_credential(
     let mut count = 0;
     let mut rest = Some(text);
     while let Some(text) = rest {
-        let slash = text.find('/').map(|at| (at, 1));
-        let escape = || text.find("%2F").or_else(|| text.find("%2f")).map(|at| (at, 3));
-        let end = if escaped { slash.or_else(escape) } else { slash };
-        let part = end.map_or(text, |(at, _)| &text[..at]);
-        rest = end.map(|(at, length)| &text[at + length..]);
+        let part;
+        (part, rest) = match cut(text, b'/') {
+            (part, None) if escaped => part
+                .split_once("%2F")
+                .or_else(|| part.split_once("%2f"))
+                .map_or((part, None), |(part, rest)| (part, Some(rest))),
+            cut => cut,
+        };
         // Its regions stand in a set of their own.
         if count == 2 && algorithm == Algorithm::Ecdsa {
             parts[2] = "any";

@@ -21,7 +21,7 @@ pub fn explain(head: &RequestHead, body: Option<&[u8]>, keys: &KnownKeys) -> Opt
     let variants = variants::of(&draft, head, body);
     let found = variants.into_iter().take(MAX_VARIANTS).find(|variant| {
         let canonical = draft.text(&variant.change);
-        checker.holds(&claim.string_to_sign(&canonical), claim.signature)
+        checker.confirms(&claim.string_to_sign(&canonical), &claim.signature)
     });
     found.map(|variant| format!("it holds if {}", variant.said))
 }

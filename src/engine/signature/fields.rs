@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Refusal;
+use super::pieces::pieces;
 use crate::engine::reason::Reason;
 use crate::engine::request::{RequestHead, is_token};
 
@@ -55,7 +56,7 @@ impl<'f> SignedFields<'f> {
         let mut lines = Vec::with_capacity(16);
         let mut covered = 0;
         let mut last = "";
-        for name in names.split(';') {
+        for name in pieces(&names, b';') {
             let lower = name.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase());
             if name.is_empty() || !lower {
                 return Err(malformed("signed headers are not a list of lower-case names"));
@@ -86,13 +87,13 @@ impl<'f> SignedFields<'f> {
 
     /// `name` in any case.
     pub fn contains(&self, name: &str) -> bool {
-        self.names.split(';').any(|signed| signed.eq_ignore_ascii_case(name))
+        pieces(&self.names, b';').any(|signed| signed.eq_ignore_ascii_case(name))
     }
 
     /// Names and canonical values.
     pub(super) fn canonical(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
         let mut lines = self.lines.iter().peekable();
-        self.names.split(';').map(move |name| {
+        pieces(&self.names, b';').map(move |name| {
             let mut value = Vec::new();
             if let Some(line) = lines.next() {
                 write_value(&mut value, line.value);
@@ -107,7 +108,7 @@ impl<'f> SignedFields<'f> {
 
     /// A `name:value` line each.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let mut names = self.names.split(';');
+        let mut names = pieces(&self.names, b';');
         for (at, line) in self.lines.iter().enumerate() {
             if line.first {
                 out.extend_from_slice(names.next().unwrap_or_default().as_bytes());

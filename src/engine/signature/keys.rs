@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
+use super::Signature;
 use super::account::account_of;
 use super::claim::{Algorithm, Scope};
 use super::hex;
@@ -177,7 +178,15 @@ impl Checker {
         }
     }
 
-    /// `signature` as text, without padding.
+    /// A request's own signature.
+    pub(super) fn confirms(&self, text: &[u8], signature: &Signature<'_>) -> bool {
+        match self {
+            Self::Hmac(cached) => cached.key.matches(text, &signature.value),
+            Self::Ecdsa(key) => key.holds(text, signature.text),
+        }
+    }
+
+    /// A later one: `signature` as text, without padding.
     pub fn holds(&self, text: &[u8], signature: &str) -> bool {
         match self {
             Self::Ecdsa(key) => key.holds(text, signature),

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::claim::{self, Algorithm, Scope};
-use super::{KnownKeys, MAX_SKEW, PayloadClaim, Refusal, Verdict};
+use super::{KnownKeys, MAX_SKEW, PayloadClaim, Refusal, Signature, Verdict};
 use crate::engine::facts::{Auth, PayloadState, SignatureState, Timestamp};
 use crate::engine::form::Form;
 use crate::engine::reason::Reason;
@@ -25,7 +25,7 @@ pub struct PostClaim<'a> {
     key_id: &'a str,
     scope: Scope<'a>,
     signed_at: Timestamp,
-    signature: &'a str,
+    signature: Signature<'a>,
     token: Option<&'a [u8]>,
     /// As sent: what is signed.
     policy: &'a str,
@@ -82,7 +82,7 @@ impl<'a> PostClaim<'a> {
             Some(key) => {
                 let checker = key.checker(Algorithm::Hmac, &self.scope);
                 let Some((checker, fresh)) =
-                    checker.filter(|(checker, _)| checker.holds(self.policy.as_bytes(), self.signature))
+                    checker.filter(|(checker, _)| checker.confirms(self.policy.as_bytes(), &self.signature))
                 else {
                     return Err(Refusal::new(Reason::SigV4Signature, "signature does not match the policy"));
                 };
