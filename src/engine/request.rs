@@ -283,6 +283,11 @@ impl RequestHead {
         self.fields.iter().map(|f| (self.text(f.name), self.slice(f.value)))
     }
 
+    /// [`Self::fields`] with names as bytes: for those who only compare them.
+    pub fn raw_fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|f| (self.slice(f.name), self.slice(f.value)))
+    }
+
     /// Values of all fields of that name, in arrival order. `name` in any case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         self.fields().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
@@ -305,8 +310,8 @@ impl RequestHead {
     }
 
     /// A field of that name stays on this connection (RFC 9110 7.6.1), so that it can't be signed.
-    pub fn is_hop_by_hop(&self, name: &str) -> bool {
-        self.fields.iter().any(|f| f.kind == Kind::HopByHop && self.text(f.name).eq_ignore_ascii_case(name))
+    pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
+        self.fields.iter().any(|f| f.kind == Kind::HopByHop && self.slice(f.name).eq_ignore_ascii_case(name))
     }
 
     /// Fields that travel on, as their whole lines, CR LF included.
@@ -584,8 +589,24 @@ fn kind(name: &str) -> Kind {
 
 /// RFC 9110 5.6.2.
 pub fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
+
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -619,7 +640,7 @@ mod tests {
             "Host: a.test\r\nX-Odd:  v \r\nx-empty:\r\nLast: z\r\n"
         );
         assert_eq!(head.framing(), Framing::Length(3));
-        assert!(head.is_hop_by_hop("x-gone") && !head.is_hop_by_hop("x-odd"));
+        assert!(head.is_hop_by_hop(b"x-gone") && !head.is_hop_by_hop(b"x-odd"));
     }
 
     #[test]

@@ -89,11 +89,10 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
         (None, Some(auth)) => return claim::from_query(head, seen, &auth).map(Reading::Signed),
         (None, None) if seen.sso_token.is_some() => return Ok(Reading::Unsigned(Auth::Token)),
         (None, None) if seen.is_form && is_post_form(head) => {
-            return match head.fields().find(|(name, _)| fields::starts_with_amz(name)) {
+            return match head.raw_fields().find(|(name, _)| fields::starts_with_amz(name)) {
                 None => Ok(Reading::Form),
                 Some((name, _)) => {
-                    let said =
-                        format!("`{}` beside a form, which signs no header", name.to_ascii_lowercase());
+                    let said = format!("`{}` beside a form, which signs no header", fields::lower(name));
                     Err(Refusal::new(Reason::SigV4UnsignedHeader, said))
                 }
             };

@@ -84,25 +84,25 @@ pub(super) struct Seen<'a> {
 impl<'a> Seen<'a> {
     pub fn of(head: &'a RequestHead) -> Result<Self, Refusal> {
         let mut seen = Self::default();
-        for (name, value) in head.fields() {
+        for (name, value) in head.raw_fields() {
             let (slot, known) = match name.len() {
                 4 => (&mut seen.date, "date"),
                 10 => (&mut seen.amz_date, "x-amz-date"),
                 12 => {
-                    seen.is_form |= name.eq_ignore_ascii_case("content-type") && form::is_form(value);
+                    seen.is_form |= name.eq_ignore_ascii_case(b"content-type") && form::is_form(value);
                     continue;
                 }
-                13 if name.starts_with(['x', 'X']) => (&mut seen.told.trailer, "x-amz-trailer"),
+                13 if name[0].eq_ignore_ascii_case(&b'x') => (&mut seen.told.trailer, "x-amz-trailer"),
                 13 => (&mut seen.authorization, "authorization"),
                 16 => (&mut seen.region_set, "x-amz-region-set"),
-                20 if name.ends_with(['n', 'N']) => (&mut seen.token, "x-amz-security-token"),
+                20 if name[19].eq_ignore_ascii_case(&b'n') => (&mut seen.token, "x-amz-security-token"),
                 20 => (&mut seen.told.content_sha256, "x-amz-content-sha256"),
                 21 => (&mut seen.express_token, "x-amz-s3session-token"),
                 22 => (&mut seen.sso_token, "x-amz-sso_bearer_token"),
                 28 => (&mut seen.told.decoded_length, "x-amz-decoded-content-length"),
                 _ => continue,
             };
-            if name.eq_ignore_ascii_case(known) && slot.replace(value).is_some() {
+            if name.eq_ignore_ascii_case(known.as_bytes()) && slot.replace(value).is_some() {
                 return Err(malformed(format!("`{known}` is sent more than once")));
             }
         }

@@ -26,29 +26,34 @@ impl<'f> SignedFields<'f> {
     /// Reads the fields of a request that `names` lists, and refuses what the list must not leave out.
     pub fn of(names: Cow<'f, str>, head: &'f RequestHead) -> Result<Self, Refusal> {
         let mut fields = Vec::with_capacity(24);
-        fields.extend(head.fields());
+        fields.extend(head.raw_fields());
         let (signed, covered) = Self::gather(names, &fields)?;
-        if !signed.contains("host") {
-            return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
-        }
+        let mut signs_host = false;
         for (at, (name, _)) in fields.iter().enumerate() {
             let is_covered = covered >> at & 1 == 1;
+            signs_host |= is_covered && name.eq_ignore_ascii_case(b"host");
             if !is_covered && starts_with_amz(name) {
-                let name = name.to_ascii_lowercase();
+                let name = lower(name);
                 return Err(Refusal::new(Reason::SigV4UnsignedHeader, format!("`{name}` is not signed")));
             }
             // Framing is written anew: the length in the same digits, the coding not necessarily.
-            if is_covered && (name.eq_ignore_ascii_case("transfer-encoding") || head.is_hop_by_hop(name)) {
-                let name = name.to_ascii_lowercase();
+            if is_covered && (name.eq_ignore_ascii_case(b"transfer-encoding") || head.is_hop_by_hop(name)) {
+                let name = lower(name);
                 let said = format!("`{name}` is signed but stays on this connection");
                 return Err(Refusal::new(Reason::SigV4Malformed, said));
             }
+        }
+        if !signs_host {
+            return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
         }
         Ok(signed)
     }
 
     /// The fields that `names` lists, out of `fields`; and a bit for each of `fields` that it covers.
-    pub fn gather(names: Cow<'f, str>, fields: &[(&str, &'f [u8])]) -> Result<(Self, u128), Refusal> {
+    pub fn gather(
+        names: Cow<'f, str>,
+        fields: &[(impl AsRef<[u8]>, &'f [u8])],
+    ) -> Result<(Self, u128), Refusal> {
         let malformed = |said: &str| Refusal::new(Reason::SigV4Malformed, said);
         if fields.len() > 128 {
             return Err(malformed("more than 128 header fields"));
@@ -67,7 +72,8 @@ impl<'f> SignedFields<'f> {
             last = name;
             let mut first = true;
             for (at, (field, value)) in fields.iter().enumerate() {
-                if field.len() == name.len() && field.eq_ignore_ascii_case(name) {
+                let field = field.as_ref();
+                if field.len() == name.len() && field.eq_ignore_ascii_case(name.as_bytes()) {
                     lines.push(Line { value, first });
                     covered |= 1 << at;
                     first = false;
@@ -136,8 +142,13 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-pub(super) fn starts_with_amz(name: &str) -> bool {
-    name.as_bytes().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
+pub(super) fn starts_with_amz(name: &[u8]) -> bool {
+    name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
+}
+
+/// For a sentence.
+pub(super) fn lower(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).to_ascii_lowercase()
 }
 
 #[cfg(test)]

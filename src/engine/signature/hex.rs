@@ -5,11 +5,13 @@ pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
     if text.len() != 64 {
         return None;
     }
-    let mut value = [0; 32];
+    let (mut value, mut odd) = ([0; 32], 0);
     for (byte, pair) in value.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        let (high, low) = (VALUE[usize::from(pair[0])], VALUE[usize::from(pair[1])]);
+        odd |= high | low;
+        *byte = high << 4 | low & 15;
     }
-    Some(value)
+    (odd < 16).then_some(value)
 }
 
 /// Lower-case hex digits, an even number of them, else `None`.
@@ -32,12 +34,22 @@ pub fn write(value: &[u8; 32]) -> [u8; 64] {
 }
 
 fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
+    match VALUE[usize::from(byte)] {
+        value @ 0..16 => Some(value),
         _ => None,
     }
 }
+
+/// Of a lower-case digit; 255 of anything else.
+const VALUE: [u8; 256] = {
+    let mut table = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
