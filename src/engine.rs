@@ -15,7 +15,7 @@ pub mod target;
 pub mod words;
 
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
-use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Signer, Timestamp};
+use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Timestamp};
 use self::form::Form;
 use self::policy::{Decision, Denied, Permit, Policy};
 use self::reason::Reason;
@@ -124,7 +124,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     let region = region_at(&claim, endpoint);
     let named = Some((scope.service, region.unwrap_or(scope.region)));
     let account = signature::account_of(claim.key_id());
-    facts.identity = unproven(&claim, account);
+    facts.identity = claim.unproven();
     if region.is_none() {
         let said = format!(
             "scope {}/{} does not belong to `{}`",
@@ -205,9 +205,12 @@ fn judge_form(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> 
     let claim = match PostClaim::read(&form) {
         Ok(Some(claim)) => claim,
         Ok(None) => return decide(policy, question, facts, PayloadClaim::Nothing, None),
-        Err(refusal) => return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts)),
+        Err(refusal) => {
+            facts.identity.auth = Auth::PostForm;
+            return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));
+        }
     };
-    facts.identity.auth = Auth::PostForm;
+    facts.identity = claim.unproven();
     let scope = claim.scope();
     if !endpoint.allows_scope(scope.service, scope.region) {
         let (region, service) = (scope.region, scope.service);
@@ -245,16 +248,6 @@ fn region_at<'a>(claim: &Claim<'a>, endpoint: &'a Endpoint) -> Option<&'a str> {
     })
 }
 
-/// Who the claim says it is, before anything is proven.
-fn unproven(claim: &Claim<'_>, account: Option<AccountId>) -> Identity {
-    Identity {
-        auth: claim.auth(),
-        signature: SignatureState::UnknownKey,
-        payload: claim.payload(),
-        signer: Some(Signer { key_id: claim.key_id().into(), account, role: None, own: false }),
-    }
-}
-
 /// A host that is no AWS endpoint: `http:` statements judge it.
 fn judge_other(policy: &Policy, question: &Question<'_>, rented: bool) -> Judgement {
     let mut facts = Facts { operation: None, identity: Identity::NONE };
@@ -263,7 +256,7 @@ fn judge_other(policy: &Policy, question: &Question<'_>, rented: bool) -> Judgem
         // Only an endpoint of AWS reads such a form.
         Ok(Reading::Form) => {}
         Ok(Reading::Signed(claim)) => {
-            facts.identity = unproven(&claim, signature::account_of(claim.key_id()));
+            facts.identity = claim.unproven();
             if rented {
                 let said = "a signed call to a name that anyone can rent is not judged yet";
                 return Judgement::Deny(Denial::new(Reason::SigV4Unsupported, said, facts));

@@ -1,12 +1,13 @@
 //! Verifies AWS Signature Version 4: who signed this request, and does the signature hold over what we forward?
 //!
 //! `read` (head alone) → [`Claim`] → `verify` (keys, clock, body where it is needed) → [`Verdict`]: the identity for
-//! `engine/policy.rs`, and what the body must still prove for the forwarder. Rules: facts/sigv4.md A1-A9, always the
-//! strict side where AWS leaves a choice. Header form, presigned queries; other forms are named and refused.
+//! `engine/policy.rs`, and what the body must still prove for the forwarder. A form upload's claim stands in its body:
+//! [`PostClaim`]. Rules: facts/sigv4.md A1-A9, always the strict side where AWS leaves a choice; docs/signatures.md.
 
 mod account;
 mod canonical;
 mod chain;
+mod check;
 mod checksum;
 mod chunked;
 mod claim;
@@ -19,19 +20,20 @@ mod payload;
 mod percent;
 mod pieces;
 mod post;
+mod seen;
 mod v4a;
 
 use std::borrow::Cow;
 
 pub use account::account_of;
 pub use canonical::{Parts, PathForm, Query, string_to_sign};
+pub use check::{BodyCheck, PayloadClaim};
 pub use checksum::Checksum;
 pub use chunked::MAX_SIGNED_CHUNK;
 pub use claim::{Algorithm, Scope};
 pub use explain::explain;
 pub use fields::SignedFields;
 pub use keys::{KnownKey, KnownKeys, SigningKey};
-pub use payload::{BodyCheck, PayloadClaim};
 pub use post::PostClaim;
 pub use v4a::PublicKey;
 
@@ -39,9 +41,9 @@ use super::facts::{Auth, Identity, PayloadState, SignatureState, Signer, Timesta
 use super::reason::Reason;
 use super::request::RequestHead;
 use chain::Chain;
-use claim::{QueryAuth, Seen};
 use keys::Checker;
 use payload::Payload;
+use seen::{QueryAuth, Seen};
 use subtle::ConstantTimeEq;
 
 /// How far a request's date may be from ours, either way, in seconds. S3's and STS's window; others have 5 minutes
@@ -206,6 +208,16 @@ impl<'a> Claim<'a> {
 
     pub fn payload(&self) -> PayloadState {
         self.payload.state()
+    }
+
+    /// Who it says it is, before anything is proven.
+    pub fn unproven(&self) -> Identity {
+        Identity {
+            auth: self.auth(),
+            signature: SignatureState::UnknownKey,
+            payload: self.payload.state(),
+            signer: Some(unknown_signer(self.key_id)),
+        }
     }
 
     /// Judges the claim. `body` is the whole body where it was read; it may be `None` unless [`Self::needs_body`].

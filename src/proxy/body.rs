@@ -193,9 +193,10 @@ impl<B: Inbound> Outbound<B> {
         if self.checked {
             return Ok(());
         }
-        self.checked = true;
         match self.check.finish() {
             Ok(outcome) => {
+                // INVARIANT: only here; a check that failed fails again, so such a body never ends in order.
+                self.checked = true;
                 self.passage.set(outcome);
                 Ok(())
             }

@@ -15,7 +15,7 @@ use crate::engine::facts::{Secret, Timestamp};
 /// SHA-256 of nothing: where a chunk would sign header fields, if chunks had any.
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Where a chain stands. A signature that doesn't hold leaves it there.
+/// Where a chain stands. After a signature that doesn't hold it is of no use.
 #[derive(Debug, Clone)]
 pub struct Chain {
     checker: Checker,

@@ -1,20 +1,20 @@
 //! Parsing of a SigV4 claim, header form and query form: one struct gives the identity **and** the signature.
 //!
-//! Everything that needs neither key nor clock is judged here (facts/sigv4.md A1, A3, A5): two forms at once, names
-//! given twice, scopes, dates, signed headers, paths. `super::Claim::verify` does the rest.
+//! Everything that needs neither key nor clock is judged here (facts/sigv4.md A1, A3, A5): scopes, dates, signed
+//! headers, paths. `super::seen` found the fields; `super::Claim::verify` does the rest.
 
 use std::borrow::Cow;
 
-use super::canonical::{Parts, Query, halves, judge_path};
+use super::canonical::{Parts, Query, judge_path};
 use super::fields::SignedFields;
-use super::payload::{Payload, Told};
+use super::payload::Payload;
 use super::percent::{self, Plus};
 use super::pieces::{cut, pieces};
+use super::seen::{PARAMETERS, QueryAuth, Seen};
 use super::{Claim, Form, Refusal, Signature, hex, v4a};
 use crate::engine::facts::Timestamp;
-use crate::engine::form;
 use crate::engine::reason::Reason;
-use crate::engine::request::{Framing, RequestHead};
+use crate::engine::request::RequestHead;
 
 /// Seven days: S3's limit, which the other services' are below.
 const MAX_EXPIRES: u32 = 604_800;
@@ -62,108 +62,6 @@ impl Scope<'_> {
         for part in [self.date, "/", region[0], region[1], self.service, "/aws4_request"] {
             out.extend_from_slice(part.as_bytes());
         }
-    }
-}
-
-/// Fields that a claim rests on, from one pass over the head. A repeated one is refused, whichever the form.
-#[derive(Debug, Default)]
-pub(super) struct Seen<'a> {
-    pub authorization: Option<&'a [u8]>,
-    amz_date: Option<&'a [u8]>,
-    date: Option<&'a [u8]>,
-    token: Option<&'a [u8]>,
-    express_token: Option<&'a [u8]>,
-    region_set: Option<&'a [u8]>,
-    /// The SSO portal's own field.
-    pub sso_token: Option<&'a [u8]>,
-    told: Told<'a>,
-    /// A form's media type.
-    pub is_form: bool,
-}
-
-impl<'a> Seen<'a> {
-    pub fn of(head: &'a RequestHead) -> Result<Self, Refusal> {
-        let mut seen = Self::default();
-        for (name, value) in head.raw_fields() {
-            let (slot, known) = match name.len() {
-                4 => (&mut seen.date, "date"),
-                10 => (&mut seen.amz_date, "x-amz-date"),
-                12 => {
-                    seen.is_form |= name.eq_ignore_ascii_case(b"content-type") && form::is_form(value);
-                    continue;
-                }
-                13 if name[0].eq_ignore_ascii_case(&b'x') => (&mut seen.told.trailer, "x-amz-trailer"),
-                13 => (&mut seen.authorization, "authorization"),
-                16 => (&mut seen.region_set, "x-amz-region-set"),
-                20 if name[19].eq_ignore_ascii_case(&b'n') => (&mut seen.token, "x-amz-security-token"),
-                20 => (&mut seen.told.content_sha256, "x-amz-content-sha256"),
-                21 => (&mut seen.express_token, "x-amz-s3session-token"),
-                22 => (&mut seen.sso_token, "x-amz-sso_bearer_token"),
-                28 => (&mut seen.told.decoded_length, "x-amz-decoded-content-length"),
-                _ => continue,
-            };
-            if name.eq_ignore_ascii_case(known.as_bytes()) && slot.replace(value).is_some() {
-                return Err(malformed(format!("`{known}` is sent more than once")));
-            }
-        }
-        seen.told.is_empty = matches!(head.framing(), Framing::None | Framing::Length(0));
-        Ok(seen)
-    }
-}
-
-/// Authentication parameters of a query, raw, each at most once and in its exact spelling.
-#[derive(Debug, Default)]
-pub(super) struct QueryAuth<'a> {
-    slots: [Option<&'a str>; PARAMETERS.len()],
-}
-
-/// Parameters that are part of the query form. The third and second last stand for header fields of S3.
-const PARAMETERS: [&str; 10] = [
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-    "X-Amz-Security-Token",
-    "X-Amz-S3session-Token",
-    "X-Amz-Content-Sha256",
-    "X-Amz-Region-Set",
-];
-
-impl<'a> QueryAuth<'a> {
-    /// `None` where no name of the query form occurs. SigV2's is refused, as are repeats and other spellings.
-    pub fn of(query: &'a str) -> Result<Option<Self>, Refusal> {
-        let mut auth = None;
-        for piece in pieces(query, b'&') {
-            let raw = halves(piece.as_bytes()).0;
-            // A malformed escape names nothing; where the query is signed it is refused later.
-            let Some(name) = percent::decode(raw, Plus::Space) else { continue };
-            if name.eq_ignore_ascii_case(b"AWSAccessKeyId") {
-                return Err(Refusal::new(Reason::SigV4Version2, "query is signed with version 2"));
-            }
-            if !name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-")) {
-                continue;
-            }
-            let Some(at) = PARAMETERS.iter().position(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-            else {
-                continue;
-            };
-            let known = PARAMETERS[at];
-            if raw != known.as_bytes() {
-                return Err(malformed(format!("`{known}` is spelt another way in the query")));
-            }
-            let value = piece.get(known.len() + 1..).unwrap_or_default();
-            let slots = &mut auth.get_or_insert_with(Self::default).slots;
-            if slots[at].replace(value).is_some() {
-                return Err(malformed(format!("`{known}` is in the query more than once")));
-            }
-        }
-        Ok(auth)
-    }
-
-    fn demand(&self, at: usize) -> Result<&'a str, Refusal> {
-        self.slots[at].ok_or_else(|| malformed(format!("`{}` is missing from the query", PARAMETERS[at])))
     }
 }
 

@@ -11,8 +11,8 @@ use aws_lc_rs::digest;
 
 use super::Refusal;
 use super::chain::Chain;
+use super::check::mismatch;
 use super::chunked::MAX_SIGNED_CHUNK;
-use super::payload::mismatch;
 use crate::engine::facts::{PayloadOutcome, Timestamp};
 use crate::engine::reason::Reason;
 

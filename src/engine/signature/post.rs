@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::claim::{self, Algorithm, Scope};
 use super::{KnownKeys, MAX_SKEW, PayloadClaim, Refusal, Signature, Verdict};
-use crate::engine::facts::{Auth, PayloadState, SignatureState, Timestamp};
+use crate::engine::facts::{Auth, Identity, PayloadState, SignatureState, Signer, Timestamp};
 use crate::engine::form::Form;
 use crate::engine::reason::Reason;
 
@@ -67,12 +67,19 @@ impl<'a> PostClaim<'a> {
         }))
     }
 
-    pub fn key_id(&self) -> &'a str {
-        self.key_id
-    }
-
     pub fn scope(&self) -> &Scope<'a> {
         &self.scope
+    }
+
+    /// Who it says it is, before anything is proven.
+    pub fn unproven(&self) -> Identity {
+        self.identity(SignatureState::UnknownKey, super::unknown_signer(self.key_id))
+    }
+
+    fn identity(&self, signature: SignatureState, signer: Signer) -> Identity {
+        // The policy is signed, the file is not.
+        let payload = PayloadState::Unsigned;
+        Identity { auth: Auth::PostForm, signature, payload, signer: Some(signer) }
     }
 
     /// Judges the claim; `bucket` is the one that the request addresses.
@@ -103,13 +110,7 @@ impl<'a> PostClaim<'a> {
             return Err(Refusal::new(Reason::SigV4Expired, said));
         }
         self.judge_policy(bucket, now)?;
-        let identity = crate::engine::facts::Identity {
-            auth: Auth::PostForm,
-            signature,
-            payload: PayloadState::Unsigned,
-            signer: Some(signer),
-        };
-        Ok(Verdict { identity, due: PayloadClaim::Nothing })
+        Ok(Verdict { identity: self.identity(signature, signer), due: PayloadClaim::Nothing })
     }
 
     fn judge_policy(&self, bucket: &str, now: Timestamp) -> Result<(), Refusal> {
