@@ -171,3 +171,30 @@ async fn the_last_chunk_of_an_unsigned_stream_waits_for_a_checksum_that_holds() 
         assert_eq!(origin.requests().len(), usize::from(status == "200"));
     }
 }
+
+/// The most memory that the program has ever had, in KiB.
+#[cfg(target_os = "linux")]
+fn peak(id: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn memory_follows_the_chunk_and_not_the_body() {
+    let (proxy, origin) = aws::start().await;
+    let chunk = [b'!'; 128 * 1024];
+    let mut before = 0;
+    for (mebibytes, most) in [(1, usize::MAX), (24, 4 * 1024)] {
+        let (head, chunks) = upload("/ours/a", &vec![&chunk[..]; mebibytes * 8], None, false);
+        let mut client = proxy.intercepted(S3).await;
+        client.write_all(head.as_bytes()).await.unwrap();
+        let answer = aws::ask(&mut client, &chunks.concat()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let after = peak(proxy.id());
+        assert!(after - before < most, "{mebibytes} MiB took {} KiB more", after - before);
+        before = after;
+    }
+    assert_eq!(origin.requests().len(), 2);
+}

@@ -10,7 +10,7 @@ use super::fields::SignedFields;
 use super::payload::Payload;
 use super::percent::{self, Plus};
 use super::pieces::{cut, pieces};
-use super::seen::{PARAMETERS, QueryAuth, Seen};
+use super::seen::{self, PARAMETERS, QueryAuth, Seen};
 use super::{Claim, Form, Refusal, Signature, hex, v4a};
 use crate::engine::facts::Timestamp;
 use crate::engine::reason::Reason;
@@ -126,33 +126,36 @@ pub(super) fn from_query<'a>(
     mut seen: Seen<'a>,
     auth: &QueryAuth<'a>,
 ) -> Result<Claim<'a>, Refusal> {
-    let Some(algorithm) = Algorithm::of(auth.demand(0)?.as_bytes()) else {
+    let Some(algorithm) = Algorithm::of(auth.demand(seen::ALGORITHM)?.as_bytes()) else {
         return Err(malformed("`X-Amz-Algorithm` is unknown"));
     };
     if seen.amz_date.is_some() || seen.token.is_some() || seen.express_token.is_some() {
         let said = "date or token is sent as a header beside the signed query";
         return Err(Refusal::new(Reason::SigV4TwoForms, said));
     }
-    let (key_id, mut scope) = read_credential(auth.demand(1)?, algorithm, true)?;
-    match (algorithm, auth.slots[9]) {
+    let (key_id, mut scope) = read_credential(auth.demand(seen::CREDENTIAL)?, algorithm, true)?;
+    match (algorithm, auth.get(seen::REGION_SET)) {
         (Algorithm::Ecdsa, set) => scope.region = region_set(set, true)?,
         (Algorithm::Hmac, None) => {}
         (Algorithm::Hmac, Some(_)) => return Err(malformed("a region set, but not of version 4A")),
     }
-    let expires = auth.demand(3)?;
+    let expires = auth.demand(seen::EXPIRES)?;
     let plain = (1..=6).contains(&expires.len()) && expires.bytes().all(|b| b.is_ascii_digit());
     let expires = expires.parse().ok().filter(|seconds| plain && (1..=MAX_EXPIRES).contains(seconds));
     let Some(expires) = expires else {
         return Err(malformed("`X-Amz-Expires` is not within 1 and 604800 seconds"));
     };
-    let names = match decoded(auth.demand(4)?)? {
+    let names = match decoded(auth.demand(seen::SIGNED_HEADERS)?)? {
         Cow::Borrowed(names) => Cow::Borrowed(std::str::from_utf8(names).unwrap_or_default()),
         Cow::Owned(names) => Cow::Owned(String::from_utf8(names).unwrap_or_default()),
     };
     let fields = SignedFields::of(names, head)?;
-    let token =
-        token(auth.slots[6].map(decoded).transpose()?, auth.slots[7].map(decoded).transpose()?, &scope)?;
-    match (auth.slots[8], seen.told.content_sha256) {
+    let token = token(
+        auth.get(seen::TOKEN).map(decoded).transpose()?,
+        auth.get(seen::EXPRESS_TOKEN).map(decoded).transpose()?,
+        &scope,
+    )?;
+    match (auth.get(seen::CONTENT_SHA256), seen.told.content_sha256) {
         (Some(stated), None) if scope.is_s3() => seen.told.content_sha256 = Some(stated.as_bytes()),
         (Some(_), _) => {
             let said = "`X-Amz-Content-Sha256` is in the query, where a header has it or no service reads it";
@@ -161,10 +164,11 @@ pub(super) fn from_query<'a>(
         (None, _) => {}
     }
     let payload = Payload::read(&seen.told, algorithm, scope.is_s3(), true)?;
-    let (date, signed_at) = dated(auth.demand(2)?.as_bytes(), &scope)?;
+    let (date, signed_at) = dated(auth.demand(seen::DATE)?.as_bytes(), &scope)?;
     // IoT's clients put the token into the finished URL (AWS IoT Developer Guide, "MQTT over WSS").
     let unsigned = if scope.service == "iotdevicegateway" { 2 } else { 1 };
-    let parts = parts(head, fields, &scope, &[PARAMETERS[5], PARAMETERS[6]][..unsigned])?;
+    let parts =
+        parts(head, fields, &scope, &[PARAMETERS[seen::SIGNATURE], PARAMETERS[seen::TOKEN]][..unsigned])?;
     refuse_repeats(&parts.query)?;
     Ok(Claim {
         form: Form::Query { expires },
@@ -173,7 +177,7 @@ pub(super) fn from_query<'a>(
         scope,
         date,
         signed_at,
-        signature: read_signature(auth.demand(5)?, algorithm)?,
+        signature: read_signature(auth.demand(seen::SIGNATURE)?, algorithm)?,
         token,
         payload,
         is_empty: seen.told.is_empty,

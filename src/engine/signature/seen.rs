@@ -61,8 +61,20 @@ impl<'a> Seen<'a> {
 /// Authentication parameters of a query, raw, each at most once and in its exact spelling.
 #[derive(Debug, Default)]
 pub struct QueryAuth<'a> {
-    pub slots: [Option<&'a str>; PARAMETERS.len()],
+    slots: [Option<&'a str>; PARAMETERS.len()],
 }
+
+// Places in `PARAMETERS`.
+pub const ALGORITHM: usize = 0;
+pub const CREDENTIAL: usize = 1;
+pub const DATE: usize = 2;
+pub const EXPIRES: usize = 3;
+pub const SIGNED_HEADERS: usize = 4;
+pub const SIGNATURE: usize = 5;
+pub const TOKEN: usize = 6;
+pub const EXPRESS_TOKEN: usize = 7;
+pub const CONTENT_SHA256: usize = 8;
+pub const REGION_SET: usize = 9;
 
 /// Parameters that are part of the query form. The third and second last stand for header fields of S3.
 pub const PARAMETERS: [&str; 10] = [
@@ -107,6 +119,10 @@ impl<'a> QueryAuth<'a> {
             }
         }
         Ok(auth)
+    }
+
+    pub fn get(&self, at: usize) -> Option<&'a str> {
+        self.slots[at]
     }
 
     pub fn demand(&self, at: usize) -> Result<&'a str, Refusal> {
