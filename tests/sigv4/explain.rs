@@ -144,6 +144,17 @@ fn names_method_bucket_and_body() {
 }
 
 #[test]
+fn a_long_body_is_not_rewritten_for_an_explanation() {
+    let signer = Signer::default();
+    for (length, told) in [(64 * 1024, true), (64 * 1024 + 1, false)] {
+        let mut message = message("POST", "/", &[("content-length", "9")]);
+        message.body = vec![b'a'; length - 1];
+        let said = why(&signer, message, |message| message.body.push(b'\n'));
+        assert_eq!(said.is_some(), told, "{length}");
+    }
+}
+
+#[test]
 fn says_nothing_where_nothing_can_be_told() {
     let signer = Signer::default();
     let good = signer.sign(message("GET", "/", &[("accept", "*/*")]));
