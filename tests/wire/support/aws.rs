@@ -13,6 +13,7 @@ use super::sign::CREDENTIALS;
 use super::tls::{Ca, ClientTls};
 
 pub const S3: &str = "s3.us-east-1.amazonaws.com";
+pub const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
 
 /// A request that begins so is answered as soon as its head is in.
 const EARLY: &[u8] = b"PUT /ours/early ";
@@ -98,7 +99,7 @@ pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let origin = Origin::default();
-    let acceptor = ca.acceptor(&[S3, "*.s3.us-east-1.amazonaws.com", "app.test"]);
+    let acceptor = ca.acceptor(&[S3, BEDROCK, "*.s3.us-east-1.amazonaws.com", "app.test"]);
     tokio::spawn(origin.clone().serve(listener, acceptor));
     let proxy = Proxy::start(&Setup {
         policy,
