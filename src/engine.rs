@@ -20,7 +20,7 @@ use self::form::Form;
 use self::policy::{Decision, Denied, Permit, Policy};
 use self::reason::Reason;
 use self::request::RequestHead;
-use self::signature::{Algorithm, Claim, KnownKeys, PayloadClaim, PostClaim, Reading};
+use self::signature::{Algorithm, Claim, KnownKeys, PayloadClaim, PostClaim, Reading, Scope};
 
 /// A request as it is put before the judge. Values only.
 #[derive(Clone, Copy)]
@@ -241,13 +241,16 @@ fn judge_form(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> 
 
 /// The one of the signature's regions that belongs to this endpoint: `None` where none does, or the service doesn't.
 fn region_at<'a>(claim: &Claim<'a>, endpoint: &'a Endpoint) -> Option<&'a str> {
-    let service = claim.scope().service;
+    let Scope { service, region, .. } = *claim.scope();
+    if claim.algorithm() == Algorithm::Hmac {
+        return endpoint.allows_scope(service, region).then_some(region);
+    }
     claim.regions().find_map(|region| {
         if endpoint.allows_scope(service, region) {
             return Some(region);
         }
         // A pattern of version 4A covers the region that the host names.
-        let start = region.strip_suffix('*').filter(|_| claim.algorithm() == Algorithm::Ecdsa)?;
+        let start = region.strip_suffix('*')?;
         let own = endpoint.region().filter(|own| own.starts_with(start))?;
         endpoint.allows_scope(service, own).then_some(&**own)
     })
