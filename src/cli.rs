@@ -7,6 +7,7 @@ pub mod audit;
 pub mod check;
 pub mod explain;
 mod run;
+pub mod schema;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -34,8 +35,10 @@ struct Cli {
 enum Verb {
     /// Run the proxy until a signal ends it
     Run(Box<run::RunArgs>),
-    /// Say all that is wrong with a policy; exit 1 where it cannot be used
-    Check(CheckArgs),
+    /// Say all that is wrong or odd about a policy or settings; exit 1 where they cannot be used
+    Check(check::CheckArgs),
+    /// Print a JSON Schema for editors
+    Schema { kind: schema::Kind },
     /// Print the page of a reason code, or list the codes
     Explain {
         /// A code such as `policy.no_match`
@@ -46,15 +49,6 @@ enum Verb {
     Audit(AuditVerb),
     /// Print the version
     Version,
-}
-
-#[derive(Debug, Args)]
-struct CheckArgs {
-    /// Policy file
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,8 +110,12 @@ pub fn run() -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Verb::Check(args) => {
-            let good = check::check(&args.policy, &mut out, args.output.output == Output::Json)?;
+            let good = check::check(&args, &mut out)?;
             Ok(ExitCode::from(if good { 0 } else { NO }))
+        }
+        Verb::Schema { kind } => {
+            schema::print(kind, &mut out)?;
+            Ok(ExitCode::SUCCESS)
         }
         Verb::Explain { code } => {
             explain::explain(code.as_deref(), &mut out)?;

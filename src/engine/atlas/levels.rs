@@ -7,7 +7,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::data::{Atlas, AtlasError, list};
-use crate::engine::facts::words;
+use super::hosts::Endpoint;
+use crate::engine::facts::{Name, words};
 
 words! {
     /// What an action is for. Each action has one: what manages permissions or tags is not also a write.
@@ -53,6 +54,34 @@ impl Atlas {
             let text = self.chunk(&found.chunk, found.chunk_length).unwrap_or_default();
             ListedAction::read_all(text).unwrap_or_default()
         }))
+    }
+}
+
+impl Atlas {
+    /// What the operations of this name ask for, of the services that have this prefix: operations and actions often
+    /// share a name, and people take the one for the other.
+    pub fn actions_of_operation(&self, prefix: &str, operation: &str) -> Option<Vec<Name>> {
+        let services = self.services.iter().filter(|service| &*service.iam == prefix);
+        services.map(|service| self.operations(service)).find_map(|operations| {
+            let row = operations.rows.iter().find(|row| row.name.eq_ignore_ascii_case(operation))?;
+            Some(row.actions.clone())
+        })
+    }
+
+    /// Prefixes of all actions that a call of this host could ask for.
+    pub fn prefixes_of(&self, endpoint: &Endpoint) -> Vec<&str> {
+        let mut prefixes = Vec::new();
+        for service in endpoint.entry.services.iter().map(|&at| &self.services[usize::from(at)]) {
+            prefixes.push(&*service.iam);
+            prefixes.extend(match &*service.name {
+                // The same API serves directory buckets, Outposts and Object Lambda under prefixes of their own.
+                "s3" => &["s3express", "s3-object-lambda", "s3-outposts"][..],
+                _ => &[],
+            });
+        }
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        prefixes
     }
 }
 
