@@ -189,7 +189,7 @@ impl Iterator for Keys<'_> {
             }
             State::Within => {}
         }
-        while let Some(byte) = self.rest.next() {
+        for byte in self.rest.by_ref() {
             let walked = self.key;
             self.key = walked.byte(byte);
             if is_separator(byte) {
