@@ -13,14 +13,52 @@ use super::statement::{AwsRule, Rule, Statement};
 use crate::engine::facts::{Action, Ask, Resource};
 use crate::engine::target::Authority;
 
-/// Entries are sorted, so that a key's statements lie together.
 #[derive(Debug, Default)]
 pub struct Index {
-    entries: Vec<(u64, u32)>,
+    places: Table,
+    /// By service alone: where the resource could not be read, and to find the nearest.
+    services: Table,
     /// Some statement names every service.
     any_service: bool,
-    /// By service alone: where the resource could not be read, and to find the nearest.
-    services: Vec<(u64, u32)>,
+}
+
+/// Statements by key, those of one key together.
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<(u64, u32)>,
+    /// A bit for the end of each key, of 16 or more times as many: most keys that are asked for are in no table.
+    filter: Vec<u64>,
+}
+
+impl Table {
+    fn push(&mut self, key: Key, at: u32) {
+        self.entries.push((key.0, at));
+    }
+
+    fn finish(&mut self) {
+        self.entries.sort_unstable();
+        self.entries.dedup();
+        self.filter = vec![0; (self.entries.len() / 4).next_power_of_two()];
+        for (key, _) in &self.entries {
+            let (word, bit) = Self::place(&self.filter, Key(*key));
+            self.filter[word] |= bit;
+        }
+    }
+
+    fn place(filter: &[u64], key: Key) -> (usize, u64) {
+        // The filter's length is a power of two, and 2^32 words are more than there can be.
+        ((key.0 >> 6) as usize & (filter.len() - 1), 1 << (key.0 & 63))
+    }
+
+    fn under(&self, key: Key) -> impl Iterator<Item = u32> + '_ {
+        let (word, bit) = Self::place(&self.filter, key);
+        let entries = if self.filter[word] & bit == 0 {
+            &[][..]
+        } else {
+            &self.entries[self.entries.partition_point(|(filed, _)| *filed < key.0)..]
+        };
+        entries.iter().take_while(move |(filed, _)| *filed == key.0).map(|(_, at)| *at)
+    }
 }
 
 /// Deeper separators are not looked at: a key of an object may have hundreds.
@@ -31,18 +69,17 @@ const ANY: &str = "*";
 const ANYWHERE: &str = "*";
 
 impl Index {
-    pub fn of<'s>(statements: impl Iterator<Item = (u32, &'s Statement)>) -> Self {
+    pub fn of(statements: &[Statement]) -> Self {
         let mut index = Self::default();
-        for (at, statement) in statements {
+        // A file of 1 MiB holds fewer than 2^32.
+        for (at, statement) in (0..).zip(statements) {
             match &statement.rule {
                 Rule::Aws(rule) => index.file_aws(at, rule),
                 Rule::Http(rule) => index.file_http(at, rule),
             }
         }
-        index.entries.sort_unstable();
-        index.entries.dedup();
-        index.services.sort_unstable();
-        index.services.dedup();
+        index.places.finish();
+        index.services.finish();
         index
     }
 
@@ -50,9 +87,9 @@ impl Index {
         for service in rule.actions.iter().map(|action| action.service().unwrap_or(ANY)) {
             self.any_service |= service == ANY;
             let service = Key::of(service);
-            self.services.push((service.0, at));
+            self.services.push(service, at);
             for pattern in &rule.resources {
-                self.entries.push((filed_under(service, pattern.as_str()).0, at));
+                self.places.push(filed_under(service, pattern.as_str()), at);
             }
         }
     }
@@ -60,7 +97,7 @@ impl Index {
     fn file_http(&mut self, at: u32, rule: &HttpRule) {
         for host in &rule.hosts {
             let key = HostPattern::key(host);
-            self.entries.push((host_key(key.as_deref().unwrap_or(ANYWHERE)).0, at));
+            self.places.push(host_key(key.as_deref().unwrap_or(ANYWHERE)), at);
         }
     }
 
@@ -74,15 +111,15 @@ impl Index {
                 Resource::None => Some(Keys::of(service, "")),
                 Resource::Unknown => None,
             };
-            let all = read.is_none().then(|| under(&self.services, service));
-            let found = read.into_iter().flatten().flat_map(|key| under(&self.entries, key));
+            let all = read.is_none().then(|| self.services.under(service));
+            let found = read.into_iter().flatten().flat_map(|key| self.places.under(key));
             found.chain(all.into_iter().flatten())
         })
     }
 
     /// Statements of the asked action's service, whatever the resource.
     pub fn of_service<'a>(&'a self, action: &Action) -> impl Iterator<Item = u32> + 'a {
-        under(&self.services, Key::of(service(action))).chain(under(&self.services, Key::of(ANY)))
+        self.services.under(Key::of(service(action))).chain(self.services.under(Key::of(ANY)))
     }
 
     /// Statements that could name a host.
@@ -92,13 +129,8 @@ impl Index {
             Some(name[..last].rfind('.').map_or(name, |at| &name[at + 1..]))
         });
         let keys = [last_two.map(host_key), Some(host_key(ANYWHERE))];
-        keys.into_iter().flatten().flat_map(|key| under(&self.entries, key))
+        keys.into_iter().flatten().flat_map(|key| self.places.under(key))
     }
-}
-
-fn under(entries: &[(u64, u32)], key: Key) -> impl Iterator<Item = u32> + '_ {
-    let from = entries.partition_point(|(filed, _)| *filed < key.0);
-    entries[from..].iter().take_while(move |(filed, _)| *filed == key.0).map(|(_, at)| *at)
 }
 
 fn service(action: &Action) -> &str {

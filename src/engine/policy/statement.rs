@@ -159,6 +159,9 @@ impl Statement {
     }
 
     fn within(&self, rule: &AwsRule, request: &Request<'_>, ask: &Ask, perimeter: &Perimeter) -> Fit {
+        if perimeter.resources.is_none() {
+            return Fit::Whole;
+        }
         let mut by = rule.on(&ask.resource, request.own());
         if by.any(|by| perimeter.holds_resource(request, ask, by)) {
             Fit::Whole
