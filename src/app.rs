@@ -63,6 +63,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         let mut terminations = signal(SignalKind::terminate())?;
         let mut interrupts = signal(SignalKind::interrupt())?;
         let app = App::start(config)?;
+        app.announce();
         loop {
             tokio::select! {
                 _ = hangups.recv() => app.reload(),
@@ -79,9 +80,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     })
 }
 
-/// The program while it runs.
-struct App {
+/// The program while it runs: what `run` keeps until a signal ends it, and what other verbs run in their own process.
+pub struct App {
     shared: Arc<Shared>,
+    forward: SocketAddr,
+    admin: Option<SocketAddr>,
     records: Arc<Records>,
     drain: watch::Sender<bool>,
     not_ready: Arc<AtomicBool>,
@@ -90,7 +93,8 @@ struct App {
 
 impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
-    fn start(config: Config) -> Result<Self, Error> {
+    /// Within a tokio runtime, which ends only once the workers have: drain it, or drop it.
+    pub fn start(config: Config) -> Result<Self, Error> {
         let policy = read_policy(&config.policy)?;
         let lookup = |name: &str| std::env::var(name).ok();
         let known =
@@ -120,7 +124,6 @@ impl App {
         }
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
-        let keys = known.len();
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
             keys: ArcSwap::from_pointee(known),
@@ -131,13 +134,15 @@ impl App {
             own,
             config,
         });
+        let mut admin_address = None;
         if let Some(socket) = admin {
             let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
             let listener = TcpListener::from_std(listener::open(socket)?)?;
+            admin_address = Some(listener.local_addr()?);
             tokio::spawn(admin::serve(listener, state, std::future::pending()));
         }
         let forward = listener::open(forward)?;
-        announce(&shared, keys, forward.local_addr()?);
+        let address = forward.local_addr()?;
         let mut workers = Vec::new();
         for _ in 0..shared.config.workers.get() {
             let worker = Worker {
@@ -148,7 +153,42 @@ impl App {
             };
             workers.push(spawn(worker, forward.try_clone()?, shared.config.limits.drain));
         }
-        Ok(Self { shared, records, drain, not_ready, workers })
+        Ok(Self { shared, forward: address, admin: admin_address, records, drain, not_ready, workers })
+    }
+
+    /// Where clients find the proxy: the port is the real one where the settings said 0.
+    pub fn forward(&self) -> SocketAddr {
+        self.forward
+    }
+
+    /// Where `/metrics` is, where the settings name an admin door.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The CA certificate that clients must trust.
+    pub fn ca_pem(&self) -> &str {
+        self.shared.mint.ca_pem()
+    }
+
+    /// What is enforced, said once.
+    fn announce(&self) {
+        let named = match &self.shared.config.policy {
+            PolicySource::BuiltIn => {
+                "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
+            }
+            PolicySource::File(path) => format!("policy {}", path.display()),
+            PolicySource::Env(name) => format!("policy env:{name}"),
+        };
+        eprintln!(
+            "exeat {}: listening on {} under {named} with {} known keys",
+            env!("CARGO_PKG_VERSION"),
+            self.forward,
+            self.shared.keys.load().len()
+        );
+        if self.shared.policy.load().default_report() {
+            eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
+        }
     }
 
     /// Takes the policy anew; a bad one keeps the old. The audit file is opened again, for those who rotate it.
@@ -170,7 +210,7 @@ impl App {
     }
 
     /// Takes nothing new, finishes what is under way, and leaves the records whole.
-    async fn drain(self) {
+    pub async fn drain(self) {
         self.not_ready.store(true, Ordering::Relaxed);
         let _ = self.drain.send(true);
         for worker in self.workers {
@@ -206,24 +246,6 @@ fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
         tracing::warn!("{warning}");
     }
     Ok(policy)
-}
-
-/// What is enforced, said once, before anything is.
-fn announce(shared: &Shared, keys: usize, address: SocketAddr) {
-    let named = match &shared.config.policy {
-        PolicySource::BuiltIn => {
-            "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
-        }
-        PolicySource::File(path) => format!("policy {}", path.display()),
-        PolicySource::Env(name) => format!("policy env:{name}"),
-    };
-    eprintln!(
-        "exeat {}: listening on {address} under {named} with {keys} known keys",
-        env!("CARGO_PKG_VERSION")
-    );
-    if shared.policy.load().default_report() {
-        eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
-    }
 }
 
 /// A quarter of the memory we may use (cgroup v2's limit, where there is one).

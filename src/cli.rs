@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod demo;
 pub mod explain;
 mod run;
 pub mod schema;
@@ -25,7 +26,7 @@ const NO: u8 = 1;
 /// A TLS-enforcing egress proxy for AWS workloads: it verifies whose account signed each request, and lets out what a
 /// policy names.
 #[derive(Debug, Parser)]
-#[command(name = "exeat", version, disable_help_subcommand = true)]
+#[command(name = "exeat", version, disable_help_subcommand = true, after_help = "First look:\n  exeat demo")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -35,6 +36,11 @@ struct Cli {
 enum Verb {
     /// Run the proxy until a signal ends it
     Run(Box<run::RunArgs>),
+    /// Show exeat at work: calls over real sockets, all on loopback; needs no network and no account
+    #[command(
+        after_help = "Examples:\n  exeat demo\n  exeat demo -o json | jq '.calls[] | {call, verdict, reason}'"
+    )]
+    Demo(OutputArgs),
     /// Say all that is wrong or odd about a policy or settings; exit 1 where they cannot be used
     Check(check::CheckArgs),
     /// Print a JSON Schema for editors
@@ -83,6 +89,8 @@ pub enum Error {
     Config(#[from] config::Problems),
     #[error(transparent)]
     App(#[from] app::Error),
+    #[error("the demo could not be given")]
+    Demo(#[from] demo::Error),
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
@@ -94,7 +102,9 @@ impl Error {
         ExitCode::from(match self {
             Self::Config(_) | Self::App(_) => BAD_CONFIG,
             Self::Usage(_) => USAGE,
-            Self::Io(_) => NO,
+            // As a shell tells of a signal.
+            Self::Demo(demo::Error::Interrupted(signal)) => 128 + signal,
+            Self::Demo(_) | Self::Io(_) => NO,
         })
     }
 }
@@ -108,6 +118,11 @@ pub fn run() -> Result<ExitCode, Error> {
             drop(out);
             run::run(*args)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Verb::Demo(args) => {
+            let look = if args.output == Output::Json { demo::Look::Json } else { demo::Look::of_stdout() };
+            let good = demo::demo(demo::POLICY, look, &mut out)?;
+            Ok(ExitCode::from(if good { 0 } else { NO }))
         }
         Verb::Check(args) => {
             let good = check::check(&args, &mut out)?;

@@ -78,8 +78,8 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
         let said = format!("CONNECT names `{}`, Host names `{asked}`", question.arrival.target);
         return Judgement::Deny(Denial::new(Reason::TargetMismatch, said, nothing));
     }
-    match question.atlas.host(&asked.host) {
-        HostKind::Service(endpoint) => judge_aws(policy, question, &endpoint),
+    match &question.arrival.kind {
+        HostKind::Service(endpoint) => judge_aws(policy, question, endpoint),
         HostKind::UnknownAws => {
             let said = format!("`{asked}` looks like AWS and is no endpoint the atlas knows");
             Judgement::Deny(Denial::new(Reason::TargetUnknownAws, said, nothing))
@@ -141,8 +141,11 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     };
     let scope = claim.scope();
     let named = Some((scope.service, scope.region));
-    let account = signature::account_of(claim.key_id());
-    facts.identity = unproven(&claim, account);
+    let unproven = |facts: &mut Facts| {
+        let account = signature::account_of(claim.key_id());
+        facts.identity = unproven(&claim, account);
+        account
+    };
     if !endpoint.allows_scope(scope.service, scope.region) {
         let said = format!(
             "scope {}/{} does not belong to `{}`",
@@ -150,6 +153,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
             scope.service,
             head.authority().host
         );
+        let account = unproven(&mut facts);
         let _ = shape(&mut facts, None, account);
         return Judgement::Deny(Denial::new(Reason::SigV4ScopeHost, said, facts));
     }
@@ -158,6 +162,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
         BodySeen::Unread if claim.needs_body() => return Judgement::NeedBody,
         BodySeen::TooLarge if claim.needs_body() => {
             let said = "the signature covers a body too large to be read before it is judged";
+            let account = unproven(&mut facts);
             let _ = shape(&mut facts, named, account);
             return Judgement::Deny(Denial::new(Reason::LimitInspect, said, facts));
         }
@@ -166,6 +171,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     let verdict = match claim.verify(body, question.keys, question.now) {
         Ok(verdict) => verdict,
         Err(refusal) => {
+            let account = unproven(&mut facts);
             facts.identity.signature = SignatureState::Bad;
             let _ = shape(&mut facts, named, account);
             return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));

@@ -16,10 +16,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers go to stdout, everything else here. `EXEAT_LOG` takes tracing's filter syntax.
+/// Answers go to stdout, everything else here, without colours. `EXEAT_LOG` takes tracing's filter syntax.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("EXEAT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }

@@ -27,7 +27,8 @@ struct Answer<'a> {
     report: &'a Report,
 }
 
-fn read(files: &[PathBuf]) -> io::Result<Report> {
+/// The answer, not yet printed.
+pub(super) fn read(files: &[PathBuf]) -> io::Result<Report> {
     let order = if files.len() > 1 {
         let starts = files.iter().map(|file| reading(file, |from| lane_starts(from)));
         in_order(&starts.collect::<io::Result<Vec<_>>>()?)

@@ -191,7 +191,7 @@ pub struct Ask {
 /// What an AWS request is, as recognition reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
-    /// Service's model name in the atlas (`dynamodb`), and CloudTrail's `eventSource` without the suffix.
+    /// The name it signs with (`states`, `monitoring`): CloudTrail's `eventSource` without the suffix.
     pub service: Name,
     /// Operation name (`PutItem`); `None` where the atlas doesn't know it.
     pub name: Option<Name>,
@@ -234,9 +234,24 @@ pub struct Arrival {
     pub door: Door,
     /// CONNECT line, in normal form.
     pub target: super::target::Authority,
+    /// What the atlas says of its host: asked once a connection.
+    pub kind: super::atlas::HostKind,
     pub peer: std::net::SocketAddr,
     /// The client's leg; `None` where it has no TLS (a refused plaintext request).
     pub tls: Option<TlsFacts>,
+}
+
+impl Arrival {
+    pub fn new(
+        door: Door,
+        target: super::target::Authority,
+        peer: std::net::SocketAddr,
+        tls: Option<TlsFacts>,
+        atlas: &'static super::atlas::Atlas,
+    ) -> Self {
+        let kind = atlas.host(&target.host);
+        Self { door, target, kind, peer, tls }
+    }
 }
 
 /// Seconds since the Unix epoch, UTC.

@@ -240,8 +240,8 @@ impl Policy {
             }
         };
         match ask {
-            Some(ask) => self.index.for_ask(ask).for_each(visit),
-            None => self.index.for_host(request.host).for_each(visit),
+            Some(ask) => self.index.for_ask(ask, visit),
+            None => self.index.for_host(request.host, visit),
         }
         found
     }
@@ -323,8 +323,8 @@ impl Policy {
             }
         };
         match ask {
-            Some(ask) => self.index.of_service(&ask.action).for_each(&mut visit),
-            None => self.index.for_host(request.host).for_each(&mut visit),
+            Some(ask) => self.index.of_service(&ask.action, &mut visit),
+            None => self.index.for_host(request.host, &mut visit),
         }
         (nearest.0, nearest.1.map(|at| &self.statements[at as usize]))
     }

@@ -4,7 +4,11 @@
 //! stay visible. Framing is typed here and written anew by `proxy/http1`; nobody else reads `Content-Length`.
 //! Rules: RFC 9112 2.2, 3, 5, 6.3 where it says MUST, and refused where it leaves a choice (facts/security.md H1-H5).
 
+use std::mem::MaybeUninit;
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use memchr::memmem;
 
 use super::target::Authority;
 
@@ -87,6 +91,8 @@ struct Field {
     kind: Kind,
 }
 
+static BLANK_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+
 /// Finds a head's end, each byte looked at once over however many reads it takes.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
@@ -96,9 +102,21 @@ pub struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Length of the head in `buf`, leading blank lines included; `None` when more bytes are needed.
+    /// Length of the head in `buf`, leading blank lines included; `None` when more bytes are needed. A line end that
+    /// is not CR LF is refused as soon as it is met, at the latest when the head is parsed.
     /// `buf` must begin with the bytes of the last call. [`HeadError::TooLarge`] past [`MAX_HEAD`].
     pub fn scan(&mut self, buf: &[u8]) -> Result<Option<usize>, HeadError> {
+        if buf.is_empty() {
+            return Ok(None);
+        }
+        // A head that came in one piece, as most do. Its line ends are judged when it is parsed.
+        if self.at == 0
+            && is_token(buf[0])
+            && let Some(at) = BLANK_LINE.find(buf)
+        {
+            let end = at + 4;
+            return if end > MAX_HEAD { Err(HeadError::TooLarge) } else { Ok(Some(end)) };
+        }
         while let Some(found) = memchr::memchr2(b'\r', b'\n', &buf[self.at..]) {
             let at = self.at + found;
             // INVARIANT: the LF of a valid pair is skipped with its CR, so an LF met here stands alone.
@@ -148,6 +166,8 @@ pub struct RequestHead {
     raw: Bytes,
     method: Span,
     target: Span,
+    /// Of the target, without its query.
+    path: Span,
     version: Version,
     fields: Vec<Field>,
     framing: Framing,
@@ -159,15 +179,17 @@ pub struct RequestHead {
 impl RequestHead {
     /// Reads a whole head, as [`HeadScanner`] delimits it. Origin-form targets only; `Host` without a port means 443.
     pub fn parse(raw: Bytes) -> Result<Self, HeadError> {
-        Self::parse_with(raw, 443)
+        Self::parse_after(raw, None)
     }
 
-    /// The same for a door whose default port is another one.
-    pub fn parse_with(raw: Bytes, default_port: u16) -> Result<Self, HeadError> {
-        let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut parsed = httparse::Request::new(&mut slots);
-        match parsed.parse(&raw) {
-            Ok(httparse::Status::Complete(_)) => {}
+    /// The same on a connection whose last request went to `before`: most often this one does too.
+    pub fn parse_after(raw: Bytes, before: Option<&Authority>) -> Result<Self, HeadError> {
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(&raw, &mut slots) {
+            Ok(httparse::Status::Complete(end)) if end == raw.len() => {}
+            // It ended before we thought, at bare line feeds.
+            Ok(httparse::Status::Complete(_)) => return Err(HeadError::LineEnd),
             Ok(httparse::Status::Partial) => return Err(HeadError::RequestLine),
             Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
             Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => return Err(HeadError::Field),
@@ -193,18 +215,22 @@ impl RequestHead {
         if !(star || target.starts_with('/')) || !plain {
             return Err(HeadError::Target);
         }
-        let span = |part: &[u8]| Span::of(&raw, part);
-        let fields: Vec<Field> = parsed.headers.iter().map(|h| Field::of(&raw, h)).collect();
-        let mut marks = Marks::default();
-        for header in parsed.headers.iter() {
-            marks.see(header, version)?;
-        }
+        let span = |part: &[u8]| Span::locate(&raw, part);
+        let (fields, marks) = read_fields(&raw, parsed.headers, version)?;
         if marks.upgrade {
             return Err(HeadError::Upgrade);
         }
         let host = marks.host.ok_or(HeadError::Host)?;
-        let host = std::str::from_utf8(host).map_err(|_| HeadError::Host)?;
-        let authority = Authority::parse(host, Some(default_port)).map_err(|_| HeadError::Host)?;
+        let same = |before: &&Authority| {
+            before.port == 443 && before.host.as_name().is_some_and(|name| name.as_bytes() == host)
+        };
+        let authority = match before.filter(same) {
+            Some(before) => before.clone(),
+            None => {
+                let host = std::str::from_utf8(host).map_err(|_| HeadError::Host)?;
+                Authority::parse(host, Some(443)).map_err(|_| HeadError::Host)?
+            }
+        };
         let framing = match (marks.chunked, marks.length) {
             (true, Some(_)) => return Err(HeadError::Framing),
             (true, None) => Framing::Chunked,
@@ -212,9 +238,11 @@ impl RequestHead {
             (false, None) => Framing::None,
         };
         let names_fields = marks.names_fields;
+        let path = memchr::memchr(b'?', target.as_bytes()).map_or(target, |at| &target[..at]);
         let mut head = Self {
             method: span(method.as_bytes()),
             target: span(target.as_bytes()),
+            path: span(path.as_bytes()),
             version,
             framing,
             authority,
@@ -242,12 +270,18 @@ impl RequestHead {
 
     /// The target up to its `?`.
     pub fn path(&self) -> &str {
-        self.target().split_once('?').map_or(self.target(), |(path, _)| path)
+        self.text(self.path)
+    }
+
+    /// [`Self::path`] as bytes.
+    pub fn path_bytes(&self) -> &[u8] {
+        self.path.of(&self.raw)
     }
 
     /// The target after its first `?`; `None` without one.
     pub fn query(&self) -> Option<&str> {
-        self.target().split_once('?').map(|(_, query)| query)
+        let mark = self.path.end;
+        (mark < self.target.end).then(|| self.text(Span { start: mark + 1, end: self.target.end }))
     }
 
     pub fn version(&self) -> Version {
@@ -278,14 +312,14 @@ impl RequestHead {
         &self.raw
     }
 
-    /// All fields in arrival order: name as sent, value without outer whitespace, bytes as received.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|f| (self.text(f.name), self.slice(f.value)))
+    /// All fields in arrival order: name as sent (a token), value without outer whitespace, bytes as received.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        self.fields.iter().map(|f| (f.name.of(&self.raw), f.value.of(&self.raw)))
     }
 
     /// Values of all fields of that name, in arrival order. `name` in any case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.fields().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.fields.iter().filter(move |f| f.is(&self.raw, name)).map(|f| f.value.of(&self.raw))
     }
 
     /// The value of the only field of that name; `None` where it is missing **or repeated**.
@@ -301,12 +335,13 @@ impl RequestHead {
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.fields().any(|(n, _)| n.eq_ignore_ascii_case(name))
+        self.fields.iter().any(|f| f.is(&self.raw, name))
     }
 
     /// A field of that name stays on this connection (RFC 9110 7.6.1), so that it can't be signed.
-    pub fn is_hop_by_hop(&self, name: &str) -> bool {
-        self.fields.iter().any(|f| f.kind == Kind::HopByHop && self.text(f.name).eq_ignore_ascii_case(name))
+    pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
+        let mut hop_by_hop = self.fields.iter().filter(|f| f.kind == Kind::HopByHop);
+        hop_by_hop.any(|f| f.name.of(&self.raw).eq_ignore_ascii_case(name))
     }
 
     /// Fields that travel on, as their whole lines, CR LF included.
@@ -314,13 +349,9 @@ impl RequestHead {
         lines(&self.raw, &self.fields)
     }
 
-    fn slice(&self, span: Span) -> &[u8] {
-        &self.raw[span.start as usize..span.end as usize]
-    }
-
     fn text(&self, span: Span) -> &str {
         // httparse admits only ASCII into methods, targets (checked above) and names.
-        std::str::from_utf8(self.slice(span)).unwrap_or_default()
+        std::str::from_utf8(span.of(&self.raw)).unwrap_or_default()
     }
 }
 
@@ -338,10 +369,15 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// Reads a whole head; `method` is the request's, since an answer to HEAD has no body (RFC 9112 6.3).
     pub fn parse(raw: Bytes, method: &str) -> Result<Self, HeadError> {
-        let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let mut parsed = httparse::Response::new(&mut slots);
-        match parsed.parse(&raw) {
-            Ok(httparse::Status::Complete(_)) => {}
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut parsed = httparse::Response::new(&mut []);
+        match httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut parsed,
+            &raw,
+            &mut slots,
+        ) {
+            Ok(httparse::Status::Complete(end)) if end == raw.len() => {}
+            Ok(httparse::Status::Complete(_)) => return Err(HeadError::LineEnd),
             Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
             Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => return Err(HeadError::Field),
             Err(httparse::Error::Version) => return Err(HeadError::Version),
@@ -352,11 +388,7 @@ impl ResponseHead {
             return Err(HeadError::StatusLine);
         }
         let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
-        let fields: Vec<Field> = parsed.headers.iter().map(|h| Field::of(&raw, h)).collect();
-        let mut marks = Marks::default();
-        for header in parsed.headers.iter() {
-            marks.see(header, version)?;
-        }
+        let (fields, marks) = read_fields(&raw, parsed.headers, version)?;
         let bodiless = method == "HEAD" || status < 200 || status == 204 || status == 304;
         let framing = match (marks.chunked, marks.length) {
             (true, Some(_)) => return Err(HeadError::Framing),
@@ -405,17 +437,9 @@ impl ResponseHead {
         self.close
     }
 
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|f| {
-            let name = &self.raw[f.name.start as usize..f.name.end as usize];
-            let value = &self.raw[f.value.start as usize..f.value.end as usize];
-            (std::str::from_utf8(name).unwrap_or_default(), value)
-        })
-    }
-
     /// First value of that name.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
-        self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.fields.iter().find(|f| f.is(&self.raw, name)).map(|f| f.value.of(&self.raw))
     }
 
     /// `Content-Length` of an answer to HEAD or a 304, which tells of a body that isn't here.
@@ -446,23 +470,52 @@ struct Marks<'h> {
     upgrade: bool,
 }
 
+/// Spans of all fields, and what they say together.
+fn read_fields<'h>(
+    raw: &Bytes,
+    headers: &[httparse::Header<'h>],
+    version: Version,
+) -> Result<(Vec<Field>, Marks<'h>), HeadError> {
+    if !raw.ends_with(b"\r\n\r\n") {
+        return Err(HeadError::LineEnd);
+    }
+    let mut marks = Marks::default();
+    let mut fields = Vec::with_capacity(headers.len());
+    for header in headers {
+        let kind = marks.see(header, version)?;
+        let field = Field::of(raw, header, kind);
+        // httparse takes a CR only before its LF, but an LF alone too: what ends before a field must end in both.
+        if raw.get((field.name.start as usize).wrapping_sub(2)) != Some(&b'\r') {
+            return Err(HeadError::LineEnd);
+        }
+        fields.push(field);
+    }
+    Ok((fields, marks))
+}
+
 impl<'h> Marks<'h> {
-    fn see(&mut self, header: &httparse::Header<'h>, version: Version) -> Result<(), HeadError> {
+    fn see(&mut self, header: &httparse::Header<'h>, version: Version) -> Result<Kind, HeadError> {
         let (name, value) = (header.name, header.value);
+        let is = |known: &str| is_name(name.as_bytes(), known.as_bytes());
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
+            2 if is("te") => return Ok(Kind::HopByHop),
+            4 if is("host") => {
                 if self.host.replace(value).is_some() {
                     return Err(HeadError::Host);
                 }
             }
-            6 if name.eq_ignore_ascii_case("expect") => {
+            6 if is("expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") || self.expects_continue {
                     return Err(HeadError::Expectation);
                 }
                 self.expects_continue = true;
             }
-            7 if name.eq_ignore_ascii_case("upgrade") => self.upgrade = true,
-            10 if name.eq_ignore_ascii_case("connection") => {
+            7 if is("upgrade") => {
+                self.upgrade = true;
+                return Ok(Kind::HopByHop);
+            }
+            7 if is("alt-svc") => return Ok(Kind::HopByHop),
+            10 if is("connection") => {
                 for option in options(value) {
                     if option.eq_ignore_ascii_case(b"close") {
                         self.close = true;
@@ -472,28 +525,36 @@ impl<'h> Marks<'h> {
                         self.names_fields = true;
                     }
                 }
+                return Ok(Kind::HopByHop);
             }
-            14 if name.eq_ignore_ascii_case("content-length") => {
+            10 if is("keep-alive") => return Ok(Kind::HopByHop),
+            14 if is("content-length") => {
                 // Lists, repeats, signs and leading zeros are read differently by different servers: refused.
                 let digits = !value.is_empty() && value.len() <= 18 && value.iter().all(u8::is_ascii_digit);
                 if !digits || (value.len() > 1 && value[0] == b'0') || self.length.is_some() {
                     return Err(HeadError::Framing);
                 }
                 self.length = Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')));
+                return Ok(Kind::Framing);
             }
-            14 if name.eq_ignore_ascii_case("content_length") => return Err(HeadError::Framing),
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+            // Some gateways read `_` as `-`.
+            14 if is("content_length") => return Err(HeadError::Framing),
+            14 if is("http2-settings") => return Ok(Kind::HopByHop),
+            16 if is("proxy-connection") => return Ok(Kind::HopByHop),
+            17 if is("transfer-encoding") => {
                 let plain = value.eq_ignore_ascii_case(b"chunked");
                 if !plain || self.chunked || version == Version::Http10 {
                     return Err(HeadError::Framing);
                 }
                 self.chunked = true;
+                return Ok(Kind::Framing);
             }
-            // Some gateways read `_` as `-`.
-            17 if name.eq_ignore_ascii_case("transfer_encoding") => return Err(HeadError::Framing),
+            17 if is("transfer_encoding") => return Err(HeadError::Framing),
+            18 if is("proxy-authenticate") => return Ok(Kind::HopByHop),
+            19 if is("proxy-authorization") => return Ok(Kind::HopByHop),
             _ => {}
         }
-        Ok(())
+        Ok(Kind::EndToEnd)
     }
 }
 
@@ -505,7 +566,7 @@ fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Marks the fields that `Connection` names as hop-by-hop. Fields that routing, framing or a signature rests on
 /// can't be named away: the origin would judge another request than we did.
 fn mark_connection_fields(raw: &Bytes, fields: &mut [Field]) -> Result<(), HeadError> {
-    let slice = |span: Span| &raw[span.start as usize..span.end as usize];
+    let slice = |span: Span| span.of(raw);
     let named: Vec<&[u8]> = fields
         .iter()
         .filter(|f| slice(f.name).eq_ignore_ascii_case(b"connection"))
@@ -544,7 +605,11 @@ fn lines<'a>(raw: &'a Bytes, fields: &'a [Field]) -> impl Iterator<Item = &'a [u
 }
 
 impl Span {
-    fn of(raw: &Bytes, part: &[u8]) -> Self {
+    fn of(self, raw: &Bytes) -> &[u8] {
+        &raw[self.start as usize..self.end as usize]
+    }
+
+    fn locate(raw: &Bytes, part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
         if part.is_empty() || start + part.len() > raw.len() {
             // httparse gives an empty value from nowhere in particular.
@@ -556,36 +621,55 @@ impl Span {
 }
 
 impl Field {
-    fn of(raw: &Bytes, header: &httparse::Header<'_>) -> Self {
-        let name = Span::of(raw, header.name.as_bytes());
-        let mut value = Span::of(raw, header.value);
+    fn of(raw: &Bytes, header: &httparse::Header<'_>, kind: Kind) -> Self {
+        let name = Span::locate(raw, header.name.as_bytes());
+        let mut value = Span::locate(raw, header.value);
         if header.value.is_empty() {
             value = Span { start: name.end, end: name.end };
         }
-        Self { name, value, kind: kind(header.name) }
+        Self { name, value, kind }
+    }
+
+    /// It has that name, in any case. Compared as bytes: a name is looked up dozens of times a request.
+    fn is(&self, raw: &Bytes, name: &str) -> bool {
+        is_name(self.name.of(raw), name.as_bytes())
     }
 }
 
-fn kind(name: &str) -> Kind {
-    let is = |known: &str| name.eq_ignore_ascii_case(known);
-    match name.len() {
-        2 if is("te") => Kind::HopByHop,
-        7 if is("upgrade") || is("alt-svc") => Kind::HopByHop,
-        10 if is("connection") || is("keep-alive") => Kind::HopByHop,
-        14 if is("content-length") => Kind::Framing,
-        14 if is("http2-settings") => Kind::HopByHop,
-        16 if is("proxy-connection") => Kind::HopByHop,
-        17 if is("transfer-encoding") => Kind::Framing,
-        18 if is("proxy-authenticate") => Kind::HopByHop,
-        19 if is("proxy-authorization") => Kind::HopByHop,
-        _ => Kind::EndToEnd,
+/// A field's name, in any case, is `known`: letters, digits, `-` and `_`. Eight bytes at once: names are compared
+/// dozens of times a request. Two tokens that differ in bit 5 alone differ in a letter's case, but for `^` and `~`.
+pub fn is_name(sent: &[u8], known: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    if sent.len() != known.len() {
+        return false;
     }
+    let ((sent, sent_rest), (known, known_rest)) = (sent.as_chunks::<8>(), known.as_chunks::<8>());
+    let wide =
+        sent.iter().zip(known).fold(0, |all, (a, b)| all | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)));
+    let rest = sent_rest.iter().zip(known_rest).fold(0, |all, (a, b)| all | (a ^ b));
+    wide & !CASE == 0 && rest & !0x20 == 0
 }
 
 /// RFC 9110 5.6.2.
 pub fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[byte as usize]
 }
+
+const TOKEN: [bool; 256] = {
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -608,6 +692,26 @@ mod tests {
     }
 
     #[test]
+    fn a_line_end_without_cr_is_refused_wherever_it_hides() {
+        for text in [
+            "GET / HTTP/1.1\nHost: a.test\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\nA: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\n\nGET /b HTTP/1.1\r\n\r\n",
+            // As many CRs as LFs.
+            "GET / HTTP/1.1\r\nHost: a.test\n\nGET /b\r\r HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\r\nA: b\rc\nD: e\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\r\nD: e\nF: g\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\r\n\r\n",
+        ] {
+            assert!(head(text).is_err(), "{text:?}");
+            assert!(
+                ResponseHead::parse(text.replace("GET / HTTP/1.1", "HTTP/1.1 200 OK").into(), "GET").is_err()
+            );
+        }
+        assert!(head("GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\n\r\n").is_ok());
+    }
+
+    #[test]
     fn forwards_the_lines_as_received_without_hop_by_hop_and_framing() {
         let head = head(
             "PUT /k HTTP/1.1\r\nHost: a.test\r\nX-Odd:  v \r\nConnection: x-gone\r\nX-Gone: 1\r\nContent-Length: 3\r\nx-empty:\r\nLast: z\r\n\r\n",
@@ -619,7 +723,7 @@ mod tests {
             "Host: a.test\r\nX-Odd:  v \r\nx-empty:\r\nLast: z\r\n"
         );
         assert_eq!(head.framing(), Framing::Length(3));
-        assert!(head.is_hop_by_hop("x-gone") && !head.is_hop_by_hop("x-odd"));
+        assert!(head.is_hop_by_hop(b"x-gone") && !head.is_hop_by_hop(b"x-odd"));
     }
 
     #[test]

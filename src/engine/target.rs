@@ -53,18 +53,20 @@ impl Host {
         if name.is_empty() || name.len() > 253 {
             return Err(TargetError::Malformed);
         }
-        for label in name.split('.') {
-            let plain = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-            if label.is_empty()
-                || label.len() > 63
-                || !plain
-                || label.starts_with('-')
-                || label.ends_with('-')
-            {
-                return Err(TargetError::Malformed);
+        // One pass: this is read with every request.
+        let (mut label, mut upper, mut encoded) = (0, false, false);
+        for (at, byte) in name.bytes().chain([b'.']).enumerate() {
+            match byte {
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+                b'A'..=b'Z' => upper = true,
+                b'.' if is_label(&name.as_bytes()[label..at]) => {
+                    encoded |= starts_encoded(&name.as_bytes()[label..at]);
+                    label = at + 1;
+                }
+                _ => return Err(TargetError::Malformed),
             }
         }
-        let last = name.rsplit('.').next().unwrap_or(name);
+        let last = &name[memchr::memrchr(b'.', name.as_bytes()).map_or(0, |dot| dot + 1)..];
         let number = last.bytes().all(|b| b.is_ascii_digit())
             || (last.len() >= 2
                 && last[..2].eq_ignore_ascii_case("0x")
@@ -78,13 +80,11 @@ impl Host {
                 Err(TargetError::NumberLike)
             };
         }
-        let name: Arc<str> = if name.bytes().any(|b| b.is_ascii_uppercase()) {
-            name.to_ascii_lowercase().into()
-        } else {
-            name.into()
-        };
+        let name: Arc<str> = if upper { name.to_ascii_lowercase().into() } else { name.into() };
         // The one place where an encoded label is looked into: it must not be some other name in disguise.
-        if name.split('.').any(|label| label.starts_with("xn--") && !punycode::is_plain(label)) {
+        if encoded
+            && name.split('.').any(|label| starts_encoded(label.as_bytes()) && !punycode::is_plain(label))
+        {
             return Err(TargetError::Malformed);
         }
         Ok(Self::Name(name))
@@ -96,6 +96,15 @@ impl Host {
             Self::Literal(_) => None,
         }
     }
+}
+
+/// RFC 1123 2.1, and `_` as DNS has it.
+fn is_label(label: &[u8]) -> bool {
+    (1..=63).contains(&label.len()) && label[0] != b'-' && label[label.len() - 1] != b'-'
+}
+
+fn starts_encoded(label: &[u8]) -> bool {
+    label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"xn--"))
 }
 
 impl fmt::Display for Host {
@@ -111,8 +120,8 @@ impl fmt::Display for Host {
 impl Authority {
     /// `host[:port]`; without a port, `default_port` stands (`None`: a port is demanded, as CONNECT does).
     pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, TargetError> {
-        let after_bracket = text.rfind(']').map_or(0, |at| at + 1);
-        let (host, port) = match text[after_bracket..].find(':') {
+        let after_bracket = memchr::memrchr(b']', text.as_bytes()).map_or(0, |at| at + 1);
+        let (host, port) = match memchr::memchr(b':', &text.as_bytes()[after_bracket..]) {
             Some(colon) => {
                 let colon = after_bracket + colon;
                 (&text[..colon], parse_port(&text[colon + 1..])?)

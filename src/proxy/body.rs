@@ -46,6 +46,12 @@ pub trait Inbound: Body<Data = Bytes, Error = BodyError> + Unpin + Send {
     fn interim(&mut self, head: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
 }
 
+impl<B: Inbound> Inbound for Box<B> {
+    async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+        (**self).interim(head).await
+    }
+}
+
 /// Memory for bodies that are read before they are judged, shared by all requests.
 #[derive(Clone)]
 pub struct Budget(Arc<Semaphore>);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Worker;
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
+use super::{Caller, Worker};
 use crate::engine::atlas::BodySeen;
-use crate::engine::facts::{Arrival, Identity, Protocol, Resource, Timestamp};
+use crate::engine::facts::{Identity, Protocol, Resource, Timestamp};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
@@ -18,7 +18,7 @@ use crate::record::{Decision, Entry, Outcome, Request};
 /// What the connection does next.
 pub enum Answer<B: Inbound> {
     /// Pass the origin's answer on, then close the entry.
-    Passed(Box<Forwarded<Outbound<B>>>, Entry, Arc<Passage>),
+    Passed(Box<Forwarded<Box<Outbound<B>>>>, Entry, Arc<Passage>),
     /// Write this, and end the connection.
     Refused(Vec<u8>),
 }
@@ -34,9 +34,9 @@ pub async fn exchange<B: Inbound>(
     worker: &Worker,
     head: &RequestHead,
     mut body: B,
-    arrival: &Arrival,
+    caller: &Caller,
 ) -> Answer<B> {
-    let mut entry = worker.recorder.open(arrival);
+    let mut entry = worker.recorder.open(&caller.prelude);
     let shared = &worker.shared;
     let policy = shared.policy.load_full();
     let started = Instant::now();
@@ -50,7 +50,8 @@ pub async fn exchange<B: Inbound>(
             Some(_) => BodySeen::TooLarge,
         };
         let now = now();
-        let question = Question { head, body: seen, arrival, keys: &keys, atlas: shared.atlas, now };
+        let question =
+            Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
         match engine::judge(&policy, &question) {
             Judgement::Allow(allowed) => break Ok(allowed),
             Judgement::Deny(denial) => break Err(denial),
@@ -58,11 +59,12 @@ pub async fn exchange<B: Inbound>(
         }
         drop(keys);
         if !std::mem::replace(&mut continued, true) && body.interim(CONTINUE).await.is_err() {
-            return broken(entry, head, BodyError::Gone(std::io::ErrorKind::BrokenPipe.into())).await;
+            let gone = BodyError::Gone(std::io::ErrorKind::BrokenPipe.into());
+            return Box::pin(broken(entry, head, gone)).await;
         }
-        match Held::read(&mut body, &shared.budget).await {
+        match Box::pin(Held::read(&mut body, &shared.budget)).await {
             Ok(read) => held = Some(read),
-            Err(error) => return broken(entry, head, error).await,
+            Err(error) => return Box::pin(broken(entry, head, error)).await,
         }
     };
     let spent = started.elapsed();
@@ -71,7 +73,7 @@ pub async fn exchange<B: Inbound>(
         Err(denial) => {
             entry.judged(&denied_request(&denial, head, policy.hash(), spent));
             let Denial { reason, said, facts, .. } = denial;
-            return refuse(entry, head, &facts, Refusal { reason, said }).await;
+            return Box::pin(refuse(entry, head, &facts, Refusal { reason, said })).await;
         }
     };
     entry.judged(&Request {
@@ -89,16 +91,17 @@ pub async fn exchange<B: Inbound>(
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
                 let refusal = Refusal { reason: refusal.reason, said: refusal.said };
-                return refuse(entry, head, &facts, refusal).await;
+                return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }
     }
-    let outbound = Outbound::new(held.unwrap_or_default(), body, check, Arc::clone(&passage));
+    // Boxed: it is handed on four times, and is half a kilobyte.
+    let outbound = Box::new(Outbound::new(held.unwrap_or_default(), body, check, Arc::clone(&passage)));
     match forward::forward(worker, permit, head, outbound, !continued, &mut entry).await {
         Ok(forwarded) => Answer::Passed(Box::new(forwarded), entry, passage),
         Err(error) => {
             let said = error.to_string();
-            refuse(entry, head, &facts, Refusal { reason: error.reason(), said }).await
+            Box::pin(refuse(entry, head, &facts, Refusal { reason: error.reason(), said })).await
         }
     }
 }
@@ -122,7 +125,7 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         identity: &Identity::NONE,
         method: head.method(),
         host: head.authority(),
-        path: head.path(),
+        path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
         spent,

@@ -54,18 +54,8 @@ impl Json<'_> {
         self.0.push(b'"');
     }
 
-    pub fn number(&mut self, mut value: u64) {
-        if value < 10 {
-            return self.0.push(b'0' + value as u8);
-        }
-        let mut digits = [0_u8; 20];
-        let mut at = digits.len();
-        while value > 0 {
-            at -= 1;
-            digits[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-        }
-        self.0.extend_from_slice(&digits[at..]);
+    pub fn number(&mut self, value: u64) {
+        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// Twelve digits, without quotes.

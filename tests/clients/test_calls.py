@@ -166,7 +166,7 @@ class Others(Trial):
 
     def test_lists_and_invokes_lambda_functions(self):
         iam, functions, function = client("iam"), client("lambda"), arn("lambda", "function:trial")
-        with self.one_call("iam:CreateRole", arn=self.ROLE):
+        with self.one_call("iam:CreateRole"):
             iam.create_role(RoleName="trial", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [
                 {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}]}))
         with self.one_call("lambda:ListFunctions"):
@@ -183,7 +183,7 @@ class Others(Trial):
             states.list_state_machines()
         with self.one_call("states:CreateStateMachine"):
             states.create_state_machine(name="trial", definition=definition, roleArn=self.ROLE)
-        with self.one_call("states:StartExecution", arn=machine):
+        with self.one_call("states:StartExecution"):
             states.start_execution(stateMachineArn=machine, input="{}")
 
     def test_keeps_a_secret(self):

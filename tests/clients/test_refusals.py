@@ -142,7 +142,7 @@ class OnTheWire(Trial):
 
     def test_a_header_that_was_not_signed(self):
         host, data = self.put_object("added", b"body")
-        with self.refused("sigv4.unsigned_header") as refusal:
+        with self.refused("sigv4.unsigned_header", key_id=None) as refusal:
             answer = self.send(host, data.replace(b"\r\n", b"\r\nx-amz-acl: public-read\r\n", 1))
         self.answers(answer, refusal)
 

@@ -102,7 +102,7 @@ pub fn arrival(head: &RequestHead, peer: Option<&str>, tls: TlsVersion) -> Arriv
         alpn: None,
         sni: target.host.as_name().map(Into::into),
     };
-    Arrival { door: Door::Forward, target, peer, tls: Some(tls) }
+    Arrival::new(Door::Forward, target, peer, Some(tls), Atlas::built_in())
 }
 
 /// Judges as the proxy does: the body is shown when it is asked for. `None` for the body: it is too large to be read.

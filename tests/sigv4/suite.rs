@@ -107,11 +107,10 @@ impl Case {
 
     /// Below the strict reader and the verifier's judgement: the canonicaliser alone still agrees with AWS.
     fn canonicalises(&self) {
-        let fields: Vec<(&str, &[u8])> =
-            self.request.fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let fields = self.request.fields.iter().map(|(name, value)| (name.as_bytes(), &**value));
         let expected = self.file("canonical-request");
         let names = expected.lines().rev().nth(1).unwrap();
-        let fields = SignedFields::gather(Cow::Borrowed(names), &fields).unwrap().0;
+        let fields = SignedFields::gather(Cow::Borrowed(names), fields, |_, _| Ok(())).unwrap();
         let mut query = self.request.query().to_vec();
         if self.context["omit_session_token"] == true {
             let kept = query.split(|&b| b == b'&').filter(|p| !p.starts_with(b"X-Amz-Security-Token="));

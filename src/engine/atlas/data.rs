@@ -80,8 +80,8 @@ pub(super) struct Service {
     pub name: Name,
     /// IAM's prefix: `cloudwatch` of the service that signs as `monitoring`.
     pub iam: Name,
-    /// Service of the credential scope.
-    pub signing: &'static str,
+    /// Service of the credential scope, and CloudTrail's name for it.
+    pub signing: Name,
     pub protocols: Vec<Protocol>,
     pub target: Option<&'static str>,
     /// `Version` of query calls.
@@ -178,7 +178,7 @@ impl Atlas {
                 let service = Service {
                     name: field()?.into(),
                     iam: field()?.into(),
-                    signing: field()?,
+                    signing: field()?.into(),
                     protocols: list(field()?)
                         .map(str::parse)
                         .collect::<Result<_, ()>>()

@@ -86,7 +86,7 @@ impl Atlas {
     /// Services of a host; those that sign by the scope's name, where any do.
     fn candidates(&self, endpoint: &Endpoint, scope_service: Option<&str>) -> Vec<&Service> {
         let all = || endpoint.entry.services.iter().map(|&at| &self.services[usize::from(at)]);
-        let fits = |s: &&Service| scope_service.is_none_or(|scope| s.signing == scope);
+        let fits = |s: &&Service| scope_service.is_none_or(|scope| *s.signing == *scope);
         if all().any(|s| fits(&s)) { all().filter(fits).collect() } else { all().collect() }
     }
 }
@@ -265,7 +265,7 @@ impl<'a> Call<'a> {
         match asks {
             Asks::NeedBody => Recognition::NeedBody,
             Asks::Of(asks) => Recognition::Operation(Operation {
-                service: Name::clone(&service.name),
+                service: Name::clone(&service.signing),
                 name: Some(Name::clone(&row.name)),
                 region: Name::clone(&self.region),
                 protocol,
@@ -286,7 +286,7 @@ impl<'a> Call<'a> {
             }
         }
         Recognition::Operation(Operation {
-            service: Name::clone(&service.name),
+            service: Name::clone(&service.signing),
             name: None,
             region: Name::clone(&self.region),
             protocol,

@@ -54,30 +54,58 @@ pub(super) fn of_form(call: &Call<'_>, service: &Service, row: &Row, form: &Pair
     if row.no_resource {
         return Asks::Of(row.on(&Resource::None));
     }
-    if &*service.name != "sqs" {
-        return Asks::Of(row.on(&Resource::Unknown));
-    }
-    let url = match (call.query.find("QueueUrl"), form.find("QueueUrl")) {
-        (Found::No, Found::No) => None,
-        (Found::Once(url), Found::No) | (Found::No, Found::Once(url)) => Some(url),
-        _ => return Asks::Of(row.on(&Resource::Unknown)),
+    let parameter = |name: &str| match (call.query.find(name), form.find(name)) {
+        (Found::Once(value), Found::No) | (Found::No, Found::Once(value)) => Given::Once(value),
+        (Found::No, Found::No) => Given::No,
+        _ => Given::Unclear,
     };
-    let path = call.head.path();
-    let by_path = queue_of_path(call, path);
-    let resource = match (by_path, url) {
-        (Some(queue), None) => queue,
-        // The path decides at AWS, but a call that names two queues is not to be trusted with either.
-        (Some(queue), Some(url)) => {
-            if queue_of_url(call, url) == Some(queue.clone()) {
-                queue
-            } else {
-                Resource::Unknown
-            }
-        }
-        (None, Some(url)) if path == "/" => queue_of_url(call, url).unwrap_or(Resource::Unknown),
-        (None, _) => Resource::Unknown,
+    let resource = match &*service.name {
+        "sqs" => queue_of_form(call, parameter("QueueUrl")),
+        "sts" => parameter("RoleArn").arn_of("iam"),
+        "sns" => match (parameter("TopicArn"), parameter("Name")) {
+            (Given::No, Given::Once(name)) if &*row.name == "CreateTopic" => topic(call, name),
+            (given, _) => given.arn_of("sns"),
+        },
+        _ => Resource::Unknown,
     };
     Asks::Of(row.on(&resource))
+}
+
+/// A parameter of a query call, wherever it may stand.
+enum Given<'p> {
+    No,
+    Once(&'p str),
+    /// More than once, or in two spellings.
+    Unclear,
+}
+
+impl Given<'_> {
+    fn arn_of(&self, service: &str) -> Resource {
+        let Self::Once(text) = self else { return Resource::Unknown };
+        let of = text.split(':').nth(2) == Some(service);
+        given_arn(text).filter(|_| of).unwrap_or(Resource::Unknown)
+    }
+}
+
+fn queue_of_form(call: &Call<'_>, url: Given<'_>) -> Resource {
+    let path = call.head.path();
+    match (queue_of_path(call, path), url) {
+        (_, Given::Unclear) => Resource::Unknown,
+        (Some(queue), Given::No) => queue,
+        // The path decides at AWS, but a call that names two queues is not to be trusted with either.
+        (Some(queue), Given::Once(url)) if queue_of_url(call, url) == Some(queue.clone()) => queue,
+        (None, Given::Once(url)) if path == "/" => queue_of_url(call, url).unwrap_or(Resource::Unknown),
+        _ => Resource::Unknown,
+    }
+}
+
+/// A topic that is made by its name, in the caller's account.
+fn topic(call: &Call<'_>, name: &str) -> Resource {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || !name.bytes().all(plain) {
+        return Resource::Unknown;
+    }
+    own_arn(call, "sns", call.account(), format_args!("{name}"))
 }
 
 /// An ARN as a request spells it: six parts, of a partition and service.

@@ -19,8 +19,8 @@ struct Node {
     literals: Vec<(&'static str, u32)>,
     label: Option<u32>,
     greedy: Option<u32>,
-    /// Operations whose template ends here.
-    rows: Vec<u16>,
+    /// Operations whose template ends here, by their methods.
+    rows: Vec<(&'static str, Vec<u16>)>,
 }
 
 /// What the rows of one node say to a request.
@@ -40,7 +40,11 @@ impl Tree {
             for segment in segments(row.uri) {
                 node = tree.child(node, segment);
             }
-            tree.nodes[node].rows.push(at as u16);
+            let rows = &mut tree.nodes[node].rows;
+            match rows.iter_mut().find(|(method, _)| *method == row.method) {
+                Some((_, same)) => same.push(at as u16),
+                None => rows.push((row.method, vec![at as u16])),
+            }
         }
         tree
     }
@@ -97,7 +101,7 @@ impl Tree {
     }
 
     /// Rows of `/`, `/{Bucket}` and `/{Bucket}/{Key+}`: S3 reads its paths itself.
-    pub(super) fn s3_rows(&self, level: S3Level) -> &[u16] {
+    pub(super) fn s3_rows(&self, level: S3Level) -> &[(&'static str, Vec<u16>)] {
         let bucket = self.nodes[0].label.map(|at| &self.nodes[at as usize]);
         let node = match level {
             S3Level::Service => Some(&self.nodes[0]),
@@ -132,31 +136,29 @@ pub(super) struct Asked<'a> {
 
 impl Asked<'_> {
     /// The row of these whose method and conditions hold. Its conditions must include those of every other that holds.
-    pub(super) fn pick(&self, rows: &[Row], of: &[u16]) -> Pick {
-        let mut best: Option<u16> = None;
-        let holding = || of.iter().copied().filter(|&at| rows[usize::from(at)].method == self.head.method());
-        for at in holding() {
-            let row = &rows[usize::from(at)];
-            match self.all_hold(row) {
-                None => return Pick::Ambiguous,
-                Some(false) => {}
-                Some(true) => {
-                    let more =
-                        best.is_none_or(|b| row.conditions.len() > rows[usize::from(b)].conditions.len());
-                    best = if more { Some(at) } else { best };
+    pub(super) fn pick(&self, rows: &[Row], of: &[(&'static str, Vec<u16>)]) -> Pick {
+        let method = self.head.method();
+        let of = of.iter().find(|(own, _)| *own == method).map_or(&[][..], |(_, of)| of);
+        let conditions = |at: u16| &rows[usize::from(at)].conditions;
+        let (mut best, mut others) = (None, Vec::new());
+        for &at in of {
+            match (self.all_hold(&rows[usize::from(at)]), best) {
+                (None, _) => return Pick::Ambiguous,
+                (Some(false), _) => {}
+                (Some(true), None) => best = Some(at),
+                (Some(true), Some(before)) if conditions(at).len() > conditions(before).len() => {
+                    others.push(before);
+                    best = Some(at);
                 }
+                (Some(true), Some(_)) => others.push(at),
             }
         }
         let Some(best) = best else { return Pick::Nothing };
-        let winner = &rows[usize::from(best)];
         let contradicts = |at: u16| {
-            let row = &rows[usize::from(at)];
-            at != best
-                && self.all_hold(row) == Some(true)
-                && (row.conditions.len() == winner.conditions.len()
-                    || row.conditions.iter().any(|c| !winner.conditions.contains(c)))
+            conditions(at).len() == conditions(best).len()
+                || conditions(at).iter().any(|c| !conditions(best).contains(c))
         };
-        if holding().any(contradicts) { Pick::Ambiguous } else { Pick::Row(best) }
+        if others.into_iter().any(contradicts) { Pick::Ambiguous } else { Pick::Row(best) }
     }
 
     /// `None` where a condition's key is repeated or oddly cased.

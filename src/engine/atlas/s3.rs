@@ -4,7 +4,7 @@
 //! key makes another operation. A query key that no operation has makes the operation unknown. `x-amz-*` headers may
 //! stand in the query of a presigned request (facts/sigv4.md D, E; S3 API reference, "Actions").
 
-use std::fmt::Write;
+use std::borrow::Cow;
 
 use super::actions::{Condition, Row};
 use super::data::Service;
@@ -21,9 +21,9 @@ use crate::engine::reason::Reason;
 struct Address<'a> {
     level: S3Level,
     /// Bucket, access point or MRAP as the request says it.
-    container: Option<String>,
+    container: Option<Cow<'a, str>>,
     /// Decoded; `None` also where it is not UTF-8.
-    key: Option<std::borrow::Cow<'a, str>>,
+    key: Option<Cow<'a, str>>,
     style: Style,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn recognise(call: &Call<'_>) -> Recognition {
             None => call.unknown(None),
         };
     }
-    let address = match address(call) {
+    let address = match address(call, path) {
         Ok(address) => address,
         Err(said) => return refused(Reason::RequestPath, said),
     };
@@ -132,16 +132,16 @@ fn post_form(call: &Call<'_>, service: &Service, address: &Address<'_>) -> Optio
     })
 }
 
-fn address<'a>(call: &Call<'a>) -> Result<Address<'a>, &'static str> {
+fn address<'a>(call: &Call<'a>, path: &'a str) -> Result<Address<'a>, &'static str> {
     let style = call.endpoint.style;
-    let path = &call.head.path()[1..];
+    let path = &path[1..];
     let (container, key) = match style {
         Style::Plain | Style::ExpressControl => match path.split_once('/') {
             _ if path.is_empty() => (None, ""),
             Some((bucket, key)) => (Some(bucket_of_path(bucket)?), key),
             None => (Some(bucket_of_path(path)?), ""),
         },
-        _ => (Some(call.endpoint.left().to_owned()), path),
+        _ => (Some(Cow::Borrowed(call.endpoint.left())), path),
     };
     let level = match (&container, key.is_empty()) {
         (None, _) => S3Level::Service,
@@ -152,11 +152,11 @@ fn address<'a>(call: &Call<'a>) -> Result<Address<'a>, &'static str> {
 }
 
 /// Also the buckets that us-east-1 took before 2018: capitals and underscores.
-fn bucket_of_path(segment: &str) -> Result<String, &'static str> {
+fn bucket_of_path(segment: &str) -> Result<Cow<'_, str>, &'static str> {
     let name = decoded(segment).ok_or("bucket that is no text")?;
     let plain = (3..=255).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if plain { Ok(name.into_owned()) } else { Err("path that names no bucket") }
+    if plain { Ok(name) } else { Err("path that names no bucket") }
 }
 
 /// All a request asks for; `None` where a header that decides is there twice.
@@ -196,13 +196,14 @@ fn of_version(action: &Name) -> Name {
 }
 
 fn has_header(asked: &Asked<'_>, header: &str) -> bool {
-    let begins =
-        |name: &str, start: &str| name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start));
+    let begins = |name: &[u8], start: &str| {
+        name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start.as_bytes()))
+    };
     match header.strip_suffix('*') {
         None => asked.head.has(header) || asked.query.has(header),
         Some(start) => {
             asked.head.fields().any(|(name, _)| begins(name, start))
-                || asked.query.names().any(|name| begins(name, start))
+                || asked.query.names().any(|name| begins(name.as_bytes(), start))
         }
     }
 }
@@ -251,51 +252,52 @@ fn resource(call: &Call<'_>, address: &Address<'_>, key: Option<&str>) -> Resour
     let (partition, region) = (call.endpoint.partition(), &*call.region);
     let host_account = call.endpoint.account();
     let account = host_account.or(call.signer_account);
-    let digits = account.map(|a| a.to_string()).unwrap_or_default();
+    let digits = || account.map(|a| a.to_string()).unwrap_or_default();
     let point = |label: &str| label.rsplit_once('-').map(|(name, _)| name.to_owned());
-    let mut object = "/object/";
     let arn = match address.style {
         Style::Plain | Style::Bucket => {
-            object = "/";
-            bucket_arn(partition, container)
+            let arn = bucket_arn(partition, container, key);
+            return arn.map_or(Resource::Unknown, |arn| Resource::Arn { arn, account: None });
         }
         Style::Express | Style::ExpressControl => {
-            let arn = format!("arn:{partition}:s3express:{region}:{digits}:bucket/{container}");
+            let arn = format!("arn:{partition}:s3express:{region}:{}:bucket/{container}", digits());
             return Resource::Arn { arn, account };
         }
-        Style::AccessPoint => {
-            point(container).map(|name| format!("arn:{partition}:s3:{region}:{digits}:accesspoint/{name}"))
-        }
-        Style::MultiRegion => Some(format!("arn:{partition}:s3::{digits}:accesspoint/{container}")),
+        Style::AccessPoint => point(container)
+            .map(|name| format!("arn:{partition}:s3:{region}:{}:accesspoint/{name}", digits())),
+        Style::MultiRegion => Some(format!("arn:{partition}:s3::{}:accesspoint/{container}", digits())),
         Style::ObjectLambda => {
             let arn = host_account.and(point(container));
-            let arn = arn
-                .map(|name| format!("arn:{partition}:s3-object-lambda:{region}:{digits}:accesspoint/{name}"));
+            let arn = arn.map(|name| {
+                format!("arn:{partition}:s3-object-lambda:{region}:{}:accesspoint/{name}", digits())
+            });
             return arn.map_or(Resource::Unknown, |arn| Resource::Arn { arn, account });
         }
         Style::Outpost => {
             container.split_once('.').filter(|_| host_account.is_some()).and_then(|(label, outpost)| {
                 let name = point(label)?;
                 Some(format!(
-                    "arn:{partition}:s3-outposts:{region}:{digits}:outpost/{outpost}/accesspoint/{name}"
+                    "arn:{partition}:s3-outposts:{region}:{}:outpost/{outpost}/accesspoint/{name}",
+                    digits()
                 ))
             })
         }
     };
     let Some(mut arn) = arn else { return Resource::Unknown };
     if !key.is_empty() {
-        // Writing to a string does not fail.
-        let _ = write!(arn, "{object}{key}");
+        arn.push_str("/object/");
+        arn.push_str(key);
     }
-    let account = account.filter(|_| !matches!(address.style, Style::Plain | Style::Bucket));
     Resource::Arn { arn, account }
 }
 
-/// `None` for the aliases of access points: which bucket they stand for is not in their name.
-fn bucket_arn(partition: &str, bucket: &str) -> Option<String> {
+/// A bucket, or an object where there is a key. `None` for the aliases of access points: which bucket they stand for
+/// is not in their name.
+fn bucket_arn(partition: &str, bucket: &str, key: &str) -> Option<String> {
     let alias =
         ["-s3alias", "--ol-s3", "--op-s3", "--xa-s3", ".mrap"].iter().any(|end| bucket.ends_with(end));
-    (!alias).then(|| format!("arn:{partition}:s3:::{bucket}"))
+    (!alias)
+        .then(|| ["arn:", partition, ":s3:::", bucket, if key.is_empty() { "" } else { "/" }, key].concat())
 }
 
 /// What is read by a copy: `[/]bucket/key[?versionId=…]`, or an access point's ARN.
@@ -314,9 +316,9 @@ fn source_ask(call: &Call<'_>, source: &str) -> Ask {
         let (bucket, key) = text.split_once('/')?;
         let plain = bucket_of_path(bucket).is_ok() && !key.is_empty();
         let directory = bucket.ends_with("--x-s3");
-        let arn = bucket_arn(call.endpoint.partition(), bucket)
+        let arn = bucket_arn(call.endpoint.partition(), bucket, key)
             .filter(|_| plain && (!directory || is_bucket(bucket)))?;
-        Some(Resource::Arn { arn: format!("{arn}/{key}"), account: None })
+        Some(Resource::Arn { arn, account: None })
     });
     let directory = text
         .as_deref()

@@ -50,19 +50,21 @@ impl Table {
         ((key.0 >> 6) as usize & (filter.len() - 1), 1 << (key.0 & 63))
     }
 
-    fn under(&self, key: Key) -> impl Iterator<Item = u32> + '_ {
+    fn under(&self, key: Key) -> &[(u64, u32)] {
         let (word, bit) = Self::place(&self.filter, key);
-        let entries = if self.filter[word] & bit == 0 {
-            &[][..]
-        } else {
-            &self.entries[self.entries.partition_point(|(filed, _)| *filed < key.0)..]
-        };
-        entries.iter().take_while(move |(filed, _)| *filed == key.0).map(|(_, at)| *at)
+        if self.filter[word] & bit == 0 {
+            return &[];
+        }
+        let from = &self.entries[self.entries.partition_point(|(filed, _)| *filed < key.0)..];
+        let length = from.partition_point(|(filed, _)| *filed == key.0);
+        &from[..length]
     }
 }
 
 /// Deeper separators are not looked at: a key of an object may have hundreds.
 const DEEPEST: usize = 12;
+/// Statements of a service up to which they are not worth a look-up by resource.
+const FEW: usize = 8;
 /// Service of statements that name them all.
 const ANY: &str = "*";
 /// Host key of patterns without two literal last labels.
@@ -101,35 +103,40 @@ impl Index {
         }
     }
 
-    /// Statements that could name what is asked.
-    pub fn for_ask<'a>(&'a self, ask: &'a Ask) -> impl Iterator<Item = u32> + 'a {
+    /// Visits the statements that could name what is asked; one more than once, where several of its patterns could.
+    pub fn for_ask(&self, ask: &Ask, mut visit: impl FnMut(u32)) {
+        let mut visit_all = |found: &[(u64, u32)]| found.iter().for_each(|(_, at)| visit(*at));
         let any = self.any_service.then_some(ANY);
-        let services = std::iter::once(service(&ask.action)).chain(any).map(Key::of);
-        services.flat_map(move |service| {
-            let read = match &ask.resource {
-                Resource::Arn { arn, .. } => Some(Keys::of(service, arn)),
-                Resource::None => Some(Keys::of(service, "")),
-                Resource::Unknown => None,
-            };
-            let all = read.is_none().then(|| self.services.under(service));
-            let found = read.into_iter().flatten().flat_map(|key| self.places.under(key));
-            found.chain(all.into_iter().flatten())
-        })
+        for service in std::iter::once(service(&ask.action)).chain(any).map(Key::of) {
+            let all = self.services.under(service);
+            match &ask.resource {
+                Resource::Unknown => visit_all(all),
+                // To look at so few is cheaper than to walk an ARN.
+                _ if all.len() <= FEW => visit_all(all),
+                Resource::Arn { arn, .. } => {
+                    Keys::of(service, arn).for_each(|key| visit_all(self.places.under(key)));
+                }
+                Resource::None => visit_all(self.places.under(service)),
+            }
+        }
     }
 
-    /// Statements of the asked action's service, whatever the resource.
-    pub fn of_service<'a>(&'a self, action: &Action) -> impl Iterator<Item = u32> + 'a {
-        self.services.under(Key::of(service(action))).chain(self.services.under(Key::of(ANY)))
+    /// Visits the statements of the asked action's service, whatever the resource.
+    pub fn of_service(&self, action: &Action, mut visit: impl FnMut(u32)) {
+        for service in [service(action), ANY].map(Key::of) {
+            self.services.under(service).iter().for_each(|(_, at)| visit(*at));
+        }
     }
 
-    /// Statements that could name a host.
-    pub fn for_host<'a>(&'a self, target: &Authority) -> impl Iterator<Item = u32> + 'a {
+    /// Visits the statements that could name a host.
+    pub fn for_host(&self, target: &Authority, mut visit: impl FnMut(u32)) {
         let last_two = target.host.as_name().and_then(|name| {
             let last = name.rfind('.')?;
             Some(name[..last].rfind('.').map_or(name, |at| &name[at + 1..]))
         });
-        let keys = [last_two.map(host_key), Some(host_key(ANYWHERE))];
-        keys.into_iter().flatten().flat_map(|key| self.places.under(key))
+        for key in last_two.into_iter().chain([ANYWHERE]).map(host_key) {
+            self.places.under(key).iter().for_each(|(_, at)| visit(*at));
+        }
     }
 }
 

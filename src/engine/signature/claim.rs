@@ -6,13 +6,13 @@
 use std::borrow::Cow;
 
 use super::canonical::{Parts, Query, halves, judge_path};
-use super::fields::SignedFields;
+use super::fields::{SignedFields, pieces};
 use super::payload::{Payload, Told};
 use super::percent::{self, Plus};
 use super::{Claim, Form, Refusal, hex};
 use crate::engine::facts::Timestamp;
 use crate::engine::reason::Reason;
-use crate::engine::request::{Framing, RequestHead};
+use crate::engine::request::{Framing, RequestHead, is_name};
 
 /// Seven days: S3's limit, which the other services' are below.
 const MAX_EXPIRES: u32 = 604_800;
@@ -53,16 +53,16 @@ impl<'a> Seen<'a> {
             let (slot, known) = match name.len() {
                 4 => (&mut seen.date, "date"),
                 10 => (&mut seen.amz_date, "x-amz-date"),
-                13 if name.starts_with(['x', 'X']) => (&mut seen.told.trailer, "x-amz-trailer"),
+                13 if matches!(name[0], b'x' | b'X') => (&mut seen.told.trailer, "x-amz-trailer"),
                 13 => (&mut seen.authorization, "authorization"),
-                20 if name.ends_with(['n', 'N']) => (&mut seen.token, "x-amz-security-token"),
+                20 if matches!(name[19], b'n' | b'N') => (&mut seen.token, "x-amz-security-token"),
                 20 => (&mut seen.told.content_sha256, "x-amz-content-sha256"),
                 21 => (&mut seen.express_token, "x-amz-s3session-token"),
                 22 => (&mut seen.sso_token, "x-amz-sso_bearer_token"),
                 28 => (&mut seen.told.decoded_length, "x-amz-decoded-content-length"),
                 _ => continue,
             };
-            if name.eq_ignore_ascii_case(known) && slot.replace(value).is_some() {
+            if is_name(name, known.as_bytes()) && slot.replace(value).is_some() {
                 return Err(malformed(format!("`{known}` is sent more than once")));
             }
         }
@@ -133,8 +133,10 @@ pub(super) fn from_header<'a>(
     rest: &'a str,
 ) -> Result<Claim<'a>, Refusal> {
     let (mut credential, mut names, mut signature) = (None, None, None);
-    for pair in rest.split(',') {
-        let (key, value) = pair.trim_matches([' ', '\t']).split_once('=').unwrap_or_default();
+    for pair in pieces(rest, b',') {
+        let pair = pair.trim_matches([' ', '\t']);
+        let equals = memchr::memchr(b'=', pair.as_bytes());
+        let (key, value) = equals.map_or(("", ""), |at| (&pair[..at], &pair[at + 1..]));
         let slot = match key {
             "Credential" => &mut credential,
             "SignedHeaders" => &mut names,
@@ -263,7 +265,7 @@ fn parts<'a>(
     scope: &Scope<'_>,
     leave_out: Option<&str>,
 ) -> Result<Parts<'a>, Refusal> {
-    let path = head.path().as_bytes();
+    let path = head.path_bytes();
     judge_path(path, scope.is_s3())?;
     let query = Query::parse(head.query().unwrap_or_default().as_bytes(), leave_out)?;
     Ok(Parts { method: head.method(), path, query, fields })
@@ -277,7 +279,7 @@ fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refus
     let mut count = 0;
     let mut rest = Some(text);
     while let Some(text) = rest {
-        let slash = text.find('/').map(|at| (at, 1));
+        let slash = memchr::memchr(b'/', text.as_bytes()).map(|at| (at, 1));
         let escape = || text.find("%2F").or_else(|| text.find("%2f")).map(|at| (at, 3));
         let end = if escaped { slash.or_else(escape) } else { slash };
         let part = end.map_or(text, |(at, _)| &text[..at]);
@@ -291,8 +293,7 @@ fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refus
         return scope("credential is not key/date/region/service/aws4_request");
     }
     let word = |text: &str, longest: usize| {
-        (1..=longest).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        (1..=longest).contains(&text.len()) && text.bytes().all(|b| IN_WORD[usize::from(b)])
     };
     if !word(key_id, 128) || !word(region, 64) || !word(service, 64) {
         return scope("credential has a part that is no name");
@@ -302,6 +303,17 @@ fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refus
     }
     Ok((key_id, Scope { date, region, service }))
 }
+
+/// Letters, digits, `-`, `_` and `.`.
+const IN_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'.');
+        byte += 1;
+    }
+    table
+};
 
 /// S3 Express has a token of its own; elsewhere its field means nothing and is refused.
 fn token<'a>(

@@ -5,11 +5,13 @@ pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
     if text.len() != 64 {
         return None;
     }
-    let mut value = [0; 32];
+    let (mut value, mut bad) = ([0; 32], 0);
     for (byte, pair) in value.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+        bad |= high | low;
+        *byte = high << 4 | low & 15;
     }
-    Some(value)
+    (bad & NONE == 0).then_some(value)
 }
 
 pub fn write(value: &[u8; 32]) -> [u8; 64] {
@@ -22,13 +24,19 @@ pub fn write(value: &[u8; 32]) -> [u8; 64] {
     text
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
+/// In the table: not a lower-case hex digit.
+const NONE: u8 = 0x80;
+
+/// Value of each byte as a digit.
+const VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        digit += 1;
     }
-}
+    values
+};
 
 #[cfg(test)]
 mod tests {

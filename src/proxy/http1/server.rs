@@ -11,8 +11,10 @@ use bytes::{BufMut, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{Decoder, Encoder, FramingError, Step};
-use super::wire::{Half, Io, Reader, Writer};
+use super::io::Io;
+use super::wire::{Half, Reader, Writer};
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
+use crate::engine::target::Authority;
 use crate::proxy::body::{BodyError, Inbound};
 
 /// How long each phase of a client's connection may take.
@@ -40,6 +42,8 @@ pub struct Connection<S> {
     slot: Slot<S>,
     writer: Writer<S>,
     patience: Patience,
+    /// Of the last request.
+    authority: Option<Authority>,
 }
 
 /// What a client sent next.
@@ -75,7 +79,7 @@ pub enum AnswerError<E> {
 impl<S: Io> Connection<S> {
     pub fn new(io: S, patience: Patience) -> Self {
         let (reader, writer) = super::wire::split(io);
-        Self { reader: Some(reader), slot: Slot::default(), writer, patience }
+        Self { reader: Some(reader), slot: Slot::default(), writer, patience, authority: None }
     }
 
     /// Bytes that were read before the stream was ours.
@@ -123,10 +127,13 @@ impl<S: Io> Connection<S> {
             Ok(raw) => raw,
             Err(next) => return next,
         };
-        let head = match RequestHead::parse(raw) {
+        let head = match RequestHead::parse_after(raw, self.authority.as_ref()) {
             Ok(head) => head,
             Err(error) => return Next::Malformed(error),
         };
+        if self.authority.as_ref() != Some(head.authority()) {
+            self.authority = Some(head.authority().clone());
+        }
         let decoder = Decoder::new(head.framing());
         let client = reader.half();
         let reader = if decoder.is_done() { None } else { self.reader.take() };
