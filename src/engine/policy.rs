@@ -283,8 +283,8 @@ impl Policy {
         }
         let (fit, statement) = self.nearest(request, ask);
         let reason = match fit {
-            // Everything else would have passed.
-            _ if self.report => Reason::SigV4Perimeter,
+            // Nothing else of a verified call would have been refused.
+            _ if self.report && identity.signature == SignatureState::Verified => Reason::SigV4Perimeter,
             Fit::ResourcePerimeter => Reason::PolicyPerimeter,
             Fit::Path if http::is_ambiguous(request.head.path()) => Reason::RequestPath,
             Fit::Perimeter => Reason::SigV4Perimeter,
