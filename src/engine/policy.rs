@@ -6,6 +6,7 @@
 
 mod action;
 mod admit;
+mod built_in;
 mod condition;
 mod file;
 mod http;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use self::admit::{Admission, Destination};
+pub use self::built_in::Mode;
 use self::file::Read;
 use self::index::Index;
 pub use self::node::{At, Code, Problem, Severity};
@@ -129,19 +131,14 @@ pub enum Decision {
 pub struct Policy {
     hash: String,
     report: bool,
+    /// Third parties that no statement names pass and are recorded; AWS is judged all the same.
+    report_http: bool,
     perimeter: Perimeter,
     addresses: HashMap<Host, Vec<IpNet>>,
     /// By id, so that which statement is named depends on no order.
     statements: Vec<Statement>,
     index: Index,
 }
-
-/// AWS when verified, or by a key of our accounts; nothing else.
-const BUILT_IN: &str = r#"version: 1
-statements:
-  - {id: built-in-verified, effect: allow, action: "*", resource: "*"}
-  - {id: built-in-account, effect: allow, action: "*", resource: "*", when: {signature: unknown_key, signer.account: self}}
-"#;
 
 impl Policy {
     /// Reads a policy; `name` is what problems are told under, `atlas` what its actions and sets are looked up in.
@@ -154,23 +151,24 @@ impl Policy {
         Ok(Self::index(read, hash))
     }
 
-    /// What stands where no policy was named.
-    pub fn built_in() -> Self {
-        Self::read("built-in", BUILT_IN, Atlas::built_in()).expect("the built-in policy is read by a test").0
-    }
-
     fn index(read: Read, hash: String) -> (Self, Vec<Problem>) {
-        let mut statements = read.statements;
-        statements.sort_by(|a, b| a.placed.id.cmp(&b.placed.id));
-        let policy = Self {
+        let mut policy = Self {
             hash,
             report: read.report,
+            report_http: false,
             perimeter: read.perimeter,
             addresses: read.addresses.into_iter().collect(),
-            index: Index::of(&statements),
-            statements,
+            statements: read.statements,
+            index: Index::default(),
         };
+        policy.file();
         (policy, read.warnings)
+    }
+
+    /// Files every statement under what it names.
+    fn file(&mut self) {
+        self.statements.sort_by(|a, b| a.placed.id.cmp(&b.placed.id));
+        self.index = Index::of(&self.statements);
     }
 
     /// SHA-256 of the text, hex.
@@ -181,6 +179,11 @@ impl Policy {
     /// What no statement names passes and is recorded.
     pub fn default_report(&self) -> bool {
         self.report
+    }
+
+    /// Third parties that no statement names pass and are recorded.
+    pub fn observes_third_parties(&self) -> bool {
+        self.report || self.report_http
     }
 
     /// Private ranges that this host may resolve into.
@@ -278,7 +281,8 @@ impl Policy {
         let outside = identity.signer.is_some()
             && request.operation.is_some()
             && !self.perimeter.holds_signer(identity, request.own());
-        if self.report && !outside {
+        let observed = self.report || (self.report_http && request.operation.is_none());
+        if observed && !outside {
             return Decision::Allow(Permit { statement: None, min_tls13: false, observed: true, would });
         }
         let (fit, statement) = self.nearest(request, ask);

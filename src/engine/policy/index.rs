@@ -142,7 +142,7 @@ impl Index {
 
 fn service(action: &Action) -> &str {
     match action {
-        Action::Known(whole) => whole.split_once(':').map_or(whole, |(service, _)| service),
+        Action::Known(whole) => memchr::memchr(b':', whole.as_bytes()).map_or(whole, |colon| &whole[..colon]),
         Action::Unknown(service) => service,
     }
 }

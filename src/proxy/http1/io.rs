@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::{ConnectionCommon, SideData};
 use tokio_rustls::{client, server};
 
+use crate::proxy::chain::Way;
 use crate::tls::handshake::Rewind;
 use crate::tls::origin::Witness;
 
@@ -36,6 +37,15 @@ impl<S: Io> Io for Rewind<S> {
 impl<S: Io> Io for Witness<S> {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.get_mut().poll_readable(cx)
+    }
+}
+
+impl Io for Way {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Straight(io) => io.poll_readable(cx),
+            Self::Sealed(io) => io.poll_readable(cx),
+        }
     }
 }
 

@@ -92,6 +92,7 @@ impl Reader<'_> {
             report,
             expires,
             min_tls13,
+            sign_in: None,
         });
         (id, statement)
     }
