@@ -17,7 +17,7 @@ mod fields;
 mod hex;
 mod keys;
 mod payload;
-mod percent;
+pub(super) mod percent;
 mod pieces;
 mod post;
 mod seen;

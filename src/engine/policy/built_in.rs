@@ -1,6 +1,7 @@
 //! What stands without being written: the policy where none was named, and the calls by which SDKs get their keys.
 
 use super::{Policy, file, node};
+use crate::engine::atlas::Atlas;
 
 /// What the program was started as. A person at a terminal signs in from there; a sidecar's workload has its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +19,14 @@ pub enum SignIn {
 }
 
 /// AWS when verified, or by a key of our accounts; nothing else.
-const BUILT_IN: &str = r#"version: 1
+pub(super) const BUILT_IN: &str = r#"version: 1
 statements:
   - {id: built-in-verified, effect: allow, action: "*", resource: "*"}
   - {id: built-in-account, effect: allow, action: "*", resource: "*", when: {signature: unknown_key, signer.account: self}}
 "#;
 
 /// The set `sdk-sign-in`: these calls can carry no signature, since they are how keys are had.
-const SIGN_IN: &str = r#"version: 1
+pub(super) const SIGN_IN: &str = r#"version: 1
 statements:
   - {id: sdk-sign-in-role, effect: allow, action: ["sts:AssumeRoleWithWebIdentity", "sts:AssumeRoleWithSAML"], resource: "*", when: {auth: none}}
   - {id: sdk-sign-in-oidc, effect: allow, action: ["sso-oauth:RegisterClient", "sso-oauth:StartDeviceAuthorization", "sso-oauth:CreateToken"], resource: "*", when: {auth: none}}
@@ -36,7 +37,7 @@ statements:
 impl Policy {
     /// What stands where no policy was named. In `exec` third parties are observed: nobody has listed them yet.
     pub fn built_in(mode: Mode) -> Self {
-        let policy = Self::read("built-in", BUILT_IN).expect("a test reads it").0;
+        let policy = Self::read("built-in", BUILT_IN, Atlas::built_in()).expect("a test reads it").0;
         Self { report_http: mode == Mode::Exec, ..policy }.with_sign_in(mode)
     }
 
@@ -44,7 +45,7 @@ impl Policy {
     /// that denies one of these calls still wins.
     pub fn with_sign_in(mut self, mode: Mode) -> Self {
         let tree = node::parse("built-in", SIGN_IN).expect("a test reads it");
-        let mut set = file::read("built-in", &tree).expect("a test reads it").statements;
+        let mut set = file::read("built-in", &tree, Atlas::built_in()).expect("a test reads it").statements;
         let reach = if mode == Mode::Run { SignIn::Inside } else { SignIn::Any };
         if mode == Mode::Run {
             set.truncate(1);
@@ -61,7 +62,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::engine::atlas::{Atlas, BodySeen};
+    use crate::engine::atlas::BodySeen;
     use crate::engine::facts::{AccountId, Arrival, Door, Secret, Timestamp};
     use crate::engine::request::RequestHead;
     use crate::engine::signature::{KnownKey, KnownKeys};
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_set_stands_beside_a_written_policy_and_a_deny_wins_over_it() {
-        let read = |text: &str| Policy::read("p", text).unwrap().0.with_sign_in(Mode::Run);
+        let read = |text: &str| Policy::read("p", text, Atlas::built_in()).unwrap().0.with_sign_in(Mode::Run);
         let named = read("version: 1\nperimeter: {signers: ['210987654321']}\nstatements: []\n");
         assert_eq!(web_identity(&named, "210987654321", ""), "sdk-sign-in-role");
         assert_eq!(web_identity(&named, "123456789012", ""), "policy.perimeter");
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn a_perimeter_of_resources_keeps_sign_in_working_and_roles_inside() {
         let text = "version: 1\nperimeter: {signers: [self], resources: [self]}\nstatements: []\n";
-        let policy = Policy::read("p", text).unwrap().0.with_sign_in(Mode::Exec);
+        let policy = Policy::read("p", text, Atlas::built_in()).unwrap().0.with_sign_in(Mode::Exec);
         let bearer = "x-amz-sso_bearer_token: t\r\n";
         let portal = "portal.sso.eu-west-1.amazonaws.com";
         assert_eq!(judged(&policy, portal, "GET /assignment/accounts", bearer, ""), "sdk-sign-in-sso");
@@ -176,7 +177,10 @@ mod tests {
         // AWS is no third party, and what looks like it isn't either.
         assert_eq!(asked(Mode::Exec, "sqs.eu-west-1.amazonaws.com"), "sigv4.unsigned");
         assert_eq!(asked(Mode::Exec, "nothing.known.amazonaws.com"), "target.unknown_aws");
-        let written = Policy::read("p", "version: 1\nstatements: []\n").unwrap().0.with_sign_in(Mode::Exec);
+        let written = Policy::read("p", "version: 1\nstatements: []\n", Atlas::built_in())
+            .unwrap()
+            .0
+            .with_sign_in(Mode::Exec);
         assert_eq!(judged(&written, "api.example.com", "GET /", "", ""), "policy.no_match");
     }
 
