@@ -171,7 +171,7 @@ class Others(Trial):
                 {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}]}))
         with self.one_call("lambda:ListFunctions"):
             functions.list_functions()
-        with self.one_call("lambda:CreateFunction", arn=function):
+        with self.one_call("lambda:CreateFunction"):
             functions.create_function(FunctionName="trial", Runtime="python3.12", Role=self.ROLE, Handler="a.b", Code={"ZipFile": b"PK\5\6" + bytes(18)})
         with self.one_call("lambda:Invoke", arn=function):
             self.assertEqual(functions.invoke(FunctionName="trial", Payload=b"{}")["StatusCode"], 200)
