@@ -10,12 +10,14 @@ pub mod intent;
 mod json;
 pub mod lane;
 pub mod metrics;
+pub mod refusals;
+pub mod schema;
 pub mod sink;
 pub mod verify;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::facts::{Arrival, Door, words};
@@ -28,6 +30,7 @@ use self::json::Json;
 pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, Stamp};
 pub use self::metrics::Metrics;
+use self::refusals::Refusals;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
 use self::sink::{Handed, pipe::Acknowledgement};
 
@@ -67,6 +70,7 @@ pub struct Records {
     boot: BootId,
     lanes: AtomicU16,
     down: AtomicBool,
+    refusals: OnceLock<Refusals>,
 }
 
 impl Records {
@@ -78,7 +82,13 @@ impl Records {
             boot,
             lanes: AtomicU16::new(0),
             down: AtomicBool::new(false),
+            refusals: OnceLock::new(),
         })
+    }
+
+    /// Keeps the newest refusals from now on; the same ones at every call.
+    pub fn refusals(&self) -> &Refusals {
+        self.refusals.get_or_init(Refusals::default)
     }
 
     /// One for each worker; each call begins a new lane.
@@ -267,6 +277,15 @@ impl Entry {
         let took = self.opened.elapsed();
         let records = &self.worker.records;
         records.metrics.count(&self.facts.labels, outcome, took);
+        if let Some(refusals) = records.refusals.get()
+            && outcome.reason().is_some()
+        {
+            let line = self.worker.state().lane.unchained(
+                |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
+                event::CLOSERS,
+            );
+            refusals.keep(self.flow, line);
+        }
         let recorded = match records.settings.level {
             Level::All => true,
             Level::Error => outcome.reason().is_some() || outcome.status >= 400,
