@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
 use crate::config::{AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
@@ -28,6 +29,8 @@ use crate::tls::origin::{Anchors, OriginTls, TrustError};
 
 /// Lines still in a pipe's queue get this long to leave before exit.
 const FLUSH: Duration = Duration::from_secs(1);
+/// And this long where the program is told to end now.
+const FLUSH_NOW: Duration = Duration::from_millis(100);
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,8 @@ pub enum Error {
     Trust(#[from] TrustError),
     #[error(transparent)]
     Audit(#[from] SinkError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
     #[error("cannot start: {0}")]
@@ -57,7 +62,7 @@ fn lines(problems: &[Problem]) -> String {
 /// Runs until a signal ends it: SIGTERM or SIGINT drain, a second one exits at once, SIGHUP reloads the policy.
 pub fn run(config: Config) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut hangups = signal(SignalKind::hangup())?;
         let mut terminations = signal(SignalKind::terminate())?;
         let mut interrupts = signal(SignalKind::interrupt())?;
@@ -70,13 +75,19 @@ pub fn run(config: Config) -> Result<(), Error> {
                 _ = interrupts.recv() => break,
             }
         }
+        let records = Arc::clone(&app.records);
         tokio::select! {
-            () = app.drain() => {}
+            () = app.drain() => return Ok(()),
             _ = terminations.recv() => {}
             _ = interrupts.recv() => {}
         }
+        tracing::warn!("a second signal: ending now, what is under way is cut");
+        records.flush(FLUSH_NOW);
         Ok(())
-    })
+    });
+    // Not dropped: that would wait for workers that still drain. They end with the process.
+    runtime.shutdown_background();
+    ended
 }
 
 /// The program while it runs: what `run` keeps until a signal ends it, and what other verbs run in their own process.
@@ -85,6 +96,8 @@ pub struct App {
     forward: SocketAddr,
     admin: Option<SocketAddr>,
     records: Arc<Records>,
+    /// Goes with the program.
+    _operator: Option<SocketFile>,
     drain: watch::Sender<bool>,
     not_ready: Arc<AtomicBool>,
     workers: Vec<tokio::task::JoinHandle<()>>,
@@ -114,6 +127,7 @@ impl App {
         let bind = |address| listener::bind(address).map_err(|error| Error::Listen { address, error });
         let forward = bind(config.listen)?;
         let admin = config.admin.map(bind).transpose()?;
+        let operator = config.admin_socket.as_deref().map(OperatorSocket::bind).transpose()?;
         let mut own = Vec::new();
         for socket in admin.iter().chain([&forward]) {
             own.extend(socket.local_addr()?.as_socket());
@@ -134,11 +148,19 @@ impl App {
             config,
         });
         let mut admin_address = None;
+        let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
         if let Some(socket) = admin {
-            let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
             let listener = TcpListener::from_std(listener::open(socket)?)?;
             admin_address = Some(listener.local_addr()?);
-            tokio::spawn(admin::serve(listener, state, std::future::pending()));
+            tokio::spawn(admin::serve(listener, state.clone(), std::future::pending()));
+        }
+        let mut operator_file = None;
+        if let Some(socket) = operator {
+            // From now on they are kept.
+            records.refusals();
+            let (listener, file) = socket.open()?;
+            operator_file = Some(file);
+            tokio::spawn(admin::serve_socket(listener, state, std::future::pending()));
         }
         let forward = listener::open(forward)?;
         let address = forward.local_addr()?;
@@ -152,7 +174,8 @@ impl App {
             };
             workers.push(spawn(worker, forward.try_clone()?, shared.config.limits.drain));
         }
-        Ok(Self { shared, forward: address, admin: admin_address, records, drain, not_ready, workers })
+        let (admin, _operator) = (admin_address, operator_file);
+        Ok(Self { shared, forward: address, admin, records, _operator, drain, not_ready, workers })
     }
 
     /// Where clients find the proxy: the port is the real one where the settings said 0.
