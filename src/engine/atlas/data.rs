@@ -31,6 +31,7 @@ pub struct Atlas {
     pub(super) hosts: Vec<HostEntry>,
     /// `X-Amz-Target` prefix and service, sorted.
     pub(super) targets: Vec<(&'static str, u16)>,
+    file: &'static [u8],
 }
 
 /// Why a file is not an atlas.
@@ -121,6 +122,7 @@ impl Atlas {
             services: Vec::new(),
             hosts: Vec::new(),
             targets: Vec::new(),
+            file,
         };
         for line in text.lines() {
             atlas.add(line)?;
@@ -135,6 +137,12 @@ impl Atlas {
     /// What the file was generated from.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// SHA-256 of the file, hex.
+    pub fn hash(&self) -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.file);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn add(&mut self, line: &'static str) -> Result<(), AtlasError> {
