@@ -21,9 +21,10 @@ use tokio::sync::watch;
 
 use crate::config::{Config, Limits};
 use crate::engine::atlas::Atlas;
+use crate::engine::facts::Arrival;
 use crate::engine::policy::Policy;
 use crate::engine::signature::KnownKeys;
-use crate::record::Recorder;
+use crate::record::{Prelude, Recorder};
 use crate::tls::mint::Mint;
 use crate::tls::origin::{OriginTls, Witness};
 
@@ -56,6 +57,19 @@ pub struct Worker {
 impl Worker {
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
+    }
+}
+
+/// A client whose connection arrived: what its requests share.
+pub struct Caller {
+    pub arrival: Arrival,
+    prelude: Prelude,
+}
+
+impl Caller {
+    pub fn new(arrival: Arrival) -> Self {
+        let prelude = Recorder::prelude(&arrival);
+        Self { arrival, prelude }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod event;
 pub mod intent;
 mod json;
 pub mod lane;
+pub mod leg;
 pub mod metrics;
 pub mod refusals;
 pub mod schema;
@@ -26,9 +27,11 @@ use crate::engine::reason::Reason;
 use self::attempt::Source;
 pub use self::attempt::{Decision, End, Outcome, Request, Upstream};
 use self::event::Facts;
+pub use self::event::Prelude;
 use self::json::Json;
 pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, Stamp};
+pub use self::leg::LegText;
 pub use self::metrics::Metrics;
 use self::refusals::Refusals;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
@@ -190,26 +193,31 @@ pub struct Recorder(Arc<Worker>);
 
 impl Recorder {
     /// A request on a connection that arrived.
-    pub fn open(&self, arrival: &Arrival) -> Entry {
-        self.entry(Source::Arrival(arrival))
+    pub fn open(&self, prelude: &Prelude) -> Entry {
+        self.entry(prelude)
+    }
+
+    /// What the requests of a connection that arrived say alike.
+    pub fn prelude(arrival: &Arrival) -> Prelude {
+        Prelude::of(Source::Arrival(arrival))
     }
 
     /// A connection that never became an arrival: a refused hello or CONNECT. `asked` is the name it asked for, as
     /// received.
     pub fn open_connection(&self, door: Door, peer: SocketAddr, asked: Option<&[u8]>) -> Entry {
-        self.entry(Source::Peer { door, peer, asked })
+        self.entry(&Prelude::of(Source::Peer { door, peer, asked }))
     }
 
     /// A call of our own (`origin: exeat`).
     pub fn open_own(&self) -> Entry {
-        self.entry(Source::Own)
+        self.entry(&Prelude::of(Source::Own))
     }
 
     pub fn metrics(&self) -> &Metrics {
         &self.0.records.metrics
     }
 
-    fn entry(&self, source: Source<'_>) -> Entry {
+    fn entry(&self, prelude: &Prelude) -> Entry {
         let (number, buffer) = {
             let mut state = self.0.state();
             state.flows += 1;
@@ -219,7 +227,7 @@ impl Recorder {
         Entry {
             worker: Arc::clone(&self.0),
             flow: FlowId { lane: self.0.id, number },
-            facts: Facts::open(buffer, source),
+            facts: Facts::open(buffer, prelude),
             opened: Instant::now(),
             closed: false,
         }

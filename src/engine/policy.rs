@@ -243,9 +243,9 @@ pub struct Policy {
     addresses: HashMap<Host, Vec<IpNet>>,
     statements: Vec<Statement>,
     /// Statements by the service that they name.
-    services: HashMap<Box<str>, Vec<u32>>,
+    services: HashMap<Box<str>, ByEffect, foldhash::fast::RandomState>,
     /// Those that name every service.
-    any_service: Vec<u32>,
+    any_service: ByEffect,
     /// `http` statements by their host's last two labels.
     hosts: HashMap<Box<str>, Vec<u32>>,
     any_host: Vec<u32>,
@@ -280,8 +280,8 @@ impl Policy {
             perimeter: read.perimeter,
             addresses: read.addresses.into_iter().collect(),
             statements: read.statements,
-            services: HashMap::new(),
-            any_service: Vec::new(),
+            services: HashMap::default(),
+            any_service: ByEffect::default(),
             hosts: HashMap::new(),
             any_host: Vec::new(),
         };
@@ -289,11 +289,11 @@ impl Policy {
             let at = at as u32; // a file of 1 MiB holds fewer
             match &statement.rule {
                 Rule::Aws { actions, .. } if actions.iter().any(ActionPattern::is_any) => {
-                    policy.any_service.push(at);
+                    policy.any_service.file(statement.effect, at);
                 }
                 Rule::Aws { actions, .. } => {
                     for service in actions.iter().filter_map(|action| action.service.as_ref()) {
-                        file_under(policy.services.entry(service.clone()).or_default(), at);
+                        policy.services.entry(service.clone()).or_default().file(statement.effect, at);
                     }
                 }
                 Rule::Http(rule) if rule.hosts.iter().any(|host| host.key().is_none()) => {
@@ -348,7 +348,7 @@ impl Policy {
             return deny(Reason::SigV4Signature, None, "the signature does not match".to_owned(), would);
         }
         for ask in &operation.asks {
-            for statement in self.of_service(service(&ask.action)).filter(|s| s.effect == Effect::Deny) {
+            for statement in self.of_service(service(&ask.action), |of| &of.denies) {
                 if !statement.denies(request, ask) {
                 } else if statement.report {
                     would.push(statement.placed.id.clone());
@@ -370,7 +370,7 @@ impl Policy {
         let (mut first, mut min_tls13) = (None, false);
         for ask in &operation.asks {
             let mut nearest = (Fit::Elsewhere, None);
-            for statement in self.of_service(service(&ask.action)).filter(|s| s.effect == Effect::Allow) {
+            for statement in self.of_service(service(&ask.action), |of| &of.allows) {
                 let fit = statement.allows(request, ask, &self.perimeter);
                 if fit == Fit::Whole && statement.report {
                     would.push(statement.placed.id.clone());
@@ -464,9 +464,13 @@ impl Policy {
         deny(reason, statement, said, would)
     }
 
-    fn of_service<'p>(&'p self, service: &str) -> impl Iterator<Item = &'p Statement> {
-        let named = self.services.get(service).map_or(&[][..], Vec::as_slice);
-        named.iter().chain(&self.any_service).map(|&at| &self.statements[at as usize])
+    fn of_service<'p>(
+        &'p self,
+        service: &str,
+        of: impl Fn(&'p ByEffect) -> &'p Vec<u32>,
+    ) -> impl Iterator<Item = &'p Statement> {
+        let named = self.services.get(service).map_or(&[][..], |named| of(named));
+        named.iter().chain(of(&self.any_service)).map(|&at| &self.statements[at as usize])
     }
 
     fn of_host<'p>(&'p self, host: &Authority) -> impl Iterator<Item = &'p Statement> {
@@ -476,6 +480,19 @@ impl Policy {
         });
         let named = key.and_then(|key| self.hosts.get(key)).map_or(&[][..], Vec::as_slice);
         named.iter().chain(&self.any_host).map(|&at| &self.statements[at as usize])
+    }
+}
+
+/// Statements of one service, by index: a request that no deny names pays nothing for the allows, and the other way.
+#[derive(Debug, Default)]
+struct ByEffect {
+    allows: Vec<u32>,
+    denies: Vec<u32>,
+}
+
+impl ByEffect {
+    fn file(&mut self, effect: Effect, at: u32) {
+        file_under(if effect == Effect::Allow { &mut self.allows } else { &mut self.denies }, at);
     }
 }
 

@@ -15,7 +15,7 @@ use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::server::{self, AnswerError, Next, Passed};
 use super::http1::wire::Io;
-use super::{Worker, reply};
+use super::{Caller, Worker, reply};
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
 use crate::engine::reason::Reason;
@@ -213,11 +213,11 @@ async fn intercept(
     worker.recorder.metrics().handshake(Leg::Client, tls.version);
     let arrival = Arrival::new(Door::Forward, target, peer, Some(tls), worker.shared.atlas);
     let connection = server::Connection::new(stream, super::client_patience(&limits));
-    requests(&worker, connection, &arrival).await;
+    requests(&worker, connection, &Caller::new(arrival)).await;
 }
 
 /// Serves requests until the client, the origin, a refusal or a drain ends the connection.
-async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arrival: &Arrival) {
+async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, caller: &Caller) {
     let mut draining = worker.draining.clone();
     let mut drained = pin!(super::drained(&mut draining));
     let mut served = false;
@@ -232,24 +232,23 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arr
             Next::Closed(error) => {
                 if !served && let Some(alert) = error.as_ref().and_then(handshake::distrust) {
                     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
-                    let entry = worker.recorder.open(arrival);
+                    let entry = worker.recorder.open(&caller.prelude);
                     let said = format!("client does not trust our CA (alert `{alert}`)");
                     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
                 }
                 return;
             }
             Next::Malformed(error) => {
-                return malformed(worker, client, arrival, of_head(error), &error.to_string()).await;
+                return malformed(worker, client, caller, of_head(error), &error.to_string()).await;
             }
             Next::Slow => {
-                return malformed(worker, client, arrival, Reason::RequestTimeout, "head took too long")
-                    .await;
+                return malformed(worker, client, caller, Reason::RequestTimeout, "head took too long").await;
             }
         };
         served = true;
         // A client that goes away takes its request with it: the dropped entry records that.
         // Boxed: an idle connection need not hold the room for a request.
-        let exchange = Box::pin(exchange(worker, &head, body, arrival));
+        let exchange = Box::pin(exchange(worker, &head, body, caller));
         let Some(answer) = client.unless_gone(exchange).await else { return };
         let go_on = match answer {
             Answer::Refused(answer) => {
@@ -323,12 +322,12 @@ async fn record<B>(
 async fn malformed<S: Io>(
     worker: &Worker,
     mut client: server::Connection<S>,
-    arrival: &Arrival,
+    caller: &Caller,
     reason: Reason,
     said: &str,
 ) {
-    let entry = worker.recorder.open(arrival);
-    let answer = reply::to_nobody(reason, &arrival.target.to_string(), &entry.flow().to_string());
+    let entry = worker.recorder.open(&caller.prelude);
+    let answer = reply::to_nobody(reason, &caller.arrival.target.to_string(), &entry.flow().to_string());
     entry.close(Outcome::refused(reason, reason.status(), said)).await;
     let _ = client.answer_whole(&answer).await;
     client.close().await;

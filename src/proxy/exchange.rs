@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Worker;
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
+use super::{Caller, Worker};
 use crate::engine::atlas::BodySeen;
-use crate::engine::facts::{Arrival, Identity, Protocol, Resource, Timestamp};
+use crate::engine::facts::{Identity, Protocol, Resource, Timestamp};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
@@ -34,9 +34,9 @@ pub async fn exchange<B: Inbound>(
     worker: &Worker,
     head: &RequestHead,
     mut body: B,
-    arrival: &Arrival,
+    caller: &Caller,
 ) -> Answer<B> {
-    let mut entry = worker.recorder.open(arrival);
+    let mut entry = worker.recorder.open(&caller.prelude);
     let shared = &worker.shared;
     let policy = shared.policy.load_full();
     let started = Instant::now();
@@ -50,7 +50,8 @@ pub async fn exchange<B: Inbound>(
             Some(_) => BodySeen::TooLarge,
         };
         let now = now();
-        let question = Question { head, body: seen, arrival, keys: &keys, atlas: shared.atlas, now };
+        let question =
+            Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
         match engine::judge(&policy, &question) {
             Judgement::Allow(allowed) => break Ok(allowed),
             Judgement::Deny(denial) => break Err(denial),

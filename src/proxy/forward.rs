@@ -17,7 +17,7 @@ use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead, ResponseHead};
 use crate::engine::target::Authority;
 use crate::record::metrics::Leg;
-use crate::record::{AuditDown, Entry};
+use crate::record::{AuditDown, Entry, LegText};
 use crate::tls::origin::{AtLeast, OriginTlsError};
 
 /// An answer on its way, and where it came from.
@@ -102,12 +102,12 @@ pub async fn forward<B: Inbound>(
     }
     let started = Instant::now();
     loop {
-        // INVARIANT: re-checked after the audit write, the last wait before our first byte.
+        // INVARIANT: checked after the audit write, the last wait before our first byte.
         if !leased.conn.is_quiet() {
             if !reused {
                 return Err(OriginError::SpokeFirst);
             }
-            (leased, reused) = (dial(worker, &key, &permit).await?, false);
+            (leased, reused) = acquire(worker, &key, &permit).await?;
             continue;
         }
         let upstream = Arc::clone(&leased.upstream);
@@ -182,5 +182,8 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
     let shaken = shared.origin_tls.connect(socket, &target.host, at_least(permit), deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
     worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
-    Ok(Leased { conn: client::Connection::new(stream), upstream: Arc::new(Upstream { address, tls }) })
+    Ok(Leased {
+        conn: client::Connection::new(stream),
+        upstream: Arc::new(Upstream { address, tls: LegText::of(&tls) }),
+    })
 }

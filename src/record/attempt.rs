@@ -7,11 +7,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::facts::{
-    Arrival, Door, Identity, Name, Operation, PayloadOutcome, Protocol, SignatureState, TlsFacts, words,
+    Arrival, Door, Identity, Name, Operation, PayloadOutcome, Protocol, SignatureState, words,
 };
 use crate::engine::policy::Placed;
 use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
+
+use super::leg::LegText;
 
 words! {
     /// What the policy said of a request. `None` where it was never asked.
@@ -54,7 +56,7 @@ pub struct Request<'a> {
 pub struct Upstream<'a> {
     pub address: SocketAddr,
     /// `None` when it failed before the handshake was done.
-    pub tls: Option<&'a TlsFacts>,
+    pub tls: Option<&'a LegText>,
     /// The connection came out of the pool.
     pub reused: bool,
     /// The answer's `x-amzn-requestid` or `x-amz-request-id`.

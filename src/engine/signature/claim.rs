@@ -12,7 +12,7 @@ use super::percent::{self, Plus};
 use super::{Claim, Form, Refusal, hex};
 use crate::engine::facts::Timestamp;
 use crate::engine::reason::Reason;
-use crate::engine::request::{Framing, RequestHead};
+use crate::engine::request::{Framing, RequestHead, is_name};
 
 /// Seven days: S3's limit, which the other services' are below.
 const MAX_EXPIRES: u32 = 604_800;
@@ -62,7 +62,7 @@ impl<'a> Seen<'a> {
                 28 => (&mut seen.told.decoded_length, "x-amz-decoded-content-length"),
                 _ => continue,
             };
-            if name.eq_ignore_ascii_case(known.as_bytes()) && slot.replace(value).is_some() {
+            if is_name(name, known.as_bytes()) && slot.replace(value).is_some() {
                 return Err(malformed(format!("`{known}` is sent more than once")));
             }
         }

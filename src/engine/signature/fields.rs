@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Refusal;
 use crate::engine::reason::Reason;
-use crate::engine::request::{RequestHead, is_token};
+use crate::engine::request::{RequestHead, is_name, is_token};
 
 /// The fields that `SignedHeaders` names, in its order.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl<'f> SignedFields<'f> {
                 ));
             }
             // Framing is written anew: the length in the same digits, the coding not necessarily.
-            if is_covered && (name.eq_ignore_ascii_case(b"transfer-encoding") || head.is_hop_by_hop(name)) {
+            if is_covered && (is_name(name, b"transfer-encoding") || head.is_hop_by_hop(name)) {
                 let said = format!("`{}` is signed but stays on this connection", shown(name));
                 return Err(Refusal::new(Reason::SigV4Malformed, said));
             }
@@ -69,7 +69,7 @@ impl<'f> SignedFields<'f> {
             last = name;
             let mut first = true;
             for (at, (field, value)) in fields.clone().enumerate() {
-                if field.len() == name.len() && field.eq_ignore_ascii_case(name.as_bytes()) {
+                if is_name(field, name.as_bytes()) && field.eq_ignore_ascii_case(name.as_bytes()) {
                     lines.push(Line { value, first });
                     covered |= 1 << at;
                     first = false;
@@ -134,7 +134,7 @@ pub(super) fn pieces(text: &str, at: u8) -> impl Iterator<Item = &str> {
 }
 
 fn starts_with_amz(name: &[u8]) -> bool {
-    name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
+    name.get(..6).is_some_and(|start| is_name(start, b"x-amz-"))
 }
 
 /// A field's name for a sentence.
