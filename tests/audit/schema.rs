@@ -106,15 +106,15 @@ fn lines_of_every_kind_hold_to_the_schema() {
     wait(pass(&recorder)).unwrap();
     wait(refuse(&recorder));
     let (arrival, operation, identity, tls) = (arrival(), operation(), identity(), tls());
-    let mut entry = recorder.open(&arrival);
+    let mut entry = recorder.open(&Recorder::prelude(&arrival));
     entry.judged(&Request { would: &["try".into()], ..request(None, &identity, &arrival.target) });
     wait(entry.intend()).unwrap();
-    wait(entry.close(answered(Some(Upstream { extended_request_id: Some(b"x"), ..upstream(&tls) }))));
+    wait(entry.close(answered(Some(Upstream { extended_request_id: Some(b"x"), ..upstream(&LegText::of(&tls)) }))));
     let ask = operation.asks[0].clone();
     let role = Some("arn:aws:iam::111122223333:role/r".into());
     let identity = Identity { signer: identity.signer.map(|signer| Signer { role, ..signer }), ..identity };
     let operation = Operation { name: None, asks: vec![ask; 9], ..operation };
-    let mut entry = recorder.open(&arrival);
+    let mut entry = recorder.open(&Recorder::prelude(&arrival));
     entry.judged(&request(Some(&operation), &identity, &arrival.target));
     wait(entry.intend()).unwrap();
     wait(entry.close(Outcome::new(End::Tunnelled, 200)));
