@@ -20,6 +20,7 @@ use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Policy, Problem};
 use crate::keys;
 use crate::proxy::body::Budget;
+use crate::proxy::distrust::Watch;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
 use crate::record::{BootId, Metrics, Records, Settings, Sink, SinkError, Target};
@@ -145,6 +146,7 @@ impl App {
             origin_tls,
             budget: Budget::new(inspection_budget()),
             own,
+            watch: Watch::default(),
             config,
         });
         let mut admin_address = None;

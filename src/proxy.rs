@@ -4,12 +4,14 @@
 
 pub mod body;
 pub mod connection;
+pub mod distrust;
 pub mod door;
 pub mod exchange;
 pub mod forward;
 pub mod http1;
 pub mod listener;
 pub mod pool;
+mod process;
 pub mod reply;
 pub mod resolve;
 
@@ -42,6 +44,7 @@ pub struct Shared {
     pub budget: body::Budget,
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
+    pub watch: distrust::Watch,
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.

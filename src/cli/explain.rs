@@ -197,10 +197,10 @@ pub fn page(reason: Reason) -> Page {
         ),
         Reason::TlsHandshake => (
             "The client's handshake failed: a malformed or oversized ClientHello, nothing in common, or no progress within the time limit. The record has the detail.",
-            "read the record's detail; offer AEAD cipher suites with ECDHE and `http/1.1` in ALPN; raise `limits.handshake` only for truly slow clients.",
+            "read the record's detail; offer AEAD cipher suites with ECDHE and `http/1.1` in ALPN; raise `limits.handshake` only for truly slow clients. A client that went away without an alert may not trust the CA: see `tls.client_distrusts`.",
         ),
         Reason::TlsClientDistrusts => (
-            "The client rejected our certificate: its alert says that it does not trust the local CA. It is the commonest failure behind any intercepting proxy.",
+            "The client rejected our certificate: its alert says that it does not trust the local CA. It is the commonest failure behind any intercepting proxy. The record names the program where it can be told, and what to set for it.",
             "give the client the certificate that `--ca-out` wrote: AWS_CA_BUNDLE for SDKs and the CLI, SSL_CERT_FILE, REQUESTS_CA_BUNDLE, NODE_EXTRA_CA_CERTS, CURL_CA_BUNDLE, or a JVM trust store. After a restart without `--ca-cert` the certificate is a new one.",
         ),
         Reason::SigV4Unsigned => (

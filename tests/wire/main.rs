@@ -3,6 +3,7 @@
 
 mod codec;
 mod connect;
+mod distrust;
 mod life;
 mod request;
 mod support;
