@@ -210,6 +210,9 @@ impl App {
             self.forward,
             self.shared.keys.load().len()
         );
+        if let Some(admin) = self.admin {
+            eprintln!("exeat: admin door on {admin}");
+        }
         if self.shared.policy.load().default_report() {
             eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
         }

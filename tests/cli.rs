@@ -90,23 +90,24 @@ struct Running {
 
 impl Running {
     fn start(folder: &Folder, more: &[&str]) -> Self {
-        // Freed at once and taken again a moment later: `run` does not say where its admin door is.
-        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let (audit, ca, socket) =
             (folder.path("audit.jsonl"), folder.path("ca.pem"), folder.path("admin.sock"));
-        let mut command = command(&["run", "--listen", "127.0.0.1:0", "--admin", &admin, "--audit", &audit]);
+        let mut command =
+            command(&["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit", &audit]);
         command.args(["--ca-out", &ca, "--admin-socket", &socket]).args(more);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
-        let address = loop {
+        let mut told = |after: &str| loop {
             let mut line = String::new();
             assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {said}");
             said.push_str(&line);
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                break rest.split(' ').next().unwrap().parse().unwrap();
+            if let Some((_, rest)) = line.split_once(after) {
+                return rest.split_whitespace().next().unwrap().to_owned();
             }
         };
+        let address = told("listening on ").parse().unwrap();
+        let admin = told("admin door on ");
         Self { child, address, admin, _stderr: stderr }
     }
 
@@ -272,9 +273,13 @@ fn a_refused_flow_is_explained_from_its_file_and_from_the_proxy_that_runs() {
         let said = exeat(&[&["explain", "zzzzzzzzzzzz-0-1"], &source[..]].concat());
         assert!(said.code == 1 && said.out.is_empty() && said.err.contains("zzzz"), "{}", said.err);
     }
-    running.refused();
-    let boot = &flow[..flow.find('-').unwrap()];
-    assert!(exeat(&["explain", &format!("{boot}-0-1"), "--admin-socket", &socket]).code <= 1);
+    // An end that two flows have names neither.
+    let event =
+        |boot: &str| format!("{{\"additionalEventData\":{{\"exeat\":{{\"flow\":\"{boot}-0-7\"}}}}}}\n");
+    let two = folder.file("two.jsonl", &(event("aaaaaaaaaaaa") + &event("bbbbbbbbbbbb")));
+    let said = exeat(&["explain", "0-7", "--audit", &two]);
+    assert!(said.code == 2 && said.err.contains("aaaaaaaaaaaa-0-7, bbbbbbbbbbbb-0-7"), "{}", said.err);
+    assert_eq!(exeat(&["explain", "b-0-7", "--audit", &two]).code, 0);
     // The admin door's address tells nobody of flows: the workload could ask there.
     let mut door = TcpStream::connect(&*running.admin).unwrap();
     write!(door, "GET /flows/{flow} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
