@@ -17,13 +17,13 @@ use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
 use crate::config::{AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
-use crate::engine::policy::{Policy, Problem};
-use crate::keys;
+use crate::engine::policy::{Mode, Policy, Problem, Severity};
+use crate::keys::{self, Keyring};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
-use crate::record::{BootId, Metrics, Records, Settings, Sink, SinkError, Target};
+use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
 use crate::tls::origin::{Anchors, OriginTls, TrustError};
@@ -32,6 +32,9 @@ use crate::tls::origin::{Anchors, OriginTls, TrustError};
 const FLUSH: Duration = Duration::from_secs(1);
 /// And this long where the program is told to end now.
 const FLUSH_NOW: Duration = Duration::from_millis(100);
+
+/// A program may sign with the platform's newest key this long before we know it.
+const REFRESH: Duration = Duration::from_secs(15);
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +60,8 @@ pub enum Error {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Runs until a signal ends it: SIGTERM or SIGINT drain, a second one exits at once, SIGHUP reloads the policy.
@@ -96,6 +100,7 @@ pub struct App {
     shared: Arc<Shared>,
     forward: SocketAddr,
     admin: Option<SocketAddr>,
+    jvm: Option<SocketAddr>,
     records: Arc<Records>,
     /// Goes with the program.
     _operator: Option<SocketFile>,
@@ -108,34 +113,52 @@ impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
     /// Within a tokio runtime, which ends only once the workers have: drain it, or drop it.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let policy = read_policy(&config.policy)?;
-        let lookup = |name: &str| std::env::var(name).ok();
-        let known =
-            keys::load(config.credentials.as_deref(), &lookup, &|path| std::fs::read_to_string(path))?;
+        let policy = read_policy(&config.policy, config.mode())?;
+        let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
+        if let Err(error) = keyring.fetch(&variable, &read_file) {
+            tracing::warn!("{error}");
+        }
+        let known = keyring.known(&variable, &read_file)?;
         let mint = match &config.ca {
+            CaSource::InMemory if config.exec.is_some() => Mint::for_a_day(tls::system_clock())?,
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
         };
-        let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?.without(mint.ca_der())?;
+        let mut anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?;
+        for der in config.exec.iter().flat_map(|exec| &exec.trusted) {
+            // A bundle of somebody else's: what can't be a root in it is not ours to complain about.
+            if let Err(what) = anchors.add(&der.as_slice().into()) {
+                tracing::debug!(what, "a certificate of the environment's bundles is left out");
+            }
+        }
+        let anchors = anchors.without(mint.ca_der())?;
         let origin_tls = OriginTls::new(anchors)?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
             AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
+            AuditSink::Nowhere => Target::File { path: "/dev/null".into(), rotation: None },
         };
+        let level = if config.audit == AuditSink::Nowhere { Level::Off } else { Level::All };
+        let settings = Settings { level, ..Settings::default() };
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-        let records = Records::new(Sink::open(&target)?, metrics, Settings::default(), boot);
+        let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
         let bind = |address| listener::bind(address).map_err(|error| Error::Listen { address, error });
         let forward = bind(config.listen)?;
         let admin = config.admin.map(bind).transpose()?;
         let operator = config.admin_socket.as_deref().map(OperatorSocket::bind).transpose()?;
+        let jvm = match config.exec {
+            Some(_) if cfg!(target_os = "linux") => Some(bind(config.listen)?),
+            _ => None,
+        };
         let mut own = Vec::new();
-        for socket in admin.iter().chain([&forward]) {
+        for socket in admin.iter().chain(&jvm).chain([&forward]) {
             own.extend(socket.local_addr()?.as_socket());
         }
         if let Some(path) = &config.ca_out {
             mint.publish_ca(path)?;
         }
+        let refreshed = keyring.has_endpoint(&variable, &read_file);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
@@ -149,6 +172,9 @@ impl App {
             watch: Watch::default(),
             config,
         });
+        if refreshed {
+            tokio::spawn(refresh_keys(Arc::clone(&shared), keyring));
+        }
         let mut admin_address = None;
         let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
         if let Some(socket) = admin {
@@ -166,18 +192,33 @@ impl App {
         }
         let forward = listener::open(forward)?;
         let address = forward.local_addr()?;
+        let jvm = jvm.map(listener::open).transpose()?;
+        let jvm_address = jvm.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let mut workers = Vec::new();
+        let worker = |by_owner| Worker {
+            shared: Arc::clone(&shared),
+            recorder: records.recorder(),
+            pool: Arc::default(),
+            draining: draining.clone(),
+            by_owner,
+        };
         for _ in 0..shared.config.workers.get() {
-            let worker = Worker {
-                shared: Arc::clone(&shared),
-                recorder: records.recorder(),
-                pool: Arc::default(),
-                draining: draining.clone(),
-            };
-            workers.push(spawn(worker, forward.try_clone()?, shared.config.limits.drain));
+            workers.push(spawn(worker(false), forward.try_clone()?, shared.config.limits.drain));
         }
-        let (admin, _operator) = (admin_address, operator_file);
-        Ok(Self { shared, forward: address, admin, records, _operator, drain, not_ready, workers })
+        if let Some(jvm) = jvm {
+            workers.push(spawn(worker(true), jvm, shared.config.limits.drain));
+        }
+        Ok(Self {
+            shared,
+            forward: address,
+            admin: admin_address,
+            jvm: jvm_address,
+            records,
+            _operator: operator_file,
+            drain,
+            not_ready,
+            workers,
+        })
     }
 
     /// Where clients find the proxy: the port is the real one where the settings said 0.
@@ -190,37 +231,27 @@ impl App {
         self.admin
     }
 
+    /// The door of `exec` for clients that can't bring a password, where the kernel tells whose they are.
+    pub(crate) fn jvm(&self) -> Option<SocketAddr> {
+        self.jvm
+    }
+
     /// The CA certificate that clients must trust.
     pub fn ca_pem(&self) -> &str {
         self.shared.mint.ca_pem()
     }
 
-    /// What is enforced, said once.
-    fn announce(&self) {
-        let named = match &self.shared.config.policy {
-            PolicySource::BuiltIn => {
-                "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
-            }
-            PolicySource::File(path) => format!("policy {}", path.display()),
-            PolicySource::Env(name) => format!("policy env:{name}"),
-        };
-        eprintln!(
-            "exeat {}: listening on {} under {named} with {} known keys",
-            env!("CARGO_PKG_VERSION"),
-            self.forward,
-            self.shared.keys.load().len()
-        );
-        if let Some(admin) = self.admin {
-            eprintln!("exeat: admin door on {admin}");
-        }
-        if self.shared.policy.load().default_report() {
-            eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
-        }
+    pub(crate) fn records(&self) -> &Arc<Records> {
+        &self.records
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Takes the policy anew; a bad one keeps the old. The audit file is opened again, for those who rotate it.
     fn reload(&self) {
-        match read_policy(&self.shared.config.policy) {
+        match read_policy(&self.shared.config.policy, self.shared.config.mode()) {
             Ok(policy) => {
                 tracing::info!(policy = policy.hash(), "policy reloaded");
                 self.shared.policy.store(Arc::new(policy));
@@ -236,6 +267,33 @@ impl App {
         }
     }
 
+    /// What is enforced, said once, before anything is.
+    fn announce(&self) {
+        let shared = &self.shared;
+        let named = match &shared.config.policy {
+            PolicySource::BuiltIn => {
+                "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
+            }
+            PolicySource::File(path) => format!("policy {}", path.display()),
+            PolicySource::Env(name) => format!("policy env:{name}"),
+        };
+        eprintln!(
+            "exeat {}: listening on {} under {named} with {} known keys",
+            env!("CARGO_PKG_VERSION"),
+            self.forward,
+            shared.keys.load().len()
+        );
+        if let Some(admin) = self.admin {
+            eprintln!("exeat: admin door on {admin}");
+        }
+        if let Some(proxy) = &shared.config.upstream_proxy {
+            eprintln!("exeat: origins are reached through {proxy}");
+        }
+        if shared.policy.load().default_report() {
+            eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
+        }
+    }
+
     /// Takes nothing new, finishes what is under way, and leaves the records whole.
     pub async fn drain(self) {
         self.not_ready.store(true, Ordering::Relaxed);
@@ -244,6 +302,36 @@ impl App {
             let _ = worker.await;
         }
         self.records.flush(FLUSH);
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn read_file(path: &std::path::Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+/// Follows the container endpoint: platforms replace its keys hours before they end. A failure keeps the old ones.
+async fn refresh_keys(shared: Arc<Shared>, mut keyring: Keyring) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let asked = tokio::task::spawn_blocking(move || {
+            let known = match keyring.fetch(&variable, &read_file) {
+                Ok(true) => keyring.known(&variable, &read_file).map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            };
+            (keyring, known)
+        });
+        let Ok((same, known)) = asked.await else { return };
+        keyring = same;
+        match known {
+            Ok(Some(known)) => shared.keys.store(Arc::new(known)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
     }
 }
 
@@ -258,9 +346,10 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
     })
 }
 
-fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
+/// A policy as it is enforced, warnings logged.
+pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {
-        PolicySource::BuiltIn => return Ok(Policy::built_in()),
+        PolicySource::BuiltIn => return Ok(Policy::built_in(mode)),
         PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),
         PolicySource::Env(name) => {
             let missing = || io::Error::new(io::ErrorKind::NotFound, "the variable is not set");
@@ -268,11 +357,11 @@ fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
         }
     };
     let text = text.map_err(|error| Error::PolicyFile { name: name.clone(), error })?;
-    let (policy, warnings) = Policy::read(&name, &text).map_err(Error::Policy)?;
+    let (policy, warnings) = Policy::read(&name, &text, Atlas::built_in()).map_err(Error::Policy)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok(policy)
+    Ok(policy.with_sign_in(mode))
 }
 
 /// A quarter of the memory we may use (cgroup v2's limit, where there is one).

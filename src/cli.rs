@@ -11,6 +11,8 @@ mod completions;
 mod config;
 pub mod demo;
 mod door;
+mod env;
+mod exec;
 pub mod explain;
 mod healthcheck;
 mod run;
@@ -36,7 +38,7 @@ const NO: u8 = 1;
 
 /// TLS-enforcing egress proxy for AWS workloads: verifies whose account signed, lets out what a policy names
 #[derive(Debug, Parser)]
-#[command(name = "exeat", version, disable_help_subcommand = true, after_help = "First look:\n  exeat demo")]
+#[command(name = "exeat", version, disable_help_subcommand = true, after_help = "First look: exeat demo")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -50,14 +52,17 @@ enum Verb {
                             exeat run --config exeat.yaml --admin 127.0.0.1:9901"
     )]
     Run(Box<run::RunArgs>),
+    /// Run a program behind a proxy of its own: `exeat exec -- CMD`
+    Exec(Box<exec::ExecArgs>),
+    /// Print the variables that lead a shell's programs through a running `run`
+    Env(env::EnvArgs),
     /// Show exeat at work: calls over real sockets, all on loopback; needs no network and no account
     #[command(
         after_help = "Examples:\n  exeat demo\n  exeat demo -o json | jq '.calls[] | {call, verdict, reason}'"
     )]
     Demo(OutputArgs),
-    /// Say all that is wrong with a policy; exit 1 where it cannot be used
-    #[command(after_help = "Example:\n  exeat check --policy policy.yaml -o json | jq '.findings[]'")]
-    Check(CheckArgs),
+    /// Say all that is wrong or odd about a policy or settings; exit 1 where they cannot be used
+    Check(check::CheckArgs),
     /// Explain a reason code, a flow, or whether a call would be allowed
     Explain(Box<explain::ExplainArgs>),
     /// Ask about audit files
@@ -78,15 +83,6 @@ enum Verb {
     /// Print the version, and what it was built out of
     #[command(after_help = "Example:\n  exeat version -o json | jq -r .atlas.source")]
     Version(OutputArgs),
-}
-
-#[derive(Debug, Args)]
-struct CheckArgs {
-    /// Policy file
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,6 +127,9 @@ pub enum Error {
     No(String),
     #[error("{0}")]
     Unreachable(String),
+    /// `exec` failed by itself, not its child.
+    #[error(transparent)]
+    Exec(Box<Error>),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -141,6 +140,7 @@ impl Error {
             Self::Config(_) | Self::App(_) => BAD_CONFIG,
             Self::Usage(_) => USAGE,
             Self::Unreachable(_) => UNREACHABLE,
+            Self::Exec(_) => exec::FAILED,
             // As a shell tells of a signal.
             Self::Demo(demo::Error::Interrupted(signal)) => 128 + signal,
             Self::Demo(_) | Self::Io(_) | Self::No(_) => NO,
@@ -158,13 +158,22 @@ pub fn run() -> Result<ExitCode, Error> {
             run::run(*args)?;
             Ok(ExitCode::SUCCESS)
         }
+        Verb::Exec(args) => {
+            // The child's too.
+            drop(out);
+            exec::run(&args).map_err(|error| Error::Exec(Box::new(error)))
+        }
+        Verb::Env(args) => {
+            env::env(&args, &mut out, args.output.output == Output::Json)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Demo(args) => {
             let look = if args.output == Output::Json { demo::Look::Json } else { demo::Look::of_stdout() };
             let good = demo::demo(demo::POLICY, look, &mut out)?;
             Ok(ExitCode::from(if good { 0 } else { NO }))
         }
         Verb::Check(args) => {
-            let good = check::check(&args.policy, &mut out, args.output.output == Output::Json)?;
+            let good = check::check(&args, &mut out)?;
             Ok(ExitCode::from(if good { 0 } else { NO }))
         }
         Verb::Explain(args) => Ok(yes_or_no(explain::explain(&args, &mut out)?)),

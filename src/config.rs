@@ -9,6 +9,7 @@ mod file;
 mod layer;
 pub mod schema;
 mod show;
+mod upstream_proxy;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,10 +17,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::facts::words;
+use crate::engine::facts::{AccountId, Secret, words};
+use crate::engine::policy::Mode;
 
 pub use connect_to::ConnectTo;
 pub use layer::{Given, Key, Layer, Origin};
+pub use upstream_proxy::UpstreamProxy;
 
 /// Settings of `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,14 +37,35 @@ pub struct Config {
     /// Extra roots for every host.
     pub upstream_ca: Vec<PathBuf>,
     pub connect_to: ConnectTo,
+    /// The proxy that origins are reached through.
+    pub upstream_proxy: Option<UpstreamProxy>,
     /// AWS shared-credentials file; every profile in it is a known key.
     pub credentials: Option<PathBuf>,
+    /// Accounts that are ours although no key tells so: named by hand in `exec`.
+    pub accounts: Vec<AccountId>,
     /// No admin door unless given.
     pub admin: Option<SocketAddr>,
     /// The operator's own way to the admin door, for our user alone: it also tells of refused flows.
     pub admin_socket: Option<PathBuf>,
     pub workers: NonZeroUsize,
     pub limits: Limits,
+    /// Set where the program was started to serve one child.
+    pub exec: Option<Exec>,
+}
+
+impl Config {
+    pub fn mode(&self) -> Mode {
+        if self.exec.is_some() { Mode::Exec } else { Mode::Run }
+    }
+}
+
+/// What `exec` adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// Clients must know it: the port is open to everybody on this machine.
+    pub password: Secret,
+    /// Certificates (DER) that the child believed before: of bundles that variables name, and of the system.
+    pub trusted: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +82,8 @@ pub enum AuditSink {
     /// `-`.
     Stdout,
     File(PathBuf),
+    /// No lines at all: `exec` without `--audit`, where a person watches.
+    Nowhere,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,7 +242,9 @@ impl Resolver<'_> {
                 .unwrap_or(UpstreamRoots::Webpki),
             upstream_ca: self.many(Key::UpstreamCa, |text| some_path(text).ok_or("a FILE".into())),
             connect_to: ConnectTo::new(self.many(Key::ConnectTo, connect_to::parse_rule)),
+            upstream_proxy: self.upstream_proxy(),
             credentials: self.path(Key::Credentials),
+            accounts: Vec::new(),
             admin: self.one(Key::Admin, ADDRESS, |text| text.parse().ok()),
             admin_socket: self.path(Key::AdminSocket),
             workers: self
@@ -231,6 +259,7 @@ impl Resolver<'_> {
                 response_head: self.duration(Key::LimitsResponseHead, defaults.response_head),
                 drain: self.duration(Key::LimitsDrain, defaults.drain),
             },
+            exec: None,
         }
     }
 
@@ -240,6 +269,18 @@ impl Resolver<'_> {
             (None, None) => CaSource::InMemory,
             (Some(_), None) => self.lacks(Key::CaCert, Key::CaKey),
             (None, Some(_)) => self.lacks(Key::CaKey, Key::CaCert),
+        }
+    }
+
+    fn upstream_proxy(&mut self) -> Option<UpstreamProxy> {
+        let past = self.sources.given(Key::UpstreamNoProxy).pop().map_or(String::new(), |given| given.text);
+        let given = self.sources.given(Key::UpstreamProxy).pop()?;
+        match UpstreamProxy::parse(&given.text) {
+            Ok(proxy) => Some(proxy.past(&past)),
+            Err(want) => {
+                self.problems.push(given.secret_problem(want));
+                None
+            }
         }
     }
 

@@ -15,10 +15,11 @@ pub mod words;
 
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
 use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Signer, Timestamp};
-use self::policy::{Decision, Denied, Permit, Policy};
+use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy};
 use self::reason::Reason;
 use self::request::RequestHead;
 use self::signature::{Claim, KnownKeys, PayloadClaim, Reading};
+use self::target::Authority;
 
 /// A request as it is put before the judge. Values only.
 #[derive(Clone, Copy)]
@@ -88,6 +89,22 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
     }
 }
 
+/// Could anything be allowed at a destination? Before any request, so it opens nothing: see `engine/policy/admit.rs`.
+pub fn admit(policy: &Policy, atlas: &'static Atlas, target: &Authority, now: Timestamp) -> Admission {
+    let at = |services, region| policy.admit(&Destination { target, services, region, now });
+    match atlas.host(&target.host) {
+        HostKind::Service(endpoint) => {
+            at(Some(&atlas.prefixes_of(&endpoint)), endpoint.region().map(|region| &**region))
+        }
+        HostKind::UnknownAws => Admission::Deny {
+            reason: Reason::TargetUnknownAws,
+            statement: None,
+            said: format!("`{target}` looks like AWS and is no endpoint the atlas knows"),
+        },
+        HostKind::Rented { .. } | HostKind::Outside => at(None, None),
+    }
+}
+
 fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> Judgement {
     let head = question.head;
     let mut facts = Facts { operation: None, identity: Identity::NONE };
@@ -124,8 +141,11 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     };
     let scope = claim.scope();
     let named = Some((scope.service, scope.region));
-    let account = signature::account_of(claim.key_id());
-    facts.identity = unproven(&claim, account);
+    let unproven = |facts: &mut Facts| {
+        let account = signature::account_of(claim.key_id());
+        facts.identity = unproven(&claim, account);
+        account
+    };
     if !endpoint.allows_scope(scope.service, scope.region) {
         let said = format!(
             "scope {}/{} does not belong to `{}`",
@@ -133,6 +153,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
             scope.service,
             head.authority().host
         );
+        let account = unproven(&mut facts);
         let _ = shape(&mut facts, None, account);
         return Judgement::Deny(Denial::new(Reason::SigV4ScopeHost, said, facts));
     }
@@ -141,6 +162,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
         BodySeen::Unread if claim.needs_body() => return Judgement::NeedBody,
         BodySeen::TooLarge if claim.needs_body() => {
             let said = "the signature covers a body too large to be read before it is judged";
+            let account = unproven(&mut facts);
             let _ = shape(&mut facts, named, account);
             return Judgement::Deny(Denial::new(Reason::LimitInspect, said, facts));
         }
@@ -149,6 +171,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     let verdict = match claim.verify(body, question.keys, question.now) {
         Ok(verdict) => verdict,
         Err(refusal) => {
+            let account = unproven(&mut facts);
             facts.identity.signature = SignatureState::Bad;
             let _ = shape(&mut facts, named, account);
             return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));

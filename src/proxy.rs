@@ -2,7 +2,9 @@
 //!
 //! `listener` accepts, `connection` tells the story of a socket, `exchange` that of a request.
 
+pub mod advice;
 pub mod body;
+pub mod chain;
 pub mod connection;
 pub mod distrust;
 pub mod door;
@@ -10,6 +12,7 @@ pub mod exchange;
 pub mod forward;
 pub mod http1;
 pub mod listener;
+mod owner;
 pub mod pool;
 mod process;
 pub mod reply;
@@ -18,7 +21,6 @@ pub mod resolve;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::config::{Config, Limits};
@@ -31,7 +33,7 @@ use crate::tls::mint::Mint;
 use crate::tls::origin::{OriginTls, Witness};
 
 /// The origin's leg.
-pub type OriginStream = tokio_rustls::client::TlsStream<Witness<TcpStream>>;
+pub type OriginStream = tokio_rustls::client::TlsStream<Witness<chain::Way>>;
 
 /// What all workers read and none writes on a request's path.
 pub struct Shared {
@@ -55,9 +57,16 @@ pub struct Worker {
     pub pool: Arc<pool::Pool<OriginStream>>,
     /// Becomes true once: finish what is under way, take nothing new.
     pub draining: watch::Receiver<bool>,
+    /// The door it serves tells callers by their user, not by the password of `exec`.
+    pub by_owner: bool,
 }
 
 impl Worker {
+    /// A person reads our refusals, not a workload.
+    pub fn tells_why(&self) -> bool {
+        self.shared.config.exec.is_some()
+    }
+
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
     }

@@ -1,4 +1,4 @@
-//! `exeat config show`: every setting as `run` would have it, and where it comes from. No setting holds a secret.
+//! `exeat config show`: every setting as `run` would have it, and where it comes from. No secret is shown.
 
 use std::io::Write;
 

@@ -334,6 +334,10 @@ pub fn page(reason: Reason) -> Page {
             "The request can be read as two different operations, and only one of them would be judged.",
             "remove the doubled signal (two targets, an action in query and body).",
         ),
+        Reason::RequestProxyPassword => (
+            "The proxy of an `exec` serves the program that `exec` started, and that program brings the password in its proxy variables. This request brought none, or another one. Clients that only answer to a challenge are seen with this once, and then try again.",
+            "take the whole proxy URL from HTTPS_PROXY, user and password included; a program that drops them (or was not started by this `exec`) cannot use this proxy.",
+        ),
         Reason::RequestTimeout => (
             "The request's head or body did not arrive within its time limit.",
             "look at the client's network and at stalled uploads; `limits.head` and `limits.body_idle` set the times.",
@@ -384,6 +388,10 @@ pub fn page(reason: Reason) -> Page {
         Reason::UpstreamTls => (
             "The TLS handshake with the origin failed, most often by an alert of its own. Nothing of the request was sent.",
             "read the alert's name in the record; `handshake_failure` usually means nothing in common, `certificate_required` a client certificate.",
+        ),
+        Reason::UpstreamProxy => (
+            "A proxy is set before this one (`--upstream-proxy`, or HTTPS_PROXY in the environment of `exec`) and it opened no way to the origin: it is down, it refused the host, or it wants other credentials; the record says which. The request did not go around it.",
+            "look at the record's message; for a 407 put the user and password into the proxy's URL; for hosts that need no proxy set NO_PROXY (`--upstream-no-proxy` in `run`).",
         ),
         Reason::UpstreamProtocol => (
             "The origin's answer breaks HTTP's grammar or framing, so it was not passed on.",

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 
 use super::Error;
-use crate::{config, record};
+use crate::{config, engine, record};
 
 #[derive(Debug, Args)]
 #[command(
@@ -22,6 +22,8 @@ pub(super) struct SchemaArgs {
 enum Kind {
     /// The settings file
     Config,
+    /// A policy file
+    Policy,
     /// Audit lines
     Audit,
 }
@@ -29,6 +31,7 @@ enum Kind {
 pub(super) fn schema(args: &SchemaArgs, out: &mut dyn Write) -> Result<bool, Error> {
     let schema = match args.kind {
         Kind::Config => config::schema::schema(),
+        Kind::Policy => engine::policy::schema::json_schema(),
         Kind::Audit => record::schema::schema(),
     };
     super::json(out, &schema)?;

@@ -30,6 +30,14 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
             json!({"type": "string", "pattern": "^.+:([0-9]+|\\*)=.+:[0-9]+$"}),
             "PATTERN:PORT=ADDR:PORT: dial another address; the first match wins.",
         ),
+        Key::UpstreamProxy => (
+            json!({"type": "string", "minLength": 1}),
+            "Origins are reached through this proxy: http:// or https://, with user and password where it asks.",
+        ),
+        Key::UpstreamNoProxy => (
+            json!({"type": "string", "minLength": 1}),
+            "Names that are reached past it, with all below them: a list with commas.",
+        ),
         Key::Credentials => (file(), "AWS shared-credentials file: every profile is a known key."),
         Key::Admin => (address(), "Health and metrics over HTTP. Off unless given."),
         Key::AdminSocket => {

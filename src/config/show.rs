@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{AuditSink, CaSource, Config, Key, PolicySource};
+use super::{AuditSink, CaSource, Config, Key, PolicySource, UpstreamProxy};
 
 impl Config {
     /// The values of one setting; none where it is off. `None` for the settings file itself, which is no setting.
@@ -24,6 +24,7 @@ impl Config {
             },
             Key::Audit => vec![match &self.audit {
                 AuditSink::Stdout => "-".to_owned(),
+                AuditSink::Nowhere => "(nowhere)".to_owned(),
                 AuditSink::File(file) => path(file),
             }],
             Key::CaOut => maybe(self.ca_out.as_deref()),
@@ -32,6 +33,14 @@ impl Config {
             Key::UpstreamRoots => vec![self.upstream_roots.to_string()],
             Key::UpstreamCa => self.upstream_ca.iter().map(|file| path(file)).collect(),
             Key::ConnectTo => self.connect_to.rules().collect(),
+            // Without its password.
+            Key::UpstreamProxy => self.upstream_proxy.iter().map(ToString::to_string).collect(),
+            Key::UpstreamNoProxy => self
+                .upstream_proxy
+                .iter()
+                .map(UpstreamProxy::passes)
+                .filter(|list| !list.is_empty())
+                .collect(),
             Key::Credentials => maybe(self.credentials.as_deref()),
             Key::Admin => self.admin.iter().map(ToString::to_string).collect(),
             Key::AdminSocket => maybe(self.admin_socket.as_deref()),
@@ -77,6 +86,8 @@ mod tests {
             (Key::UpstreamCa, "y.pem"),
             (Key::ConnectTo, "*.a.test:443=127.0.0.1:1"),
             (Key::ConnectTo, "*:*=[::1]:2"),
+            (Key::UpstreamProxy, "http://proxy.test:3128"),
+            (Key::UpstreamNoProxy, "a.test,b.test:8443"),
             (Key::Credentials, "creds"),
             (Key::Admin, "127.0.0.1:1"),
             (Key::AdminSocket, "s.sock"),
@@ -94,6 +105,14 @@ mod tests {
             }
         }
         assert_eq!(load(again, [], |_| None).unwrap().config, first);
+    }
+
+    #[test]
+    fn a_proxys_password_is_not_shown() {
+        let mut layer = Layer::default();
+        layer.push(Key::UpstreamProxy, "http://user:PLANTED@proxy.test:3128", Origin::Flag("--test"));
+        let config = load(layer, [], |_| None).unwrap().config;
+        assert_eq!(config.values(Key::UpstreamProxy).unwrap(), ["http://proxy.test:3128"]);
     }
 
     #[test]

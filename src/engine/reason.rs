@@ -46,6 +46,7 @@ words! {
         RequestMethod = "request.method",
         RequestPath = "request.path",
         RequestAmbiguous = "request.ambiguous",
+        RequestProxyPassword = "request.proxy_password",
         RequestTimeout = "request.timeout",
         RequestAborted = "request.aborted",
         LimitAudit = "limit.audit",
@@ -59,6 +60,7 @@ words! {
         UpstreamCertificate = "upstream.certificate",
         UpstreamNotTls = "upstream.not_tls",
         UpstreamTls = "upstream.tls",
+        UpstreamProxy = "upstream.proxy",
         UpstreamProtocol = "upstream.protocol",
         UpstreamClosed = "upstream.closed",
         Internal = "internal.error",
@@ -73,6 +75,7 @@ impl Reason {
             Self::RequestMalformed | Self::RequestFraming | Self::RequestUpgrade | Self::TargetMalformed => {
                 400
             }
+            Self::RequestProxyPassword => 407,
             Self::RequestTimeout => 408,
             Self::RequestExpectation => 417,
             Self::RequestTooLarge => 431,
@@ -83,6 +86,7 @@ impl Reason {
             | Self::UpstreamCertificate
             | Self::UpstreamNotTls
             | Self::UpstreamTls
+            | Self::UpstreamProxy
             | Self::UpstreamProtocol
             | Self::UpstreamClosed => 502,
             Self::UpstreamTimeout => 504,
@@ -133,6 +137,7 @@ impl Reason {
             Self::RequestMethod => "this method is not forwarded",
             Self::RequestPath => "the path can be read in two ways",
             Self::RequestAmbiguous => "the operation is ambiguous",
+            Self::RequestProxyPassword => "this proxy serves the child of one `exec`, which has its password",
             Self::RequestTimeout => "the request did not arrive in time",
             Self::RequestAborted => "the request broke off",
             Self::LimitAudit => "the audit record could not be written",
@@ -146,6 +151,7 @@ impl Reason {
             Self::UpstreamCertificate => "the origin's certificate was not accepted",
             Self::UpstreamNotTls => "the origin does not speak TLS",
             Self::UpstreamTls => "the TLS handshake with the origin failed",
+            Self::UpstreamProxy => "the proxy before this one opened no way to the origin",
             Self::UpstreamProtocol => "the origin's answer was malformed",
             Self::UpstreamClosed => "the origin closed the connection",
             Self::Internal => "an internal error",

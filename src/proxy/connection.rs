@@ -14,9 +14,10 @@ use super::door::{self, Asked, DoorError};
 use super::exchange::{Answer, exchange};
 use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
+use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, Next, Passed};
-use super::http1::wire::Io;
-use super::{Caller, Worker, reply};
+use super::{Caller, Worker, owner, reply};
+use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
 use crate::engine::reason::Reason;
@@ -51,6 +52,11 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
             return refuse(&worker, socket, peer, b"", Reason::RequestTimeout, "no request in time").await;
         }
     };
+    if let Some(exec) = &worker.shared.config.exec
+        && !is_child(&worker, exec, &head, &socket, peer).await
+    {
+        return challenge(&worker, socket, peer).await;
+    }
     let target = match door::read(&head) {
         Ok(Asked::Connect(target)) => target,
         Ok(asked @ Asked::Plaintext { .. }) => {
@@ -124,6 +130,28 @@ async fn refuse(
     let subject = if asked.is_empty() { "this".into() } else { String::from_utf8_lossy(asked) };
     let answer = reply::to_nobody(reason, &subject, &entry.flow().to_string());
     entry.close(Outcome::refused(reason, reason.status(), said)).await;
+    let _ = socket.write_all(&answer).await;
+    let _ = socket.shutdown().await;
+    linger(&mut socket).await;
+}
+
+/// It has the password of this `exec`; or came to the door for clients that can't, as our own user.
+async fn is_child(worker: &Worker, exec: &Exec, head: &[u8], socket: &TcpStream, peer: SocketAddr) -> bool {
+    if worker.by_owner {
+        return match socket.local_addr() {
+            Ok(door) => owner::is_ours(peer, door).await,
+            Err(_) => false,
+        };
+    }
+    door::password(head).as_ref() == Some(&exec.password)
+}
+
+/// Asks who it is (RFC 9110 15.5.8). Clients that have the password bring it at once, or with their next try.
+async fn challenge(worker: &Worker, mut socket: TcpStream, peer: SocketAddr) {
+    let reason = Reason::RequestProxyPassword;
+    let entry = worker.recorder.open_connection(Door::Forward, peer, None);
+    let answer = reply::challenge(reason, &entry.flow().to_string());
+    entry.close(Outcome::refused(reason, reason.status(), reason.why())).await;
     let _ = socket.write_all(&answer).await;
     let _ = socket.shutdown().await;
     linger(&mut socket).await;
@@ -247,13 +275,16 @@ async fn requests<S: Io>(
         let (head, body) = match next {
             Next::Request(head, body) => (head, body),
             Next::Closed(error) => {
-                if let (Some(suspect), Some(alert)) = (suspect, error.as_ref().and_then(handshake::distrust))
-                {
+                let Some(suspect) = suspect else { return };
+                if let Some(alert) = error.as_ref().and_then(handshake::distrust) {
                     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
-                    let entry = worker.recorder.open(&caller.prelude);
+                    let mut entry = worker.recorder.open(&caller.prelude);
+                    entry.was_for(&caller.arrival.target);
                     let said = HandshakeError::ClientDistrusts(alert).to_string();
                     let said = suspect.distrusts(&worker.shared, &said).await;
                     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
+                } else {
+                    worker.recorder.note_left();
                 }
                 return;
             }
@@ -345,7 +376,8 @@ async fn malformed<S: Io>(
     reason: Reason,
     said: &str,
 ) {
-    let entry = worker.recorder.open(&caller.prelude);
+    let mut entry = worker.recorder.open(&caller.prelude);
+    entry.was_for(&caller.arrival.target);
     let answer = reply::to_nobody(reason, &caller.arrival.target.to_string(), &entry.flow().to_string());
     entry.close(Outcome::refused(reason, reason.status(), said)).await;
     let _ = client.answer_whole(&answer).await;

@@ -27,6 +27,8 @@ pub enum Answer<B: Inbound> {
 struct Refusal {
     reason: Reason,
     said: String,
+    /// More for the client, where a person reads it.
+    detail: Option<String>,
 }
 
 /// Answers one request.
@@ -59,11 +61,12 @@ pub async fn exchange<B: Inbound>(
         }
         drop(keys);
         if !std::mem::replace(&mut continued, true) && body.interim(CONTINUE).await.is_err() {
-            return broken(entry, head, BodyError::Gone(std::io::ErrorKind::BrokenPipe.into())).await;
+            let gone = BodyError::Gone(std::io::ErrorKind::BrokenPipe.into());
+            return Box::pin(broken(entry, head, gone)).await;
         }
-        match Held::read(&mut body, &shared.budget).await {
+        match Box::pin(Held::read(&mut body, &shared.budget)).await {
             Ok(read) => held = Some(read),
-            Err(error) => return broken(entry, head, error).await,
+            Err(error) => return Box::pin(broken(entry, head, error)).await,
         }
     };
     let spent = started.elapsed();
@@ -71,8 +74,11 @@ pub async fn exchange<B: Inbound>(
         Ok(allowed) => allowed,
         Err(denial) => {
             entry.judged(&denied_request(&denial, head, policy.hash(), spent));
+            let detail = worker
+                .tells_why()
+                .then(|| super::advice::of(&denial, head, shared.keys.load().own_accounts()));
             let Denial { reason, said, facts, .. } = denial;
-            return refuse(entry, head, &facts, Refusal { reason, said }).await;
+            return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
         }
     };
     entry.judged(&Request {
@@ -89,8 +95,8 @@ pub async fn exchange<B: Inbound>(
         match check.finish() {
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
-                let refusal = Refusal { reason: refusal.reason, said: refusal.said };
-                return refuse(entry, head, &facts, refusal).await;
+                let refusal = Refusal { reason: refusal.reason, said: refusal.said, detail: None };
+                return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }
     }
@@ -100,7 +106,9 @@ pub async fn exchange<B: Inbound>(
         Ok(forwarded) => Answer::Passed(Box::new(forwarded), entry, passage),
         Err(error) => {
             let said = error.to_string();
-            refuse(entry, head, &facts, Refusal { reason: error.reason(), said }).await
+            let detail = worker.tells_why().then(|| said.clone());
+            let refusal = Refusal { reason: error.reason(), said, detail };
+            Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
 }
@@ -124,7 +132,7 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         identity: &Identity::NONE,
         method: head.method(),
         host: head.authority(),
-        path: head.path(),
+        path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
         spent,
@@ -153,7 +161,7 @@ async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyErr
     entry.judged(&request(head, "", Duration::ZERO));
     let said = error.to_string();
     let facts = Facts { operation: None, identity: Identity::NONE };
-    refuse(entry, head, &facts, Refusal { reason: OriginError::of_body(&error), said }).await
+    refuse(entry, head, &facts, Refusal { reason: OriginError::of_body(&error), said, detail: None }).await
 }
 
 /// Writes the record, and says no in the request's own protocol.
@@ -164,6 +172,7 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         subject: &subject(head, facts),
         protocol: protocol(head, facts),
         flow: &flow,
+        detail: refusal.detail.as_deref(),
     };
     let answer = reply::to_request(&shown, head);
     entry.close(Outcome::refused(refusal.reason, refusal.reason.status(), &refusal.said)).await;

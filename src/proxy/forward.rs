@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use super::body::{BodyError, Inbound};
+use super::chain::{self, ChainError, Way};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
 use super::pool::{Key, Leased, Slip, Upstream};
@@ -42,6 +43,8 @@ pub enum OriginError {
     ConnectTimeout { target: Authority, after: Duration },
     #[error("`{target}`: {error}")]
     Tls { target: Authority, error: OriginTlsError },
+    #[error("the upstream proxy `{proxy}` {error}")]
+    Proxy { proxy: Authority, error: ChainError },
     #[error("the origin spoke before it was asked")]
     SpokeFirst,
     #[error("the intent could not be written")]
@@ -58,6 +61,8 @@ impl OriginError {
             Self::Connect { .. } => Reason::UpstreamConnect,
             Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
             Self::Tls { error, .. } => error.reason(),
+            Self::Proxy { error: ChainError::Timeout, .. } => Reason::UpstreamTimeout,
+            Self::Proxy { .. } => Reason::UpstreamProxy,
             Self::SpokeFirst => Reason::UpstreamProtocol,
             Self::Audit(_) => Reason::LimitAudit,
             Self::Exchange(error) => match error {
@@ -151,8 +156,33 @@ async fn acquire(
     }
 }
 
-/// A new connection: resolve, keep what may be dialled, dial exactly that, shake hands.
+/// A new connection: straight or through the upstream proxy, then the handshake with the origin.
 async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<OriginStream>, OriginError> {
+    let shared = &worker.shared;
+    let target = &key.authority;
+    let after = shared.config.limits.handshake;
+    // `connect_to` says where to go itself; a destination that the proxy's bypass list names goes straight.
+    let proxy = shared.config.upstream_proxy.as_ref().filter(|p| key.dial.is_none() && p.carries(target));
+    let (way, address) = match proxy {
+        Some(proxy) => {
+            let deadline = tokio::time::Instant::now() + after;
+            let opened = chain::through(proxy, target, &shared.origin_tls, &shared.own, deadline).await;
+            opened.map_err(|error| OriginError::Proxy { proxy: proxy.at.clone(), error })?
+        }
+        None => straight(worker, key).await?,
+    };
+    let deadline = tokio::time::Instant::now() + after;
+    let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), deadline).await;
+    let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
+    worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
+    Ok(Leased {
+        conn: client::Connection::new(stream),
+        upstream: Arc::new(Upstream { address, tls: LegText::of(&tls) }),
+    })
+}
+
+/// Resolve, keep what may be dialled, dial exactly that.
+async fn straight(worker: &Worker, key: &Key) -> Result<(Way, SocketAddr), OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
     let addresses = match key.dial {
@@ -178,12 +208,5 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
     let timeout = || OriginError::ConnectTimeout { target: target.clone(), after };
     let (socket, address) = dialled.await.map_err(|_| timeout())??;
     resolve::tune(&socket);
-    let deadline = tokio::time::Instant::now() + after;
-    let shaken = shared.origin_tls.connect(socket, &target.host, at_least(permit), deadline).await;
-    let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
-    worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
-    Ok(Leased {
-        conn: client::Connection::new(stream),
-        upstream: Arc::new(Upstream { address, tls: LegText::of(&tls) }),
-    })
+    Ok((Way::Straight(socket), address))
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::http1::client;
-use super::http1::wire::Io;
+use super::http1::io::Io;
 use crate::engine::target::Authority;
 use crate::record::LegText;
 

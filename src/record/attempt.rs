@@ -43,7 +43,7 @@ pub struct Request<'a> {
     /// Host as asked, in normal form.
     pub host: &'a Authority,
     /// Written only for third-party calls and with `include_data`; cut at `?`.
-    pub path: &'a str,
+    pub path: &'a [u8],
     pub user_agent: Option<&'a [u8]>,
     /// The request's `x-amzn-trace-id`.
     pub trace: Option<&'a [u8]>,

@@ -146,7 +146,7 @@ impl Facts {
             }
         } else if include_data {
             // A path of a third party may be its secret (web hooks, bot tokens): only where data was asked for.
-            path = request.path.split('?').next();
+            path = request.path.split(|&b| b == b'?').next();
             json.maybe(",\"path\":", path, 2 * MAX_TEXT);
         }
         json.maybe(",\"trace\":", request.trace, MAX_NAME);

@@ -125,7 +125,7 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
             would: &would,
             policy: &long,
             method: &long,
-            path: &long,
+            path: long.as_bytes(),
             user_agent: Some(&bad),
             trace: Some(&bad),
             ..request(operation, &identity, &host)
@@ -165,7 +165,8 @@ fn queries_and_third_party_paths_stay_out_of_the_record() {
         for operation in [None, Some(&operation)] {
             let mut entry = recorder.open(&Recorder::prelude(&arrival));
             let path = "/hooks/PLANTED-PATH?X-Amz-Security-Token=PLANTED-TOKEN";
-            entry.judged(&Request { path, ..request(operation, &identity, &arrival.target) });
+            entry
+                .judged(&Request { path: path.as_bytes(), ..request(operation, &identity, &arrival.target) });
             wait(entry.intend()).unwrap();
             wait(entry.close(answered(None)));
         }

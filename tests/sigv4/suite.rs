@@ -110,7 +110,7 @@ impl Case {
         let fields = self.request.fields.iter().map(|(name, value)| (name.as_bytes(), &**value));
         let expected = self.file("canonical-request");
         let names = expected.lines().rev().nth(1).unwrap();
-        let fields = SignedFields::gather(Cow::Borrowed(names), &fields).unwrap().0;
+        let fields = SignedFields::gather(Cow::Borrowed(names), fields, |_, _| Ok(())).unwrap();
         let mut query = self.request.query().to_vec();
         if self.context["omit_session_token"] == true {
             let kept = query.split(|&b| b == b'&').filter(|p| !p.starts_with(b"X-Amz-Security-Token="));

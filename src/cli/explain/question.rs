@@ -9,17 +9,18 @@ use serde_json::json;
 use super::statement::{self, Call};
 use crate::app;
 use crate::cli::{Error, Output};
+use crate::config::PolicySource;
 use crate::engine::atlas::{Atlas, HostKind};
 use crate::engine::facts::{
     AccountId, Action, Arrival, Ask, Auth, Door, Identity, Operation, PayloadState, Protocol, Resource,
     SignatureState, Signer, Timestamp, TlsFacts, TlsVersion,
 };
-use crate::engine::policy::{Decision, Policy, Request};
+use crate::engine::policy::{Decision, Mode, Request};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::signature::{KnownKeys, account_of};
 use crate::engine::target::Authority;
-use crate::keys;
+use crate::keys::Keyring;
 
 /// What is asked beside the call itself.
 pub(super) struct Circumstances<'a> {
@@ -40,7 +41,8 @@ pub(super) fn ask(
     output: Output,
     out: &mut dyn Write,
 ) -> Result<bool, Error> {
-    let policy = read_policy(given.policy)?;
+    let source = given.policy.map_or(PolicySource::BuiltIn, |file| PolicySource::File(file.into()));
+    let policy = app::read_policy(&source, Mode::Run)?;
     let call = Asked::read(what, on, given)?;
     let ours = Ours::read(given)?;
     let identity = identity(&call, given, &ours)?;
@@ -242,7 +244,8 @@ struct Ours {
 impl Ours {
     fn read(given: &Circumstances<'_>) -> Result<Self, Error> {
         let keys = match given.credentials {
-            Some(file) => keys::load(Some(file), &|_| None, &|path| std::fs::read_to_string(path))
+            Some(file) => Keyring::new(Some(file.into()), Vec::new())
+                .known(&|_| None, &|path| std::fs::read_to_string(path))
                 .map_err(app::Error::from)?,
             None => KnownKeys::default(),
         };
@@ -311,13 +314,4 @@ fn arrival(head: &RequestHead) -> Arrival {
 
 fn now() -> Timestamp {
     (crate::tls::system_clock())()
-}
-
-/// The policy as `run` would read it: a bad one is a bad setting, and no answer.
-fn read_policy(file: Option<&Path>) -> Result<Policy, Error> {
-    let Some(file) = file else { return Ok(Policy::built_in()) };
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| app::Error::PolicyFile { name: name.clone(), error })?;
-    Ok(Policy::read(&name, &text).map_err(app::Error::Policy)?.0)
 }

@@ -293,8 +293,7 @@ fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refus
         return scope("credential is not key/date/region/service/aws4_request");
     }
     let word = |text: &str, longest: usize| {
-        (1..=longest).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        (1..=longest).contains(&text.len()) && text.bytes().all(|b| IN_WORD[usize::from(b)])
     };
     if !word(key_id, 128) || !word(region, 64) || !word(service, 64) {
         return scope("credential has a part that is no name");
@@ -304,6 +303,17 @@ fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refus
     }
     Ok((key_id, Scope { date, region, service }))
 }
+
+/// Letters, digits, `-`, `_` and `.`.
+const IN_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_' | b'.');
+        byte += 1;
+    }
+    table
+};
 
 /// S3 Express has a token of its own; elsewhere its field means nothing and is refused.
 fn token<'a>(

@@ -16,70 +16,68 @@ pub struct SignedFields<'f> {
 
 #[derive(Debug, Clone, Copy)]
 struct Line<'f> {
+    /// Which of the names; a repeated field's values stand one after the other.
+    name: usize,
     value: &'f [u8],
-    /// Starts its name; a repeated field's later values join the first.
-    first: bool,
 }
 
 impl<'f> SignedFields<'f> {
     /// Reads the fields of a request that `names` lists, and refuses what the list must not leave out.
     pub fn of(names: Cow<'f, str>, head: &'f RequestHead) -> Result<Self, Refusal> {
-        let fields = head.fields();
-        let (signed, covered) = Self::gather(names, &fields)?;
-        if !signed.contains("host") {
-            return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
-        }
-        for (at, (name, _)) in fields.enumerate() {
-            let is_covered = covered >> at & 1 == 1;
-            if !is_covered && starts_with_amz(name) {
+        let signed = Self::gather(names, head.fields(), |name, is_signed| {
+            if !is_signed && starts_with_amz(name) {
                 return Err(Refusal::new(
                     Reason::SigV4UnsignedHeader,
                     format!("`{}` is not signed", shown(name)),
                 ));
             }
             // Framing is written anew: the length in the same digits, the coding not necessarily.
-            if is_covered && (is_name(name, b"transfer-encoding") || head.is_hop_by_hop(name)) {
+            if is_signed && (is_name(name, b"transfer-encoding") || head.is_hop_by_hop(name)) {
                 let said = format!("`{}` is signed but stays on this connection", shown(name));
                 return Err(Refusal::new(Reason::SigV4Malformed, said));
             }
+            Ok(())
+        })?;
+        if !signed.contains("host") {
+            return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
         }
         Ok(signed)
     }
 
-    /// The fields that `names` lists, out of `fields`; and a bit for each of `fields`, 128 at most, that it covers.
+    /// The fields that `names` lists, out of `fields`. `judge` is told of each of these whether it is listed.
     pub fn gather<'n>(
         names: Cow<'f, str>,
-        fields: &(impl Iterator<Item = (&'n [u8], &'f [u8])> + Clone),
-    ) -> Result<(Self, u128), Refusal> {
-        let malformed = |said: &str| Refusal::new(Reason::SigV4Malformed, said);
-        if fields.clone().count() > 128 {
-            return Err(malformed("more than 128 header fields"));
-        }
-        let mut lines = Vec::with_capacity(8);
-        let mut covered = 0;
+        fields: impl Iterator<Item = (&'n [u8], &'f [u8])>,
+        mut judge: impl FnMut(&'n [u8], bool) -> Result<(), Refusal>,
+    ) -> Result<Self, Refusal> {
+        let malformed = |said: &str| Err(Refusal::new(Reason::SigV4Malformed, said));
+        let mut listed = Vec::with_capacity(8);
         let mut last = "";
         for name in pieces(&names, b';') {
-            let lower = name.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase());
-            if name.is_empty() || !lower {
-                return Err(malformed("signed headers are not a list of lower-case names"));
+            if name.is_empty() || !name.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase()) {
+                return malformed("signed headers are not a list of lower-case names");
             }
             if name <= last {
-                return Err(malformed("signed headers are not in order, each once"));
+                return malformed("signed headers are not in order, each once");
             }
             last = name;
-            let mut first = true;
-            for (at, (field, value)) in fields.clone().enumerate() {
-                if is_name(field, name.as_bytes()) && field.eq_ignore_ascii_case(name.as_bytes()) {
-                    lines.push(Line { value, first });
-                    covered |= 1 << at;
-                    first = false;
-                }
-            }
-            if first {
-                return Err(malformed(&format!("signed header `{name}` is not in the request")));
+            listed.push(name.as_bytes());
+        }
+        let mut lines: Vec<Line<'f>> = Vec::with_capacity(8);
+        for (field, value) in fields {
+            let same = |name: &&[u8]| is_name(field, name) && field.eq_ignore_ascii_case(name);
+            let name = listed.iter().position(same);
+            judge(field, name.is_some())?;
+            if let Some(name) = name {
+                lines.push(Line { name, value });
             }
         }
-        Ok((Self { names, lines }, covered))
+        lines.sort_by_key(|line| line.name); // stable: repeats stay in arrival order
+        let mut have = lines.chunk_by(|a, b| a.name == b.name).map(|same| same[0].name);
+        if let Some((_, name)) = listed.iter().enumerate().find(|(at, _)| have.next() != Some(*at)) {
+            return malformed(&format!("signed header `{}` is not in the request", shown(name)));
+        }
+        Ok(Self { names, lines })
     }
 
     /// As the client listed them.
@@ -94,16 +92,13 @@ impl<'f> SignedFields<'f> {
 
     /// A `name:value` line each.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let mut names = pieces(&self.names, b';');
-        for (at, line) in self.lines.iter().enumerate() {
-            if line.first {
-                out.extend_from_slice(names.next().unwrap_or_default().as_bytes());
+        for (name, same) in pieces(&self.names, b';').zip(self.lines.chunk_by(|a, b| a.name == b.name)) {
+            out.extend_from_slice(name.as_bytes());
+            for (at, line) in same.iter().enumerate() {
+                out.push(if at == 0 { b':' } else { b',' });
+                write_value(out, line.value);
             }
-            out.push(if line.first { b':' } else { b',' });
-            write_value(out, line.value);
-            if self.lines.get(at + 1).is_none_or(|next| next.first) {
-                out.push(b'\n');
-            }
+            out.push(b'\n');
         }
     }
 }
@@ -149,7 +144,7 @@ mod tests {
     fn write(names: &str, fields: &[(&str, &[u8])]) -> Result<String, Refusal> {
         let mut out = Vec::new();
         let fields = fields.iter().map(|(name, value)| (name.as_bytes(), *value));
-        SignedFields::gather(names.into(), &fields)?.0.write(&mut out);
+        SignedFields::gather(names.into(), fields, |_, _| Ok(()))?.write(&mut out);
         Ok(String::from_utf8(out).unwrap())
     }
 

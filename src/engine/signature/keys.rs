@@ -88,6 +88,14 @@ impl KnownKeys {
         Self { keys, own_accounts }
     }
 
+    /// Further accounts that are ours: of keys whose secret we don't hold, as their sources tell.
+    pub fn with_own_accounts(mut self, accounts: impl IntoIterator<Item = AccountId>) -> Self {
+        self.own_accounts.extend(accounts);
+        self.own_accounts.sort_unstable();
+        self.own_accounts.dedup();
+        self
+    }
+
     pub fn get(&self, id: &str) -> Option<&KnownKey> {
         self.keys.binary_search_by(|key| (*key.id).cmp(id)).ok().map(|at| &self.keys[at])
     }

@@ -77,13 +77,19 @@ pub async fn start() -> (Proxy, Origin) {
     start_with(POLICY, None).await
 }
 
-pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
-    let ca = Ca::new();
+/// The origin alone, and where it is.
+pub async fn origin(ca: &Ca) -> (Origin, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let origin = Origin::default();
     let acceptor = ca.acceptor(&[S3, "*.s3.us-east-1.amazonaws.com", "app.test"]);
     tokio::spawn(origin.clone().serve(listener, acceptor));
+    (origin, address)
+}
+
+pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
+    let ca = Ca::new();
+    let (origin, address) = origin(&ca).await;
     let proxy = Proxy::start(&Setup {
         policy,
         connect_to: vec![("*:443".into(), address)],
