@@ -30,7 +30,6 @@ fn ending(text: &str) -> &str {
 pub(super) fn in_files(files: &[PathBuf], asked: &str) -> Result<Value, Error> {
     let ending = ending(asked);
     let mut found: Option<(String, Value)> = None;
-    let mut read = 0;
     for file in files {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
         for line in BufReader::new(File::open(file).map_err(named)?).split(b'\n') {
@@ -44,7 +43,6 @@ pub(super) fn in_files(files: &[PathBuf], asked: &str) -> Result<Value, Error> {
             if !flow.ends_with(ending) {
                 continue;
             }
-            read += 1;
             match &found {
                 Some((other, _)) if other != flow => {
                     return Err(Error::Usage(format!("`{ending}` ends several flows: {other}, {flow}")));
@@ -53,7 +51,6 @@ pub(super) fn in_files(files: &[PathBuf], asked: &str) -> Result<Value, Error> {
             }
         }
     }
-    debug_assert!(found.is_none() || read > 0);
     found.map(|(_, event)| event).ok_or_else(|| {
         Error::No(format!(
             "no event of a flow `{ending}` in {}; an intent alone is an interrupted call",
