@@ -43,7 +43,7 @@ impl Watch {
 
     fn is_wary(&self) -> bool {
         let refused = self.refused.load(Ordering::Relaxed);
-        refused != 0 && self.now() - refused.min(self.now()) < WARY.as_millis() as u64
+        refused != 0 && self.now().saturating_sub(refused) < WARY.as_millis() as u64
     }
 
     /// Takes this second's turn.
@@ -77,13 +77,14 @@ impl Suspect {
     pub async fn distrusts(self, shared: &Shared, said: &str) -> String {
         let Self { peer, connect, mut process } = self;
         shared.watch.refused.store(shared.watch.now(), Ordering::Relaxed);
-        let may_look = shared.watch.may_look();
-        if may_look && process.is_none() {
+        // A process that was found before took this second's turn.
+        let turn = process.is_some() || shared.watch.may_look();
+        if turn && process.is_none() {
             process = process::find(peer, &shared.own).await;
         }
         let agent = door::user_agent(&connect);
         let told = tell(said, process.as_ref(), agent.as_deref(), &shared.config);
-        if may_look {
+        if turn {
             tracing::warn!("{told}");
         }
         told
@@ -100,6 +101,8 @@ fn tell(said: &str, process: Option<&Process>, agent: Option<&str>, config: &Con
     let programs = [process.map(|process| process.name.as_str()), agent.as_deref()].into_iter().flatten();
     let setting = programs.filter_map(setting).next().unwrap_or(ANY);
     let file = match (&config.ca_out, &config.ca) {
+        // Its environment names a file already; what goes on without it has a setting of its own.
+        _ if config.exec.is_some() => "the file that SSL_CERT_FILE names in its environment".to_owned(),
         (Some(path), _) | (None, CaSource::Files { cert: path, .. }) => format!("`{}`", path.display()),
         (None, CaSource::InMemory) => "the certificate that `--ca-out FILE` writes".to_owned(),
     };
