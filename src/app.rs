@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -168,6 +168,7 @@ impl App {
             mint,
             origin_tls,
             budget: Budget::new(inspection_budget()),
+            explained: AtomicI64::new(0),
             own,
             watch: Watch::default(),
             config,

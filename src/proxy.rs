@@ -17,8 +17,10 @@ pub mod pool;
 mod process;
 pub mod reply;
 pub mod resolve;
+mod waiting;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -44,6 +46,8 @@ pub struct Shared {
     pub mint: Mint,
     pub origin_tls: OriginTls,
     pub budget: body::Budget,
+    /// The second in which a bad signature was last explained.
+    pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
     pub watch: distrust::Watch,

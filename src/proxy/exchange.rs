@@ -1,6 +1,7 @@
 //! The story of a request: recognise, verify, decide, then forward or refuse. Recorded either way.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
@@ -56,7 +57,16 @@ pub async fn exchange<B: Inbound>(
             Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
         match engine::judge(&policy, &question) {
             Judgement::Allow(allowed) => break Ok(allowed),
-            Judgement::Deny(denial) => break Err(denial),
+            Judgement::Deny(mut denial) => {
+                // Once a second at most: whoever sends bad signatures chooses how many.
+                if denial.reason == Reason::SigV4Signature
+                    && shared.explained.swap(now.0, Ordering::Relaxed) != now.0
+                    && let Some(why) = engine::explain_signature(&question)
+                {
+                    denial.said = format!("{}; {why}", denial.said);
+                }
+                break Err(denial);
+            }
             Judgement::NeedBody => {}
         }
         drop(keys);
@@ -101,7 +111,8 @@ pub async fn exchange<B: Inbound>(
         }
     }
     // Boxed: it is handed on four times, and is half a kilobyte.
-    let outbound = Box::new(Outbound::new(held.unwrap_or_default(), body, check, Arc::clone(&passage)));
+    let outbound =
+        Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
     match forward::forward(worker, permit, head, outbound, !continued, &mut entry).await {
         Ok(forwarded) => Answer::Passed(Box::new(forwarded), entry, passage),
         Err(error) => {

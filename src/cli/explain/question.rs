@@ -10,7 +10,7 @@ use super::statement::{self, Call};
 use crate::app;
 use crate::cli::{Error, Output};
 use crate::config::PolicySource;
-use crate::engine::atlas::{Atlas, HostKind};
+use crate::engine::atlas::{Atlas, HostKind, ListedAction};
 use crate::engine::facts::{
     AccountId, Action, Arrival, Ask, Auth, Door, Identity, Operation, PayloadState, Protocol, Resource,
     SignatureState, Signer, Timestamp, TlsFacts, TlsVersion,
@@ -20,6 +20,7 @@ use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::signature::{KnownKeys, account_of};
 use crate::engine::target::Authority;
+use crate::engine::words::nearest;
 use crate::keys::Keyring;
 
 /// What is asked beside the call itself.
@@ -139,6 +140,7 @@ impl Asked {
                 "`{action}` is no action: one such as sqs:SendMessage, without wildcards"
             )));
         }
+        let action = known(service, name)?;
         let (resource, arn_region) = match on {
             None => (Resource::None, None),
             Some(arn) => {
@@ -161,7 +163,7 @@ impl Asked {
             }
         };
         let region = arn_region.unwrap_or("us-east-1");
-        let ask = Ask { action: Action::Known(action.into()), resource };
+        let ask = Ask { action: Action::Known(action.as_str().into()), resource };
         let operation = Operation {
             service: service.into(),
             name: Some(name.into()),
@@ -222,6 +224,24 @@ impl Asked {
         }
         call
     }
+}
+
+/// The action in IAM's spelling. A typing slip would be answered too, by statements with wildcards: so it is refused.
+fn known(service: &str, name: &str) -> Result<String, Error> {
+    let atlas = Atlas::built_in();
+    let service = service.to_ascii_lowercase();
+    let (what, meant) = match atlas.actions(&service) {
+        None => (format!("service `{service}`"), nearest(&service, atlas.prefixes()).map(str::to_owned)),
+        Some(actions) => {
+            if let Some(action) = ListedAction::find(actions, name) {
+                return Ok(format!("{service}:{}", action.name));
+            }
+            let meant = nearest(name, actions.iter().map(|action| action.name));
+            (format!("action `{service}:{name}`"), meant.map(|meant| format!("{service}:{meant}")))
+        }
+    };
+    let hint = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+    Err(Error::Usage(format!("the atlas knows no {what}{hint}")))
 }
 
 fn head(method: &str, host: &str, path: &str, given: &Circumstances<'_>) -> Result<RequestHead, Error> {

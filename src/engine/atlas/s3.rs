@@ -15,6 +15,7 @@ use super::resource::{Asks, given_arn};
 use super::rest::{Asked, Pick, S3Level};
 use super::xml;
 use crate::engine::facts::{Action, Ask, Name, Operation, Protocol, Resource};
+use crate::engine::form::{self, Form};
 use crate::engine::reason::Reason;
 
 /// What host and path address.
@@ -113,23 +114,48 @@ pub(super) fn recognise(call: &Call<'_>) -> Recognition {
     }
 }
 
-/// A browser's form: its key stands in the body.
+/// A browser's form: its key stands in the body, and fields there do what headers do elsewhere.
 fn post_form(call: &Call<'_>, service: &Service, address: &Address<'_>) -> Option<Recognition> {
     let kind = call.head.all("content-type").next()?;
-    let multipart = kind.get(..19).is_some_and(|k| k.eq_ignore_ascii_case(b"multipart/form-data"));
-    let plain = multipart
+    let plain = form::is_form(kind)
         && call.head.method() == "POST"
         && address.level == S3Level::Bucket
         && call.head.query().is_none();
-    plain.then(|| {
-        Recognition::Operation(Operation {
-            service: Name::clone(&service.name),
-            name: Some("PostObject".into()),
-            region: Name::clone(&call.region),
-            protocol: Protocol::S3,
-            asks: vec![Ask { action: Action::Known("s3:PutObject".into()), resource: Resource::Unknown }],
-        })
-    })
+    if !plain {
+        return None;
+    }
+    let form = match call.body {
+        BodySeen::Unread => return Some(Recognition::NeedBody),
+        BodySeen::Whole(body) if !call.is_encoded() => Form::parse(kind, body).ok(),
+        BodySeen::Whole(_) | BodySeen::TooLarge => None,
+    };
+    let key = form.as_ref().and_then(Form::key);
+    let resource = resource(call, address, key.as_deref());
+    let mut actions = vec!["s3:PutObject"];
+    for (operations, header, action) in OF_HEADER {
+        // Two of the fields lack the prefix.
+        let bare = header.strip_prefix("x-amz-").filter(|name| matches!(*name, "acl" | "tagging"));
+        let begins =
+            |name: &str, start: &str| name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start));
+        let is = |name: &str| match header.strip_suffix('*') {
+            Some(start) => begins(name, start),
+            None => {
+                name.eq_ignore_ascii_case(header) || bare.is_some_and(|bare| name.eq_ignore_ascii_case(bare))
+            }
+        };
+        // Of a form that is not readable, any field may be there.
+        let there = form.as_ref().is_none_or(|form| form.fields().any(|(name, _)| is(name)));
+        if operations.contains(&"PutObject") && there && !actions.contains(action) {
+            actions.push(action);
+        }
+    }
+    Some(Recognition::Operation(Operation {
+        service: Name::clone(&service.name),
+        name: Some("PostObject".into()),
+        region: Name::clone(&call.region),
+        protocol: Protocol::S3,
+        asks: actions.into_iter().map(|action| ask(address, &action.into(), resource.clone())).collect(),
+    }))
 }
 
 fn address<'a>(call: &Call<'a>, path: &'a str) -> Result<Address<'a>, &'static str> {

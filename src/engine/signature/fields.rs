@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Refusal;
+use super::pieces::pieces;
 use crate::engine::reason::Reason;
 use crate::engine::request::{RequestHead, is_name, is_token};
 
@@ -90,16 +91,34 @@ impl<'f> SignedFields<'f> {
         pieces(&self.names, b';').any(|signed| signed.eq_ignore_ascii_case(name))
     }
 
+    /// Names and canonical values.
+    pub(super) fn canonical(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
+        let grouped = self.lines.chunk_by(|a, b| a.name == b.name);
+        pieces(&self.names, b';').zip(grouped).map(|(name, same)| {
+            let mut value = Vec::new();
+            write_values(&mut value, same);
+            (name, value)
+        })
+    }
+
     /// A `name:value` line each.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         for (name, same) in pieces(&self.names, b';').zip(self.lines.chunk_by(|a, b| a.name == b.name)) {
             out.extend_from_slice(name.as_bytes());
-            for (at, line) in same.iter().enumerate() {
-                out.push(if at == 0 { b':' } else { b',' });
-                write_value(out, line.value);
-            }
+            out.push(b':');
+            write_values(out, same);
             out.push(b'\n');
         }
+    }
+}
+
+/// Values of one name, joined.
+fn write_values(out: &mut Vec<u8>, same: &[Line<'_>]) {
+    for (at, line) in same.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_value(out, line.value);
     }
 }
 
@@ -117,23 +136,12 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-/// [`str::split`] at an ASCII byte, which costs a third of it at these lengths.
-pub(super) fn pieces(text: &str, at: u8) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let end = memchr::memchr(at, text.as_bytes());
-        rest = end.map(|end| &text[end + 1..]);
-        Some(end.map_or(text, |end| &text[..end]))
-    })
-}
-
-fn starts_with_amz(name: &[u8]) -> bool {
+pub(super) fn starts_with_amz(name: &[u8]) -> bool {
     name.get(..6).is_some_and(|start| is_name(start, b"x-amz-"))
 }
 
 /// A field's name for a sentence.
-fn shown(name: &[u8]) -> String {
+pub(super) fn shown(name: &[u8]) -> String {
     name.escape_ascii().to_string().to_ascii_lowercase()
 }
 
