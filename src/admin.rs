@@ -1,12 +1,18 @@
 //! The admin door: is the program alive, is it ready, and its metrics. Plain HTTP/1.1 for the operator's own tools.
 //!
-//! Beside the data path: it reads what `record` counts, and changes nothing. Opened only where `--admin` names it.
+//! Beside the data path: it reads what `record` counts, and changes nothing. Opened only where `--admin` names an
+//! address, or `--admin-socket` a file. Refused flows are told through the socket alone, which only our own user can
+//! open: on an address the workload could read there what the policy says.
+
+pub mod socket;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +22,13 @@ use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use crate::engine::target::{Authority, Host};
 use crate::record::Records;
+use crate::record::refusals::Found;
 
 /// A probe, a scraper and a person; more are asked to wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16;
@@ -37,25 +45,49 @@ pub struct AdminState {
     pub draining: Arc<AtomicBool>,
 }
 
+/// What a question came through.
+#[derive(Debug, Clone, Copy)]
+enum Door {
+    Address(SocketAddr),
+    Socket,
+}
+
 /// Serves until `shutdown` resolves; answers under way are dropped with the runtime.
 pub async fn serve(
     listener: TcpListener,
     state: AdminState,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let door = listener.local_addr()?;
+    let door = Door::Address(listener.local_addr()?);
+    let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+    accept_all(accept, door, state, shutdown).await;
+    Ok(())
+}
+
+/// As [`serve`], for the operator's socket.
+pub async fn serve_socket(listener: UnixListener, state: AdminState, shutdown: impl Future<Output = ()>) {
+    let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+    accept_all(accept, Door::Socket, state, shutdown).await;
+}
+
+async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<std::io::Result<S>>,
+    door: Door,
+    state: AdminState,
+    shutdown: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place.expect("the semaphore is never closed"))
+            (poll_fn(&accept).await, place.expect("the semaphore is never closed"))
         };
         let (accepted, place) = tokio::select! {
-            () = &mut shutdown => return Ok(()),
+            () = &mut shutdown => return,
             accepted = accepted => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok(stream) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
@@ -67,7 +99,7 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, door: SocketAddr, state: AdminState) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door, state: AdminState) {
     let answer = service_fn(move |request| {
         let response = answer(&request, door, &state);
         async move { Ok::<_, Infallible>(response) }
@@ -81,18 +113,24 @@ async fn connection(stream: TcpStream, door: SocketAddr, state: AdminState) {
         .await;
 }
 
-fn answer<B>(request: &Request<B>, door: SocketAddr, state: &AdminState) -> Response<Full<Bytes>> {
-    if !is_asked_for_us(request, door) {
+fn answer<B>(request: &Request<B>, door: Door, state: &AdminState) -> Response<Full<Bytes>> {
+    if let Door::Address(door) = door
+        && !is_asked_for_us(request, door)
+    {
         return text(StatusCode::MISDIRECTED_REQUEST, "ask by address or as localhost\n");
     }
     let path = request.uri().path();
-    if !matches!(path, "/live" | "/ready" | "/metrics") {
+    let flow = path.strip_prefix("/flows/").filter(|_| matches!(door, Door::Socket));
+    if !matches!(path, "/live" | "/ready" | "/metrics") && flow.is_none() {
         return text(StatusCode::NOT_FOUND, "not here: /live /ready /metrics\n");
     }
     if request.method() != Method::GET {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         return response;
+    }
+    if let Some(flow) = flow {
+        return refused_flow(flow, &state.records);
     }
     match path {
         "/metrics" => {
@@ -108,6 +146,27 @@ fn answer<B>(request: &Request<B>, door: SocketAddr, state: &AdminState) -> Resp
             text(StatusCode::SERVICE_UNAVAILABLE, "the audit sink does not take lines\n")
         }
         _ => text(StatusCode::OK, "ok\n"),
+    }
+}
+
+/// The event line of a flow that was refused, by its id or a unique end of it.
+fn refused_flow(ending: &str, records: &Records) -> Response<Full<Bytes>> {
+    let refusals = records.refusals();
+    match refusals.find(ending) {
+        Found::Line(line) => {
+            let mut response = text(StatusCode::OK, line);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Found::Several(count) => {
+            text(StatusCode::CONFLICT, format!("`{ending}` ends {count} flows: give more of it\n"))
+        }
+        Found::None => {
+            let kept = refusals.len();
+            let said =
+                format!("no refused flow `{ending}` among the newest {kept}; audit files have them all\n");
+            text(StatusCode::NOT_FOUND, said)
+        }
     }
 }
 
@@ -144,8 +203,10 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{BootId, Metrics, Settings, Sink, Target};
+    use crate::engine::reason::Reason;
+    use crate::record::{BootId, Metrics, Outcome, Settings, Sink, Target};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     fn state(sink: &str) -> AdminState {
         let sink = Sink::open(&Target::parse(sink, None)).unwrap();
@@ -199,6 +260,43 @@ mod tests {
         let (address, _stop) = start(state).await;
         let answer = ask(address, "GET /ready HTTP/1.1\r\nHost: localhost").await;
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("audit"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn refused_flows_are_told_through_the_socket_and_never_through_an_address() {
+        let state = state("/dev/null");
+        state.records.refusals();
+        let recorder = state.records.recorder();
+        let peer = ([127, 0, 0, 1], 1).into();
+        let entry = recorder.open_connection(crate::engine::facts::Door::Forward, peer, Some(b"a.test:443"));
+        let flow = entry.flow().to_string();
+        entry.close(Outcome::refused(Reason::TlsNoSni, 0, "no name")).await;
+        let path = std::env::temp_dir().join(format!("exeat-{flow}.sock"));
+        let (listener, _file) = socket::OperatorSocket::bind(&path).unwrap().open().unwrap();
+        tokio::spawn(serve_socket(listener, state.clone(), std::future::pending()));
+        let through_socket = async |line: String| {
+            let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+            let head = format!("{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let told = through_socket(format!("GET /flows/{flow}")).await;
+        assert!(told.starts_with("HTTP/1.1 200 ") && told.contains("\"reason\":\"tls.no_sni\""), "{told}");
+        for (line, status) in [
+            ("GET /flows/-0-1".to_owned(), "200"),
+            ("GET /flows/-0-2".to_owned(), "404"),
+            ("GET /flows".to_owned(), "404"),
+            (format!("DELETE /flows/{flow}"), "405"),
+            ("GET /ready".to_owned(), "200"),
+        ] {
+            let answer = through_socket(line.clone()).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        }
+        let (address, _stop) = start(state).await;
+        let answer = ask(address, &format!("GET /flows/{flow} HTTP/1.1\r\nHost: localhost")).await;
+        assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("no_sni"), "{answer}");
     }
 
     #[tokio::test]

@@ -13,12 +13,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
 use crate::config::{AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring};
 use crate::proxy::body::Budget;
+use crate::proxy::distrust::Watch;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
 use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
@@ -28,6 +30,8 @@ use crate::tls::origin::{Anchors, OriginTls, TrustError};
 
 /// Lines still in a pipe's queue get this long to leave before exit.
 const FLUSH: Duration = Duration::from_secs(1);
+/// And this long where the program is told to end now.
+const FLUSH_NOW: Duration = Duration::from_millis(100);
 
 /// A program may sign with the platform's newest key this long before we know it.
 const REFRESH: Duration = Duration::from_secs(15);
@@ -47,6 +51,8 @@ pub enum Error {
     Trust(#[from] TrustError),
     #[error(transparent)]
     Audit(#[from] SinkError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
     #[error("cannot start: {0}")]
@@ -61,7 +67,7 @@ fn lines(problems: &[Problem]) -> String {
 /// Runs until a signal ends it: SIGTERM or SIGINT drain, a second one exits at once, SIGHUP reloads the policy.
 pub fn run(config: Config) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut hangups = signal(SignalKind::hangup())?;
         let mut terminations = signal(SignalKind::terminate())?;
         let mut interrupts = signal(SignalKind::interrupt())?;
@@ -74,13 +80,19 @@ pub fn run(config: Config) -> Result<(), Error> {
                 _ = interrupts.recv() => break,
             }
         }
+        let records = Arc::clone(&app.records);
         tokio::select! {
-            () = app.drain() => {}
+            () = app.drain() => return Ok(()),
             _ = terminations.recv() => {}
             _ = interrupts.recv() => {}
         }
+        tracing::warn!("a second signal: ending now, what is under way is cut");
+        records.flush(FLUSH_NOW);
         Ok(())
-    })
+    });
+    // Not dropped: that would wait for workers that still drain. They end with the process.
+    runtime.shutdown_background();
+    ended
 }
 
 /// The program while it runs: what `run` keeps until a signal ends it, and what other verbs run in their own process.
@@ -90,6 +102,8 @@ pub struct App {
     admin: Option<SocketAddr>,
     jvm: Option<SocketAddr>,
     records: Arc<Records>,
+    /// Goes with the program.
+    _operator: Option<SocketFile>,
     drain: watch::Sender<bool>,
     not_ready: Arc<AtomicBool>,
     workers: Vec<tokio::task::JoinHandle<()>>,
@@ -132,6 +146,7 @@ impl App {
         let bind = |address| listener::bind(address).map_err(|error| Error::Listen { address, error });
         let forward = bind(config.listen)?;
         let admin = config.admin.map(bind).transpose()?;
+        let operator = config.admin_socket.as_deref().map(OperatorSocket::bind).transpose()?;
         let jvm = match config.exec {
             Some(_) if cfg!(target_os = "linux") => Some(bind(config.listen)?),
             _ => None,
@@ -155,17 +170,26 @@ impl App {
             budget: Budget::new(inspection_budget()),
             explained: AtomicI64::new(0),
             own,
+            watch: Watch::default(),
             config,
         });
         if refreshed {
             tokio::spawn(refresh_keys(Arc::clone(&shared), keyring));
         }
         let mut admin_address = None;
+        let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
         if let Some(socket) = admin {
-            let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
             let listener = TcpListener::from_std(listener::open(socket)?)?;
             admin_address = Some(listener.local_addr()?);
-            tokio::spawn(admin::serve(listener, state, std::future::pending()));
+            tokio::spawn(admin::serve(listener, state.clone(), std::future::pending()));
+        }
+        let mut operator_file = None;
+        if let Some(socket) = operator {
+            // From now on they are kept.
+            records.refusals();
+            let (listener, file) = socket.open()?;
+            operator_file = Some(file);
+            tokio::spawn(admin::serve_socket(listener, state, std::future::pending()));
         }
         let forward = listener::open(forward)?;
         let address = forward.local_addr()?;
@@ -191,6 +215,7 @@ impl App {
             admin: admin_address,
             jvm: jvm_address,
             records,
+            _operator: operator_file,
             drain,
             not_ready,
             workers,
@@ -259,6 +284,9 @@ impl App {
             self.forward,
             shared.keys.load().len()
         );
+        if let Some(admin) = self.admin {
+            eprintln!("exeat: admin door on {admin}");
+        }
         if let Some(proxy) = &shared.config.upstream_proxy {
             eprintln!("exeat: origins are reached through {proxy}");
         }
@@ -319,7 +347,8 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
     })
 }
 
-fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
+/// A policy as it is enforced, warnings logged.
+pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {
         PolicySource::BuiltIn => return Ok(Policy::built_in(mode)),
         PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),

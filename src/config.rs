@@ -7,6 +7,8 @@ mod connect_to;
 pub mod env;
 mod file;
 mod layer;
+pub mod schema;
+mod show;
 mod upstream_proxy;
 
 use std::fmt;
@@ -43,6 +45,8 @@ pub struct Config {
     pub accounts: Vec<AccountId>,
     /// No admin door unless given.
     pub admin: Option<SocketAddr>,
+    /// The operator's own way to the admin door, for our user alone: it also tells of refused flows.
+    pub admin_socket: Option<PathBuf>,
     pub workers: NonZeroUsize,
     pub limits: Limits,
     /// Set where the program was started to serve one child.
@@ -154,33 +158,71 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Puts the settings together. `names` are the environment's variable names and `lookup` their values; the file is
-/// the one `flags` or `EXEAT_CONFIG` names.
+/// What flags, variables and the file say, before it is understood.
+pub struct Sources {
+    layers: [Layer; 3],
+    warnings: Vec<String>,
+    /// What is wrong with the file's form.
+    problems: Vec<String>,
+}
+
+impl Sources {
+    /// `names` are the environment's variable names and `lookup` their values; the file is the one `flags` or
+    /// `EXEAT_CONFIG` names.
+    pub fn read(
+        flags: Layer,
+        names: impl IntoIterator<Item = String>,
+        lookup: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let (variables, warnings) = env::read(names, lookup);
+        let path = flags.last(Key::Config).or_else(|| variables.last(Key::Config));
+        let (file, problems) = path.map(|given| file::read(given.text.as_ref())).unwrap_or_default();
+        Self { layers: [flags, variables, file], warnings, problems }
+    }
+
+    /// The values that count: all that the strongest layer with this key has.
+    pub fn given(&self, key: Key) -> Vec<Given> {
+        self.layers.iter().map(|layer| layer.all(key)).find(|given| !given.is_empty()).unwrap_or_default()
+    }
+
+    /// Understands one setting that is a path, for verbs that need no more than that.
+    pub fn path(&self, key: Key) -> Result<Option<PathBuf>, Problems> {
+        self.alone(|resolver| resolver.path(key))
+    }
+
+    /// As [`Self::path`], for an address.
+    pub fn address(&self, key: Key) -> Result<Option<SocketAddr>, Problems> {
+        self.alone(|resolver| resolver.one(key, ADDRESS, |text| text.parse().ok()))
+    }
+
+    fn alone<T>(&self, read: impl FnOnce(&mut Resolver<'_>) -> T) -> Result<T, Problems> {
+        let mut problems = self.problems.clone();
+        let value = read(&mut Resolver { sources: self, problems: &mut problems });
+        if problems.is_empty() { Ok(value) } else { Err(Problems(problems)) }
+    }
+
+    /// Understands them all.
+    pub fn load(self) -> Result<Loaded, Problems> {
+        let config = self.alone(|resolver: &mut Resolver<'_>| resolver.config())?;
+        Ok(Loaded { config, warnings: self.warnings })
+    }
+}
+
+/// Puts the settings together, see [`Sources`].
 pub fn load(
     flags: Layer,
     names: impl IntoIterator<Item = String>,
     lookup: impl Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Problems> {
-    let (variables, warnings) = env::read(names, lookup);
-    let mut problems = Vec::new();
-    let path =
-        flags.last(Key::Config).or_else(|| variables.last(Key::Config)).map(|given| given.text.clone());
-    let file = match path {
-        Some(path) => {
-            let (layer, mut found) = file::read(PathBuf::from(path).as_path());
-            problems.append(&mut found);
-            layer
-        }
-        None => Layer::default(),
-    };
-    let config = Resolver { layers: [flags, variables, file], problems: &mut problems }.config();
-    if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Problems(problems)) }
+    Sources::read(flags, names, lookup).load()
 }
+
+const ADDRESS: &str = "ADDR:PORT";
 
 /// Picks each setting from the first layer that has it. A bad value is noted and its default stands in, so that the
 /// rest gets looked at too.
 struct Resolver<'a> {
-    layers: [Layer; 3],
+    sources: &'a Sources,
     problems: &'a mut Vec<String>,
 }
 
@@ -190,7 +232,7 @@ impl Resolver<'_> {
         let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = NonZeroUsize::new(cpus.min(MOST_DEFAULT_WORKERS)).unwrap_or(NonZeroUsize::MIN);
         Config {
-            listen: self.one(Key::Listen, "ADDR:PORT", |text| text.parse().ok()).unwrap_or(DEFAULT_LISTEN),
+            listen: self.one(Key::Listen, ADDRESS, |text| text.parse().ok()).unwrap_or(DEFAULT_LISTEN),
             policy: self.one(Key::Policy, "FILE or env:NAME", policy_source).unwrap_or(PolicySource::BuiltIn),
             audit: self.one(Key::Audit, "FILE or -", audit_sink).unwrap_or(AuditSink::Stdout),
             ca: self.ca(),
@@ -203,7 +245,8 @@ impl Resolver<'_> {
             upstream_proxy: self.upstream_proxy(),
             credentials: self.path(Key::Credentials),
             accounts: Vec::new(),
-            admin: self.one(Key::Admin, "ADDR:PORT", |text| text.parse().ok()),
+            admin: self.one(Key::Admin, ADDRESS, |text| text.parse().ok()),
+            admin_socket: self.path(Key::AdminSocket),
             workers: self
                 .one(Key::Workers, "a number from 1 to 256", |text| {
                     text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= MOST_WORKERS)
@@ -230,8 +273,8 @@ impl Resolver<'_> {
     }
 
     fn upstream_proxy(&mut self) -> Option<UpstreamProxy> {
-        let past = self.given(Key::UpstreamNoProxy).pop().map_or(String::new(), |given| given.text);
-        let given = self.given(Key::UpstreamProxy).pop()?;
+        let past = self.sources.given(Key::UpstreamNoProxy).pop().map_or(String::new(), |given| given.text);
+        let given = self.sources.given(Key::UpstreamProxy).pop()?;
         match UpstreamProxy::parse(&given.text) {
             Ok(proxy) => Some(proxy.past(&past)),
             Err(want) => {
@@ -254,12 +297,8 @@ impl Resolver<'_> {
         self.one(key, "a time above zero such as 500ms, 10s or 15m", duration).unwrap_or(default)
     }
 
-    fn given(&self, key: Key) -> Vec<Given> {
-        self.layers.iter().map(|layer| layer.all(key)).find(|given| !given.is_empty()).unwrap_or_default()
-    }
-
     fn one<T>(&mut self, key: Key, want: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let given = self.given(key).pop()?;
+        let given = self.sources.given(key).pop()?;
         let value = parse(&given.text);
         if value.is_none() {
             self.problems.push(given.problem(want));
@@ -269,7 +308,7 @@ impl Resolver<'_> {
 
     fn many<T>(&mut self, key: Key, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let mut values = Vec::new();
-        for given in self.given(key) {
+        for given in self.sources.given(key) {
             match parse(&given.text) {
                 Ok(value) => values.push(value),
                 Err(want) => self.problems.push(given.problem(&want)),

@@ -6,6 +6,7 @@ pub mod advice;
 pub mod body;
 pub mod chain;
 pub mod connection;
+pub mod distrust;
 pub mod door;
 pub mod exchange;
 pub mod forward;
@@ -13,6 +14,7 @@ pub mod http1;
 pub mod listener;
 mod owner;
 pub mod pool;
+mod process;
 pub mod reply;
 pub mod resolve;
 mod waiting;
@@ -48,6 +50,7 @@ pub struct Shared {
     pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
+    pub watch: distrust::Watch,
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.

@@ -11,6 +11,8 @@ mod json;
 pub mod lane;
 pub mod leg;
 pub mod metrics;
+pub mod refusals;
+pub mod schema;
 pub mod sink;
 pub mod tally;
 pub mod verify;
@@ -33,6 +35,7 @@ pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, Stamp};
 pub use self::leg::LegText;
 pub use self::metrics::Metrics;
+use self::refusals::Refusals;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
 use self::sink::{Handed, pipe::Acknowledgement};
 pub use self::tally::Tally;
@@ -73,6 +76,7 @@ pub struct Records {
     boot: BootId,
     lanes: AtomicU16,
     down: AtomicBool,
+    refusals: OnceLock<Refusals>,
     tally: OnceLock<Tally>,
 }
 
@@ -85,8 +89,14 @@ impl Records {
             boot,
             lanes: AtomicU16::new(0),
             down: AtomicBool::new(false),
+            refusals: OnceLock::new(),
             tally: OnceLock::new(),
         })
+    }
+
+    /// Keeps the newest refusals from now on; the same ones at every call.
+    pub fn refusals(&self) -> &Refusals {
+        self.refusals.get_or_init(Refusals::default)
     }
 
     /// Counts from now on what is asked for; the same tally at every call.
@@ -307,6 +317,15 @@ impl Entry {
         let took = self.opened.elapsed();
         let records = &self.worker.records;
         records.metrics.count(&self.facts.labels, outcome, took);
+        if let Some(refusals) = records.refusals.get()
+            && outcome.reason().is_some()
+        {
+            let line = self.worker.state().lane.unchained(
+                |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
+                event::CLOSERS,
+            );
+            refusals.keep(self.flow, line);
+        }
         if let Some(tally) = records.tally.get() {
             tally.count(self.call.take(), self.facts.labels.decision, outcome);
         }

@@ -196,7 +196,7 @@ fn a_policy_that_cannot_be_read_is_an_error_and_no_demo() {
 #[test]
 fn the_help_leads_here() {
     let (_, text) = exeat("demo-help", &["--help"]);
-    assert!(text.contains("  demo ") && text.contains("\n  exeat demo"), "{text}");
+    assert!(text.contains("  demo ") && text.contains("First look: exeat demo"), "{text}");
     let (_, text) = exeat("demo-help-of", &["demo", "--help"]);
     assert!(text.contains("\n  exeat demo -o json"), "{text}");
 }

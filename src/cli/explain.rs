@@ -1,9 +1,56 @@
-//! `exeat explain CODE`: a page for every reason. `docs/reasons.md` is written from the same table.
+//! `exeat explain`: the page of a reason, what became of a flow, or whether a call would be allowed.
+//!
+//! `docs/reasons.md` is written from the same table of pages.
+
+mod flow;
+mod question;
+mod statement;
 
 use std::io::Write;
+use std::path::PathBuf;
 
-use super::Error;
+use clap::Args;
+
+use super::{Error, Output, OutputArgs, run};
+use crate::config::{Key, Layer, Origin};
 use crate::engine::reason::Reason;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit: 0 allowed or told, 1 denied or not found, 69 no proxy answers, 78 bad policy.\nExamples:\n  \
+                        exeat explain 3p0k9d7m2x4c-0-17 --audit audit.jsonl\n  \
+                        exeat explain sqs:SendMessage arn:aws:sqs:us-east-1:123456789012:jobs --policy p.yaml\n  \
+                        exeat explain GET https://api.example.com/v1 --policy p.yaml -o json"
+)]
+pub(super) struct ExplainArgs {
+    /// A code (policy.no_match), a flow id or its end, an action or a method; without it, all codes
+    what: Option<String>,
+    /// ARN that the action is on, or the URL
+    on: Option<String>,
+    /// Flow: look in these audit files [env: EXEAT_AUDIT]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    audit: Vec<PathBuf>,
+    /// Flow: else ask the proxy that runs [env: EXEAT_ADMIN_SOCKET]
+    #[arg(long, value_name = "FILE", conflicts_with = "audit")]
+    admin_socket: Option<String>,
+    /// Question: policy that answers [default: built in]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Question: key id or account that signs, or none [default: one of our keys]
+    #[arg(long, value_name = "SIGNER")]
+    signer: Option<String>,
+    /// Question: account that `self` stands for; may be given again
+    #[arg(long = "self", value_name = "ACCOUNT")]
+    ours: Vec<String>,
+    /// Question: file of our keys
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+    /// Question: a signed header, `name: value`; may be given again
+    #[arg(long, value_name = "FIELD")]
+    header: Vec<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 /// What a code means to the person who met it.
 pub struct Page {
@@ -13,19 +60,87 @@ pub struct Page {
     pub remedy: &'static str,
 }
 
-/// Prints the page of `code`, or every code with its first sentence. An unknown code is wrong usage.
-pub fn explain(code: Option<&str>, out: &mut dyn Write) -> Result<(), Error> {
-    let Some(code) = code else {
-        for reason in Reason::ALL {
-            let page = page(*reason);
-            let first = page.happened.split_inclusive(['.', ';', ':']).next().unwrap_or_default();
-            writeln!(out, "{:<26} {}", reason.as_str(), first.trim_end_matches(['.', ';', ':']))?;
-        }
-        return Ok(());
+/// `false` (exit 1): denied, or no such flow.
+pub(super) fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<bool, Error> {
+    let output = args.output.output;
+    let Some(what) = args.what.as_deref() else {
+        reasons(None, output, out)?;
+        return Ok(true);
     };
-    // As it stands in messages: with brackets, or after `reason=`.
+    if args.on.is_some() || what.contains(':') {
+        let given = question::Circumstances {
+            policy: args.policy.as_deref(),
+            signer: args.signer.as_deref(),
+            ours: &args.ours,
+            credentials: args.credentials.as_deref(),
+            headers: &args.header,
+        };
+        return question::ask(what, args.on.as_deref(), &given, output, out);
+    }
+    if !args.audit.is_empty() || flow::looks_like_one(what) {
+        return flow::show(&find(args, what)?, output, out);
+    }
+    reasons(Some(what), output, out)?;
+    Ok(true)
+}
+
+/// The page of `code`, or every code with its first sentence.
+fn reasons(code: Option<&str>, output: Output, out: &mut dyn Write) -> Result<(), Error> {
+    let Some(code) = code else { return list(output, out) };
+    let reason = named(code)?;
+    let Page { happened, remedy } = page(reason);
+    match output {
+        Output::Text => Ok(writeln!(out, "{reason}\n\n{happened}\n\nWhat to do: {remedy}")?),
+        Output::Json => super::json(out, &as_json(reason)),
+    }
+}
+
+/// The files that are named, else the proxy that runs, else the audit file of the settings.
+fn find(args: &ExplainArgs, flow: &str) -> Result<serde_json::Value, Error> {
+    if !args.audit.is_empty() {
+        return flow::in_files(&args.audit, flow);
+    }
+    let mut layer = Layer::default();
+    let given = args.admin_socket.clone();
+    given.into_iter().for_each(|text| layer.push(Key::AdminSocket, text, Origin::Flag("--admin-socket")));
+    let sources = run::sources(layer);
+    if let Some(socket) = sources.path(Key::AdminSocket)? {
+        return flow::of_running(&socket, flow);
+    }
+    match sources.path(Key::Audit)?.filter(|path| path.as_os_str() != "-") {
+        Some(file) => flow::in_files(&[file], flow),
+        None => Err(Error::Usage(
+            "where is its record? Give --audit FILE, or --admin-socket FILE of a proxy that was started with \
+             `exeat run --admin-socket FILE` (EXEAT_ADMIN_SOCKET for both)"
+                .to_owned(),
+        )),
+    }
+}
+
+fn list(output: Output, out: &mut dyn Write) -> Result<(), Error> {
+    if output == Output::Json {
+        let all: Vec<_> = Reason::ALL.iter().map(|&reason| as_json(reason)).collect();
+        return super::json(out, &all);
+    }
+    for &reason in Reason::ALL {
+        let happened = page(reason).happened;
+        let first = happened.split_inclusive(['.', ';', ':']).next().unwrap_or_default();
+        writeln!(out, "{:<26} {}", reason.as_str(), first.trim_end_matches(['.', ';', ':']))?;
+    }
+    Ok(())
+}
+
+fn as_json(reason: Reason) -> serde_json::Value {
+    let Page { happened, remedy } = page(reason);
+    serde_json::json!({
+        "reason": reason.as_str(), "status": reason.status(), "happened": happened, "remedy": remedy,
+    })
+}
+
+/// A code as it stands in messages: with brackets, or after `reason=`. An unknown one is wrong usage.
+fn named(code: &str) -> Result<Reason, Error> {
     let bare = code.trim_matches(['[', ']']).trim_start_matches("reason=");
-    let Ok(reason) = bare.parse::<Reason>() else {
+    bare.parse::<Reason>().map_err(|()| {
         let family = bare.split('.').next().unwrap_or_default();
         let near: Vec<&str> = Reason::ALL
             .iter()
@@ -37,11 +152,8 @@ pub fn explain(code: Option<&str>, out: &mut dyn Write) -> Result<(), Error> {
         } else {
             format!("there are {}", near.join(", "))
         };
-        return Err(Error::Usage(format!("no reason is called `{bare}`; {hint}")));
-    };
-    let page = page(reason);
-    writeln!(out, "{reason}\n\n{}\n\nWhat to do: {}", page.happened, page.remedy)?;
-    Ok(())
+        Error::Usage(format!("no reason is called `{bare}`; {hint}"))
+    })
 }
 
 /// All pages as Markdown.
@@ -85,10 +197,10 @@ pub fn page(reason: Reason) -> Page {
         ),
         Reason::TlsHandshake => (
             "The client's handshake failed: a malformed or oversized ClientHello, nothing in common, or no progress within the time limit. The record has the detail.",
-            "read the record's detail; offer AEAD cipher suites with ECDHE and `http/1.1` in ALPN; raise `limits.handshake` only for truly slow clients.",
+            "read the record's detail; offer AEAD cipher suites with ECDHE and `http/1.1` in ALPN; raise `limits.handshake` only for truly slow clients. A client that went away without an alert may not trust the CA: see `tls.client_distrusts`.",
         ),
         Reason::TlsClientDistrusts => (
-            "The client rejected our certificate: its alert says that it does not trust the local CA. It is the commonest failure behind any intercepting proxy.",
+            "The client rejected our certificate: its alert says that it does not trust the local CA. It is the commonest failure behind any intercepting proxy. The record names the program where it can be told, and what to set for it.",
             "give the client the certificate that `--ca-out` wrote: AWS_CA_BUNDLE for SDKs and the CLI, SSL_CERT_FILE, REQUESTS_CA_BUNDLE, NODE_EXTRA_CA_CERTS, CURL_CA_BUNDLE, or a JVM trust store. After a restart without `--ca-cert` the certificate is a new one.",
         ),
         Reason::SigV4Unsigned => (
@@ -305,7 +417,7 @@ mod tests {
 
     fn said(code: Option<&str>) -> Result<String, String> {
         let mut out = Vec::new();
-        explain(code, &mut out).map_err(|error| error.to_string())?;
+        reasons(code, Output::Text, &mut out).map_err(|error| error.to_string())?;
         Ok(String::from_utf8(out).unwrap())
     }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Error;
-use crate::config::{self, Key, Layer, Origin};
+use crate::config::{Key, Layer, Origin, Sources};
 
 // What a value must look like is said in one place, `config.rs`; here they are text.
 #[derive(Debug, Args)]
@@ -47,6 +47,9 @@ pub(super) struct RunArgs {
     /// Health and metrics; off unless given [env: EXEAT_ADMIN]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
+    /// The operator's socket: the same, and `explain` of refused flows [env: EXEAT_ADMIN_SOCKET]
+    #[arg(long, value_name = "FILE")]
+    admin_socket: Option<String>,
     /// Threads [env: EXEAT_WORKERS] [default: one a processor, four at most]
     #[arg(long, value_name = "COUNT")]
     workers: Option<String>,
@@ -74,17 +77,23 @@ impl RunArgs {
         push(Key::UpstreamNoProxy, "--upstream-no-proxy", self.upstream_no_proxy.into_iter().collect());
         push(Key::Credentials, "--credentials", self.credentials.into_iter().collect());
         push(Key::Admin, "--admin", self.admin.into_iter().collect());
+        push(Key::AdminSocket, "--admin-socket", self.admin_socket.into_iter().collect());
         push(Key::Workers, "--workers", self.workers.into_iter().collect());
         push(Key::Config, "--config", self.config.into_iter().collect());
         layer
     }
 }
 
-/// Puts the settings together and runs until a signal ends it.
-pub(super) fn run(args: RunArgs) -> Result<(), Error> {
+/// What this process was given: flags, its environment, and the file that they name.
+pub(super) fn sources(flags: Layer) -> Sources {
     // A variable that isn't UTF-8 is none of ours.
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let loaded = config::load(args.into_layer(), names, |name| std::env::var(name).ok())?;
+    Sources::read(flags, names, |name| std::env::var(name).ok())
+}
+
+/// Puts the settings together and runs until a signal ends it.
+pub(super) fn run(args: RunArgs) -> Result<(), Error> {
+    let loaded = sources(args.into_layer()).load()?;
     for warning in loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -1,22 +1,39 @@
-//! `exeat schema KIND`: JSON Schemas for editors.
+//! `exeat schema KIND`: JSON Schemas, for editors and for those who read our lines.
 
-use std::io::{self, Write};
+use std::io::Write;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
-use crate::engine::policy;
+use super::Error;
+use crate::{config, engine, record};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// A policy file
-    Policy,
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The same texts stand in config/*.schema.json. A settings file names its own in its first line:\n  \
+                        # yaml-language-server: $schema=exeat.schema.json\n\n\
+                        Examples:\n  exeat schema config > exeat.schema.json\n  exeat schema audit | jq '.oneOf[].title'"
+)]
+pub(super) struct SchemaArgs {
+    #[arg(value_enum)]
+    kind: Kind,
 }
 
-/// Prints the schema, as `config/policy.schema.json` has it.
-pub fn print(kind: Kind, out: &mut dyn Write) -> io::Result<()> {
-    let schema = match kind {
-        Kind::Policy => policy::schema::json_schema(),
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// The settings file
+    Config,
+    /// A policy file
+    Policy,
+    /// Audit lines
+    Audit,
+}
+
+pub(super) fn schema(args: &SchemaArgs, out: &mut dyn Write) -> Result<bool, Error> {
+    let schema = match args.kind {
+        Kind::Config => config::schema::schema(),
+        Kind::Policy => engine::policy::schema::json_schema(),
+        Kind::Audit => record::schema::schema(),
     };
-    serde_json::to_writer_pretty(&mut *out, &schema)?;
-    writeln!(out)
+    super::json(out, &schema)?;
+    Ok(true)
 }

@@ -2,6 +2,7 @@
 //!
 //! Changes the dialled address and nothing else: SNI, certificate check, policy and record keep the name.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::engine::target::{Authority, Host};
@@ -42,6 +43,29 @@ impl ConnectTo {
             rule.port.is_none_or(|port| port == target.port) && rule.host.matches(&target.host)
         };
         self.0.iter().find(matches).map(|rule| rule.to)
+    }
+}
+
+impl ConnectTo {
+    /// Each rule as it is written in settings.
+    pub fn rules(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|Rule { host, port, to }| {
+            let port = port.map_or("*".to_owned(), |port| port.to_string());
+            format!("{host}:{port}={to}")
+        })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(host) => write!(f, "{host}"),
+            Self::Labels { from_right, deep } => {
+                let labels = from_right.iter().rev().map(|label| label.as_deref().unwrap_or("*"));
+                f.write_str(&deep.then_some("**").into_iter().chain(labels).collect::<Vec<_>>().join("."))
+            }
+        }
     }
 }
 

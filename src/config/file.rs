@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
                     let hint = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
                     found.problems.push(format!("{at}: unknown key `{whole}`{hint}"));
                 }
-                Some(key @ (Key::UpstreamCa | Key::ConnectTo)) => {
+                Some(key) if key.takes_many() => {
                     for value in map.next_value::<Vec<Spanned<String>>>()? {
                         self.found.borrow_mut().note(key, value);
                     }

@@ -22,12 +22,20 @@ words! {
         UpstreamNoProxy = "upstream_no_proxy",
         Credentials = "credentials",
         Admin = "admin",
+        AdminSocket = "admin_socket",
         Workers = "workers",
         LimitsHandshake = "limits.handshake",
         LimitsHead = "limits.head",
         LimitsBodyIdle = "limits.body_idle",
         LimitsResponseHead = "limits.response_head",
         LimitsDrain = "limits.drain",
+    }
+}
+
+impl Key {
+    /// Given several times, or a list in the file.
+    pub const fn takes_many(self) -> bool {
+        matches!(self, Self::UpstreamCa | Self::ConnectTo)
     }
 }
 

@@ -82,6 +82,16 @@ impl UpstreamProxy {
         self
     }
 
+    /// The hosts that go past it, as a list again.
+    pub fn passes(&self) -> String {
+        let entry = |entry: &Bypass| match entry {
+            Bypass::All => "*".to_owned(),
+            Bypass::Name { name, port: None } => name.to_string(),
+            Bypass::Name { name, port: Some(port) } => format!("{name}:{port}"),
+        };
+        self.bypass.iter().map(entry).collect::<Vec<_>>().join(",")
+    }
+
     /// The destination is reached through it.
     pub fn carries(&self, target: &Authority) -> bool {
         let Some(host) = target.host.as_name() else { return true };

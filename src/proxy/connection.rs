@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::body::Passage;
+use super::distrust::Suspect;
 use super::door::{self, Asked, DoorError};
 use super::exchange::{Answer, exchange};
 use super::forward::{Forwarded, OriginError};
@@ -24,7 +25,7 @@ use crate::engine::request::{HeadError, HeadScanner, MAX_HEAD};
 use crate::engine::target::{Authority, Host};
 use crate::record::metrics::Leg;
 use crate::record::{End, Entry, Outcome, Upstream};
-use crate::tls::handshake::{self, HelloError, Rewind};
+use crate::tls::handshake::{self, HandshakeError, HelloError, Rewind};
 
 /// A fatal `unrecognized_name(112)` (RFC 6066 3): no name, or not the one that CONNECT asked for.
 const UNRECOGNISED_NAME: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x70];
@@ -74,8 +75,9 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
     if let Err((reason, said)) = admit(&worker, &target) {
         return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
     }
+    let suspect = Suspect::new(&worker.shared, peer, head).await;
     // The large states of handshake and requests live on the heap only once they are needed.
-    Box::pin(intercept(worker, socket, peer, target, early)).await;
+    Box::pin(intercept(worker, socket, suspect, target, early)).await;
 }
 
 enum FirstError {
@@ -186,10 +188,11 @@ fn of_head(error: HeadError) -> Reason {
 async fn intercept(
     worker: Worker,
     mut socket: TcpStream,
-    peer: SocketAddr,
+    suspect: Suspect,
     target: Authority,
     early: BytesMut,
 ) {
+    let peer = suspect.peer();
     if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
         return;
     }
@@ -236,19 +239,33 @@ async fn intercept(
         handshake::accept(Rewind::new(socket, bytes), &worker.shared.mint, &target.host, deadline).await;
     let (stream, tls) = match accepted {
         Ok(accepted) => accepted,
-        Err(error) => return open().close(Outcome::refused(error.reason(), 0, &error.to_string())).await,
+        Err(error) => {
+            let entry = open();
+            let said = match &error {
+                HandshakeError::ClientDistrusts(_) | HandshakeError::Silent => {
+                    suspect.distrusts(&worker.shared, &error.to_string()).await
+                }
+                error => error.to_string(),
+            };
+            return entry.close(Outcome::refused(error.reason(), 0, &said)).await;
+        }
     };
     worker.recorder.metrics().handshake(Leg::Client, tls.version);
     let arrival = Arrival::new(Door::Forward, target, peer, Some(tls), worker.shared.atlas);
     let connection = server::Connection::new(stream, super::client_patience(&limits));
-    requests(&worker, connection, &Caller::new(arrival)).await;
+    requests(&worker, connection, &Caller::new(arrival), Box::new(suspect)).await;
 }
 
 /// Serves requests until the client, the origin, a refusal or a drain ends the connection.
-async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, caller: &Caller) {
+async fn requests<S: Io>(
+    worker: &Worker,
+    mut client: server::Connection<S>,
+    caller: &Caller,
+    suspect: Box<Suspect>,
+) {
     let mut draining = worker.draining.clone();
     let mut drained = pin!(super::drained(&mut draining));
-    let mut served = false;
+    let mut suspect = Some(suspect);
     loop {
         let next = tokio::select! {
             biased;
@@ -258,13 +275,15 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, cal
         let (head, body) = match next {
             Next::Request(head, body) => (head, body),
             Next::Closed(error) => {
-                if !served && let Some(alert) = error.as_ref().and_then(handshake::distrust) {
+                let Some(suspect) = suspect else { return };
+                if let Some(alert) = error.as_ref().and_then(handshake::distrust) {
                     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
                     let mut entry = worker.recorder.open(&caller.prelude);
                     entry.was_for(&caller.arrival.target);
-                    let said = format!("client does not trust our CA (alert `{alert}`)");
+                    let said = HandshakeError::ClientDistrusts(alert).to_string();
+                    let said = suspect.distrusts(&worker.shared, &said).await;
                     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
-                } else if !served {
+                } else {
                     worker.recorder.note_left();
                 }
                 return;
@@ -276,7 +295,7 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, cal
                 return malformed(worker, client, caller, Reason::RequestTimeout, "head took too long").await;
             }
         };
-        served = true;
+        suspect = None;
         // A client that goes away takes its request with it: the dropped entry records that.
         // Boxed: an idle connection need not hold the room for a request.
         let exchange = Box::pin(exchange(worker, &head, body, caller));

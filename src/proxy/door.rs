@@ -61,6 +61,16 @@ pub fn read(head: &[u8]) -> Result<Asked, DoorError> {
     Ok(Asked::Connect(authority))
 }
 
+/// What a client calls itself in its CONNECT head, printable or not.
+pub fn user_agent(head: &[u8]) -> Option<String> {
+    let mut slots = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Request::new(&mut slots);
+    parsed.parse(head).ok()?;
+    let field = parsed.headers.iter().find(|field| field.name.eq_ignore_ascii_case("user-agent"))?;
+    let text = String::from_utf8_lossy(field.value).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
 impl Asked {
     /// Host of an absolute-form target, for the record.
     pub fn named(&self) -> &str {

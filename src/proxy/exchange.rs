@@ -93,7 +93,7 @@ pub async fn exchange<B: Inbound>(
     };
     entry.judged(&Request {
         decision: if permit.observed() { Decision::Report } else { Decision::Allow },
-        statement: permit.statement().map(|placed| &*placed.id),
+        statement: permit.statement(),
         would: permit.would(),
         operation: facts.operation.as_ref(),
         identity: &facts.identity,
@@ -159,7 +159,7 @@ fn denied_request<'a>(
     let denied = denial.denied.as_ref();
     Request {
         decision: Decision::Deny,
-        statement: denied.and_then(|denied| denied.statement.as_ref()).map(|placed| &*placed.id),
+        statement: denied.and_then(|denied| denied.statement.as_ref()),
         would: denied.map_or(&[], |denied| &denied.would),
         operation: denial.facts.operation.as_ref(),
         identity: &denial.facts.identity,

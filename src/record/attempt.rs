@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::engine::facts::{
     Arrival, Door, Identity, Name, Operation, PayloadOutcome, Protocol, SignatureState, words,
 };
+use crate::engine::policy::Placed;
 use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
 
@@ -29,8 +30,8 @@ words! {
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub decision: Decision,
-    /// Id of the statement that decided.
-    pub statement: Option<&'a str>,
+    /// The statement that decided; of a refusal that none decided, the nearest.
+    pub statement: Option<&'a Placed>,
     /// Statements in report mode that would have decided otherwise.
     pub would: &'a [Name],
     /// Hash of the policy that judged.

@@ -109,7 +109,14 @@ impl Facts {
         let top = mark(json.0);
 
         json.field(",\"policy\":", request.policy, MAX_NAME);
-        json.maybe(",\"statement\":", request.statement, MAX_NAME);
+        if let Some(placed) = request.statement {
+            json.field(",\"statement\":", placed.id.as_bytes(), MAX_NAME);
+            json.raw(",\"place\":\"");
+            json.part(placed.file.as_bytes(), MAX_NAME);
+            json.count(":", placed.line);
+            json.count(":", placed.column);
+            json.raw("\"");
+        }
         list(&mut json, ",\"would\":[", request.would.iter(), |json, id| json.text(id.as_bytes(), MAX_NAME));
         json.word(",\"auth\":\"", request.identity.auth.as_str());
         json.word(",\"signature\":\"", request.identity.signature.as_str());

@@ -169,6 +169,15 @@ impl Lane {
         }
     }
 
+    /// A line that is no part of the lane: without number and chain, and for nobody's file.
+    pub fn unchained(&mut self, build: impl FnOnce(&mut Json<'_>, &Stamp<'_>), closers: &str) -> Vec<u8> {
+        self.tell_time();
+        let mut line = Vec::with_capacity(1024);
+        build(&mut Json(&mut line), &Stamp { lane: &self.name, time: &self.time });
+        line.extend_from_slice(closers.as_bytes());
+        line
+    }
+
     fn step(&mut self, chain: Chain) {
         self.sequence += 1;
         self.chain = chain;

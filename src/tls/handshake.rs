@@ -61,6 +61,9 @@ pub enum HandshakeError {
     /// The commonest failure of an interceptor: our CA is not in the client's trust store.
     #[error("client does not trust our CA (alert `{0}`)")]
     ClientDistrusts(&'static str),
+    /// Node does so where it does not trust our CA; so may others, for any cause, and so this is not said for sure.
+    #[error("client went away without an alert on seeing our certificate; it may not trust our CA")]
+    Silent,
     #[error("client's handshake took longer than its time limit")]
     Timeout,
     /// A fixed label: an alert's name, or what could not be agreed.
@@ -75,7 +78,7 @@ impl HandshakeError {
         match self {
             Self::BelowFloor => Reason::TlsBelowFloor,
             Self::ClientDistrusts(_) => Reason::TlsClientDistrusts,
-            Self::Timeout | Self::Other(_) => Reason::TlsHandshake,
+            Self::Silent | Self::Timeout | Self::Other(_) => Reason::TlsHandshake,
             Self::Mint(_) => Reason::Internal,
         }
     }
@@ -140,7 +143,11 @@ where
     let stream = tokio::time::timeout_at(deadline, acceptor.accept(io))
         .await
         .map_err(|_| HandshakeError::Timeout)?
-        .map_err(|error| name_failure(&error))?;
+        .map_err(|error| match name_failure(&error) {
+            // INVARIANT: the hello was whole before, so our answer to it was the last word on the wire.
+            HandshakeError::Other(GONE) => HandshakeError::Silent,
+            named => named,
+        })?;
     let sni = match host {
         Host::Name(name) => Some(name.clone()),
         Host::Literal(_) => None,
@@ -149,6 +156,9 @@ where
     let facts = super::facts(stream.get_ref().1, sni).ok_or(HandshakeError::BelowFloor)?;
     Ok((stream, facts))
 }
+
+/// Closed or reset, without a word of TLS.
+const GONE: &str = "connection lost";
 
 /// Name of the alert by which a client rejects our leaf after the handshake, as TLS 1.3 clients do.
 pub fn distrust(error: &io::Error) -> Option<&'static str> {
@@ -160,10 +170,7 @@ pub fn distrust(error: &io::Error) -> Option<&'static str> {
 
 fn name_failure(error: &io::Error) -> HandshakeError {
     let Some(error) = super::rustls_error(error) else {
-        return HandshakeError::Other(match error.kind() {
-            io::ErrorKind::UnexpectedEof => "closed",
-            _ => "connection lost",
-        });
+        return HandshakeError::Other(GONE);
     };
     match error {
         Rustls::AlertReceived(alert) => {

@@ -121,7 +121,7 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
     for operation in [Some(&operation), None] {
         let mut entry = recorder.open(&Recorder::prelude(&arrival));
         entry.judged(&Request {
-            statement: Some(&long),
+            statement: Some(placed(&long)),
             would: &would,
             policy: &long,
             method: &long,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod lines;
+mod schema;
 mod sinks;
 mod tamper;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use exeat::cli::audit;
 use exeat::engine::atlas::Atlas;
 use exeat::engine::facts::*;
+use exeat::engine::policy::Placed;
 use exeat::engine::reason::Reason;
 use exeat::engine::target::Authority;
 use exeat::record::verify::{Fault, Report, Verifier};
@@ -87,10 +89,15 @@ fn identity() -> Identity {
     }
 }
 
+/// A statement of the policy; kept for the process's life, as tests borrow it.
+fn placed(id: &str) -> &'static Placed {
+    Box::leak(Box::new(Placed { id: id.into(), file: "policy.yaml".into(), line: 12, column: 5 }))
+}
+
 fn request<'a>(operation: Option<&'a Operation>, identity: &'a Identity, host: &'a Authority) -> Request<'a> {
     Request {
         decision: Decision::Allow,
-        statement: Some("orders-write"),
+        statement: Some(placed("orders-write")),
         would: &[],
         policy: "9f31c2a07be4",
         operation,

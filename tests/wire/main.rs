@@ -4,6 +4,7 @@
 mod chunks;
 mod codec;
 mod connect;
+mod distrust;
 mod events;
 mod forms;
 mod life;

@@ -35,6 +35,7 @@ pub struct Atlas {
     pub(super) hosts: Vec<HostEntry>,
     /// `X-Amz-Target` prefix and service, sorted.
     pub(super) targets: Vec<(&'static str, u16)>,
+    file: &'static [u8],
 }
 
 /// Why a file is not an atlas.
@@ -126,6 +127,7 @@ impl Atlas {
             action_lists: Vec::new(),
             hosts: Vec::new(),
             targets: Vec::new(),
+            file,
         };
         for line in text.lines() {
             atlas.add(line)?;
@@ -143,6 +145,12 @@ impl Atlas {
     /// What the file was generated from.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// SHA-256 of the file, hex.
+    pub fn hash(&self) -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.file);
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn add(&mut self, line: &'static str) -> Result<(), AtlasError> {

@@ -1,0 +1,101 @@
+//! The settings file as a JSON Schema, for editors: one row for each key that the reader knows.
+//!
+//! `exeat schema config` prints it; `config/exeat.schema.json` is the same text, held to it by a test.
+
+use serde_json::{Map, Value, json};
+
+use super::{Key, MOST_WORKERS, UpstreamRoots};
+
+/// What a key takes, and what it is for. A key without a row does not compile; `None` is the file's own name.
+fn row(key: Key) -> Option<(Value, &'static str)> {
+    let address = || json!({"type": "string", "pattern": "^.+:[0-9]+$"});
+    let file = || json!({"type": "string", "minLength": 1});
+    let time = |default: &str| json!({"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "default": default});
+    Some(match key {
+        Key::Config => return None,
+        Key::Listen => (address(), "Where clients find the proxy. Default: 127.0.0.1:3128."),
+        Key::Policy => {
+            (file(), "Policy file, or env:NAME where the variable holds its text. Default: built in.")
+        }
+        Key::Audit => (file(), "Audit records, JSON lines: a file, or - for stdout (the default)."),
+        Key::CaOut => (file(), "The CA's certificate is published here before the proxy listens."),
+        Key::CaCert => (file(), "A CA of your own instead of one made at start; with ca_key."),
+        Key::CaKey => (file(), "Its key; must be readable by nobody else."),
+        Key::UpstreamRoots => {
+            let words: Vec<&str> = UpstreamRoots::ALL.iter().map(|word| word.as_str()).collect();
+            (json!({"enum": words, "default": "webpki"}), "Root certificates believed upstream.")
+        }
+        Key::UpstreamCa => (file(), "Extra roots for every host."),
+        Key::ConnectTo => (
+            json!({"type": "string", "pattern": "^.+:([0-9]+|\\*)=.+:[0-9]+$"}),
+            "PATTERN:PORT=ADDR:PORT: dial another address; the first match wins.",
+        ),
+        Key::UpstreamProxy => (
+            json!({"type": "string", "minLength": 1}),
+            "Origins are reached through this proxy: http:// or https://, with user and password where it asks.",
+        ),
+        Key::UpstreamNoProxy => (
+            json!({"type": "string", "minLength": 1}),
+            "Names that are reached past it, with all below them: a list with commas.",
+        ),
+        Key::Credentials => (file(), "AWS shared-credentials file: every profile is a known key."),
+        Key::Admin => (address(), "Health and metrics over HTTP. Off unless given."),
+        Key::AdminSocket => {
+            (file(), "The operator's socket (mode 0600): the same, and `explain` of refused flows.")
+        }
+        Key::Workers => (
+            json!({"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}),
+            "Threads. Default: one a processor, four at most.",
+        ),
+        Key::LimitsHandshake => (time("10s"), "A TLS handshake, on either leg."),
+        Key::LimitsHead => (time("15s"), "A request's head, from its first byte."),
+        Key::LimitsBodyIdle => (time("1m"), "Between two reads of a body, and of an idle connection."),
+        Key::LimitsResponseHead => (time("15m"), "Until the origin's answer begins."),
+        Key::LimitsDrain => (time("25s"), "What is under way may still take this long after SIGTERM."),
+    })
+}
+
+/// The whole schema. A dot in a key is a mapping in the file.
+pub fn schema() -> Value {
+    let object = |properties: Map<String, Value>| json!({"type": "object", "additionalProperties": false, "properties": properties});
+    let (mut top, mut limits) = (Map::new(), Map::new());
+    for &key in Key::ALL {
+        let Some((mut takes, about)) = row(key) else { continue };
+        if key.takes_many() {
+            takes = json!({"type": "array", "items": takes});
+        }
+        takes["description"] = about.into();
+        match key.as_str().strip_prefix("limits.") {
+            Some(name) => limits.insert(name.to_owned(), takes),
+            None => top.insert(key.as_str().to_owned(), takes),
+        };
+    }
+    let mut limits = object(limits);
+    limits["description"] = "How long each phase may take: a whole number and ms, s, m or h.".into();
+    top.insert("limits".to_owned(), limits);
+    let mut whole = object(top);
+    whole["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    whole["title"] = "exeat settings".into();
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Layer, load};
+
+    #[test]
+    fn the_defaults_it_names_are_those_of_the_program() {
+        let config: Config = load(Layer::default(), [], |_| None).unwrap().config;
+        for &key in Key::ALL {
+            let Some((takes, about)) = row(key) else { continue };
+            let shown = config.values(key).unwrap_or_default().join(" ");
+            if let Some(default) = takes["default"].as_str() {
+                assert_eq!(shown, default, "{key}");
+            } else if let Some((_, default)) = about.split_once("Default: ").filter(|(_, d)| d.contains(':'))
+            {
+                assert_eq!(format!("{shown}."), default, "{key}");
+            }
+        }
+    }
+}

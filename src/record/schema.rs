@@ -1,0 +1,201 @@
+//! Audit lines as a JSON Schema: every member that a line may have, closed words from the enums that write them.
+//!
+//! `exeat schema audit` prints it; `config/audit.schema.json` is the same text. `tests/audit` holds lines of every kind
+//! to it, unknown members included, so a member that is written and not named here fails there.
+
+use serde_json::{Value, json};
+
+use super::Decision;
+use super::intent::MAX_INTENT;
+use crate::engine::facts::{Auth, Door, PayloadOutcome, PayloadState, Protocol, SignatureState, TlsVersion};
+use crate::engine::reason::Reason;
+
+macro_rules! words_of {
+    ($set:ty) => {
+        json!({"enum": <$set>::ALL.iter().map(|word| word.as_str()).collect::<Vec<_>>()})
+    };
+}
+
+/// One of three kinds of line.
+pub fn schema() -> Value {
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "exeat audit line",
+        "oneOf": [lane(), intent(), event()],
+    })
+}
+
+/// A closed object: `required` and `optional` are its members, and there are no others.
+fn object(title: &str, required: Value, optional: Value) -> Value {
+    let Value::Object(mut properties) = required else { unreachable!("written as an object below") };
+    let names: Vec<String> = properties.keys().cloned().collect();
+    if let Value::Object(more) = optional {
+        properties.extend(more);
+    }
+    let mut object = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": names,
+        "properties": properties,
+    });
+    if !title.is_empty() {
+        object["title"] = title.into();
+    }
+    object
+}
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn count() -> Value {
+    json!({"type": "integer", "minimum": 0})
+}
+
+fn list(items: &Value) -> Value {
+    json!({"type": "array", "minItems": 1, "items": items})
+}
+
+fn time() -> Value {
+    json!({"type": "string", "format": "date-time"})
+}
+
+/// `BOOT-LANE`, and with a number a flow.
+fn lane_name() -> Value {
+    json!({"type": "string", "pattern": "^[0-9a-z]{12}-[0-9]+$"})
+}
+
+fn flow() -> Value {
+    json!({"type": "string", "pattern": "^[0-9a-z]{12}-[0-9]+-[0-9]+$"})
+}
+
+fn chain() -> Value {
+    json!({"type": "string", "pattern": "^[0-9a-f]{64}$"})
+}
+
+fn account() -> Value {
+    json!({"type": "string", "pattern": "^[0-9]{12}$"})
+}
+
+fn lane() -> Value {
+    let required = json!({
+        "exeat": {"const": "lane"},
+        "time": time(),
+        "version": text(),
+        "prev": chain(),
+        "lane": lane_name(),
+        "seq": count(),
+        "chain": chain(),
+    });
+    object("lane: opens a lane in a file", required, json!({}))
+}
+
+fn intent() -> Value {
+    let required = json!({
+        "exeat": {"const": "intent"},
+        "time": time(),
+        "flow": flow(),
+        "operation": text(),
+        "verdict": words_of!(SignatureState),
+        "lane": lane_name(),
+        "seq": count(),
+        "chain": chain(),
+    });
+    let optional =
+        json!({"asks": count(), "key": text(), "resource": {"type": "string", "maxLength": MAX_INTENT}});
+    object("intent: a request is about to leave", required, optional)
+}
+
+fn event() -> Value {
+    let identity = object(
+        "",
+        json!({"type": {"enum": ["AssumedRole", "IAMUser", "AWSAccount", "Unknown"]}}),
+        json!({
+            "accessKeyId": text(),
+            "accountId": account(),
+            "arn": text(),
+            "sessionContext": {"type": "object"},
+        }),
+    );
+    let resource = object("", json!({"ARN": text()}), json!({"accountId": account()}));
+    let upstream_tls = object(
+        "",
+        json!({"tlsVersion": words_of!(TlsVersion), "cipherSuite": text()}),
+        json!({"clientProvidedHostHeader": text()}),
+    );
+    let required = json!({
+        "eventVersion": {"const": "1.11"},
+        "eventTime": time(),
+        "eventSource": text(),
+        "eventName": text(),
+        "eventType": {"enum": ["AwsApiCall", "HttpCall", "Connection"]},
+        "sourceIPAddress": text(),
+        "eventID": flow(),
+        "additionalEventData": object("", json!({"exeat": ours()}), json!({})),
+    });
+    let optional = json!({
+        "awsRegion": text(),
+        "resources": list(&resource),
+        "userAgent": text(),
+        "userIdentity": identity,
+        "requestParameters": {"type": "null"},
+        "responseElements": {"type": "null"},
+        "requestID": text(),
+        "errorCode": text(),
+        "errorMessage": text(),
+        "tlsDetails": upstream_tls,
+    });
+    object("event: an attempt and how it ended, in CloudTrail's shape", required, optional)
+}
+
+/// `additionalEventData.exeat`.
+fn ours() -> Value {
+    let tls = object(
+        "",
+        json!({"version": words_of!(TlsVersion), "cipher": text()}),
+        json!({"group": text(), "alpn": text(), "sni": text()}),
+    );
+    let upstream = object(
+        "",
+        json!({"address": text(), "port": count(), "reused": {"type": "boolean"}, "waitedUs": count()}),
+        json!({"tls": tls, "extendedRequestId": text()}),
+    );
+    let required = json!({
+        "flow": flow(),
+        "decision": words_of!(Decision),
+        "end": {"enum": ["answered", "tunnelled", "refused", "aborted"]},
+        "payloadOutcome": words_of!(PayloadOutcome),
+        "status": count(),
+        "bytesIn": count(),
+        "bytesOut": count(),
+        "durationUs": count(),
+        "decisionUs": count(),
+        "lane": lane_name(),
+        "seq": count(),
+        "chain": chain(),
+    });
+    let optional = json!({
+        "reason": words_of!(Reason),
+        "door": words_of!(Door),
+        "target": text(),
+        "clientTls": tls,
+        "origin": {"const": "exeat"},
+        "policy": text(),
+        "statement": text(),
+        "place": text(),
+        "would": list(&text()),
+        "auth": words_of!(Auth),
+        "signature": words_of!(SignatureState),
+        "payload": words_of!(PayloadState),
+        "ownKey": {"const": true},
+        "method": text(),
+        "host": text(),
+        "protocol": words_of!(Protocol),
+        "actions": list(&text()),
+        "askCount": count(),
+        "path": text(),
+        "trace": text(),
+        "upstream": upstream,
+    });
+    object("", required, optional)
+}
