@@ -230,6 +230,11 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
     })
 }
 
+/// For verbs that ask a policy and run nothing.
+pub fn read_policy_file(path: &std::path::Path) -> Result<Policy, Error> {
+    read_policy(&PolicySource::File(path.into()))
+}
+
 fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
     let (name, text) = match source {
         PolicySource::BuiltIn => return Ok(Policy::built_in()),

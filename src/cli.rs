@@ -43,10 +43,7 @@ enum Verb {
     /// Say all that is wrong with a policy; exit 1 where it cannot be used
     Check(CheckArgs),
     /// Print the page of a reason code, or list the codes
-    Explain {
-        /// A code such as `policy.no_match`
-        code: Option<String>,
-    },
+    Explain(ExplainArgs),
     /// Ask about audit files
     #[command(subcommand)]
     Audit(AuditVerb),
@@ -61,6 +58,21 @@ struct CheckArgs {
     policy: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct ExplainArgs {
+    /// A code such as `policy.no_match`
+    code: Option<String>,
+    #[command(subcommand)]
+    what: Option<ExplainVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExplainVerb {
+    /// Say what would become of a destination, over answers that you give; exit 1 where it is refused
+    Target(explain::target::TargetArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -134,7 +146,11 @@ pub fn run() -> Result<ExitCode, Error> {
             let good = check::check(&args.policy, &mut out, args.output.output == Output::Json)?;
             Ok(ExitCode::from(if good { 0 } else { NO }))
         }
-        Verb::Explain { code } => {
+        Verb::Explain(ExplainArgs { what: Some(ExplainVerb::Target(args)), .. }) => {
+            let good = explain::target::target(&args, &mut out)?;
+            Ok(ExitCode::from(if good { 0 } else { NO }))
+        }
+        Verb::Explain(ExplainArgs { code, what: None }) => {
             explain::explain(code.as_deref(), &mut out)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -15,10 +15,11 @@ pub mod words;
 
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
 use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Signer, Timestamp};
-use self::policy::{Decision, Denied, Permit, Policy};
+use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy};
 use self::reason::Reason;
 use self::request::RequestHead;
 use self::signature::{Claim, KnownKeys, PayloadClaim, Reading};
+use self::target::Authority;
 
 /// A request as it is put before the judge. Values only.
 #[derive(Clone, Copy)]
@@ -85,6 +86,22 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
         }
         HostKind::Rented { .. } => judge_other(policy, question, true),
         HostKind::Outside => judge_other(policy, question, false),
+    }
+}
+
+/// Could anything be allowed at a destination? Before any request, so it opens nothing: see `engine/policy/admit.rs`.
+pub fn admit(policy: &Policy, atlas: &'static Atlas, target: &Authority, now: Timestamp) -> Admission {
+    let at = |services, region| policy.admit(&Destination { target, services, region, now });
+    match atlas.host(&target.host) {
+        HostKind::Service(endpoint) => {
+            at(Some(&atlas.prefixes_of(&endpoint)), endpoint.region().map(|region| &**region))
+        }
+        HostKind::UnknownAws => Admission::Deny {
+            reason: Reason::TargetUnknownAws,
+            statement: None,
+            said: format!("`{target}` looks like AWS and is no endpoint the atlas knows"),
+        },
+        HostKind::Rented { .. } | HostKind::Outside => at(None, None),
     }
 }
 

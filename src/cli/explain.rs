@@ -1,4 +1,6 @@
-//! `exeat explain CODE`: a page for every reason. `docs/reasons.md` is written from the same table.
+//! `exeat explain CODE`: a page for every reason; `explain/target.rs` has `exeat explain target`. `docs/reasons.md` is written from the same table.
+
+pub mod target;
 
 use std::io::Write;
 

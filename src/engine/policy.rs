@@ -4,6 +4,7 @@
 //! found out before; nothing here can fail. Cost follows the statements that name a request's service or host, not
 //! their number.
 
+mod admit;
 mod condition;
 mod file;
 mod node;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+pub use self::admit::{Admission, Destination};
 use self::condition::Condition;
 use self::file::Read;
 pub use self::node::{At, Problem};

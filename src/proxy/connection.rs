@@ -20,7 +20,8 @@ use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
 use crate::engine::reason::Reason;
 use crate::engine::request::{HeadError, HeadScanner, MAX_HEAD};
-use crate::engine::target::{Authority, Host};
+use crate::engine::target::Authority;
+use crate::engine::target::destination::{self, Refused};
 use crate::record::metrics::Leg;
 use crate::record::{End, Entry, Outcome, Upstream};
 use crate::tls::handshake::{self, HelloError, Rewind};
@@ -65,7 +66,9 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
             return refuse(&worker, socket, peer, b"", reason, &error.to_string()).await;
         }
     };
-    if let Err((reason, said)) = admit(&worker, &target) {
+    // A denied name is refused inside, in words its SDK shows; what no request could make right, here.
+    let entered = destination::enter(&worker.shared.policy.load(), &target);
+    if let Err(Refused { reason, said }) = entered {
         return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
     }
     // The large states of handshake and requests live on the heap only once they are needed.
@@ -94,18 +97,6 @@ async fn first_head(socket: &mut TcpStream) -> Result<Option<(BytesMut, BytesMut
             Err(_) => return Err(FirstError::Lost(())),
         }
     }
-}
-
-/// What no request could make right is refused at CONNECT; a denied name is refused inside, in words its SDK shows.
-fn admit(worker: &Worker, target: &Authority) -> Result<(), (Reason, String)> {
-    if let Host::Literal(ip) = &target.host {
-        return Err((Reason::TargetLiteral, format!("`{ip}` is an address, not a name")));
-    }
-    let policy = worker.shared.policy.load();
-    if target.port != 443 && !policy.names_port(target) {
-        return Err((Reason::TargetPort, format!("no statement names port {}", target.port)));
-    }
-    Ok(())
 }
 
 /// Says no in plain HTTP, where no TLS has begun.
@@ -192,14 +183,7 @@ async fn intercept(
             return linger(&mut socket).await;
         }
     };
-    let refusal = match &hello.sni {
-        None => Some((Reason::TlsNoSni, "no server name in the hello".to_owned())),
-        Some(sni) if *sni != target.host => {
-            Some((Reason::TargetMismatch, format!("CONNECT names `{}`, SNI names `{sni}`", target.host)))
-        }
-        Some(_) => None,
-    };
-    if let Some((reason, said)) = refusal {
+    if let Err(Refused { reason, said }) = destination::greet(&target, hello.sni.as_ref()) {
         open().close(Outcome::refused(reason, 0, &said)).await;
         let _ = socket.write_all(&UNRECOGNISED_NAME).await;
         return linger(&mut socket).await;

@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
 use super::body::{BodyError, Inbound};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
@@ -16,6 +14,7 @@ use crate::engine::policy::Permit;
 use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead, ResponseHead};
 use crate::engine::target::Authority;
+use crate::engine::target::destination::Refused;
 use crate::record::metrics::Leg;
 use crate::record::{AuditDown, Entry};
 use crate::tls::origin::{AtLeast, OriginTlsError};
@@ -34,8 +33,8 @@ pub struct Forwarded<B> {
 pub enum OriginError {
     #[error("`{target}` did not resolve: {error}")]
     Resolve { target: Authority, error: io::Error },
-    #[error("`{target}` resolves to no address that may be dialled ({refused})")]
-    Address { target: Authority, refused: String },
+    #[error("{}", .0.said)]
+    Refused(Refused),
     #[error("connect to `{target}` at {address} failed: {error}")]
     Connect { target: Authority, address: SocketAddr, error: io::Error },
     #[error("connect to `{target}` timed out after {after:?}")]
@@ -54,7 +53,7 @@ impl OriginError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Resolve { .. } => Reason::UpstreamResolve,
-            Self::Address { .. } => Reason::TargetAddress,
+            Self::Refused(refused) => refused.reason,
             Self::Connect { .. } => Reason::UpstreamConnect,
             Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
             Self::Tls { error, .. } => error.reason(),
@@ -163,20 +162,13 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
         }
     };
     let after = shared.config.limits.handshake;
-    let dialled = tokio::time::timeout(after, async {
-        let mut last = None;
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(socket) => return Ok((socket, address)),
-                Err(error) => last = Some((address, error)),
-            }
-        }
-        let (address, error) =
-            last.unwrap_or_else(|| (([0, 0, 0, 0], 0).into(), io::ErrorKind::NotFound.into()));
-        Err(OriginError::Connect { target: target.clone(), address, error })
-    });
+    let dialled = tokio::time::timeout(after, resolve::connect(&addresses));
     let timeout = || OriginError::ConnectTimeout { target: target.clone(), after };
-    let (socket, address) = dialled.await.map_err(|_| timeout())??;
+    let dialled = dialled.await.map_err(|_| timeout())?;
+    let (socket, address) = dialled.map_err(|(address, error)| {
+        let address = address.unwrap_or_else(|| ([0, 0, 0, 0], target.port).into());
+        OriginError::Connect { target: target.clone(), address, error }
+    })?;
     resolve::tune(&socket);
     let deadline = tokio::time::Instant::now() + after;
     let shaken = shared.origin_tls.connect(socket, &target.host, at_least(permit), deadline).await;

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use super::pattern::{Glob, HostPattern};
 use super::{Ask, Request};
 use crate::engine::facts::{AccountId, Auth, PayloadState, Resource, SignatureState, TlsVersion};
+use crate::engine::target::Host;
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +139,22 @@ impl Condition {
             Some(any) => any != self.not,
             None => self.not && deny,
         }
+    }
+
+    /// Before any request, where host and region are known; `None`: only a request can tell.
+    pub fn holds_for(&self, host: &Host, region: Option<&str>) -> Option<bool> {
+        let any = match &self.key {
+            Key::Host | Key::TlsSni => self
+                .wants
+                .iter()
+                .any(|want| matches!(want, Want::Host(pattern) if pattern.matches_host(host))),
+            Key::Region => {
+                let region = region?;
+                self.wants.iter().any(|want| matches!(want, Want::Text(glob) if glob.matches(region)))
+            }
+            _ => return None,
+        };
+        Some(any != self.not)
     }
 
     /// `None`: the request has no such key.

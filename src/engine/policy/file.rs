@@ -9,7 +9,7 @@ use super::node::{At, Node, Problem, Value};
 use super::pattern::{ArnPattern, Glob, HostPattern};
 use super::{ActionPattern, Effect, HttpRule, Perimeter, Placed, Rule, Statement};
 use crate::engine::facts::{AccountId, Auth};
-use crate::engine::target::{AddressVerdict, Host, judge_address};
+use crate::engine::target::{Host, wholly_shut};
 
 /// What a file says, before it is indexed.
 #[derive(Debug)]
@@ -435,9 +435,9 @@ fn account(text: &str) -> Result<AccountId, String> {
 /// A range that a host may resolve into. What no policy may open stays shut.
 fn range(text: &str) -> Result<IpNet, String> {
     let range: IpNet = text.parse().map_err(|_| format!("got {text:?}, want a range like 10.20.0.0/16"))?;
-    match judge_address(range.network(), &[range]) {
-        AddressVerdict::Special(kind) => Err(format!("{text}: {kind} addresses can't be opened")),
-        AddressVerdict::Public | AddressVerdict::Allowed => Ok(range),
+    match wholly_shut(&range) {
+        Some(kind) => Err(format!("{text}: {kind} addresses can't be opened")),
+        None => Ok(range),
     }
 }
 
