@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::admin::{self, AdminState};
 use crate::config::{AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
-use crate::engine::policy::{Policy, Problem};
+use crate::engine::policy::{Policy, Problem, Severity};
 use crate::keys;
 use crate::proxy::body::Budget;
 use crate::proxy::{Shared, Worker, listener};
@@ -51,7 +51,8 @@ pub enum Error {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Runs until a signal ends it: SIGTERM or SIGINT drain, a second one exits at once, SIGHUP reloads the policy.
@@ -245,7 +246,7 @@ fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
         }
     };
     let text = text.map_err(|error| Error::PolicyFile { name: name.clone(), error })?;
-    let (policy, warnings) = Policy::read(&name, &text).map_err(Error::Policy)?;
+    let (policy, warnings) = Policy::read(&name, &text, Atlas::built_in()).map_err(Error::Policy)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

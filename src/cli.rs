@@ -8,6 +8,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 mod run;
+pub mod schema;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -40,8 +41,10 @@ enum Verb {
         after_help = "Examples:\n  exeat demo\n  exeat demo -o json | jq '.calls[] | {call, verdict, reason}'"
     )]
     Demo(OutputArgs),
-    /// Say all that is wrong with a policy; exit 1 where it cannot be used
-    Check(CheckArgs),
+    /// Say all that is wrong or odd about a policy or settings; exit 1 where they cannot be used
+    Check(check::CheckArgs),
+    /// Print a JSON Schema for editors
+    Schema { kind: schema::Kind },
     /// Print the page of a reason code, or list the codes
     Explain(ExplainArgs),
     /// Ask about audit files
@@ -49,15 +52,6 @@ enum Verb {
     Audit(AuditVerb),
     /// Print the version
     Version,
-}
-
-#[derive(Debug, Args)]
-struct CheckArgs {
-    /// Policy file
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -143,8 +137,12 @@ pub fn run() -> Result<ExitCode, Error> {
             Ok(ExitCode::from(if good { 0 } else { NO }))
         }
         Verb::Check(args) => {
-            let good = check::check(&args.policy, &mut out, args.output.output == Output::Json)?;
+            let good = check::check(&args, &mut out)?;
             Ok(ExitCode::from(if good { 0 } else { NO }))
+        }
+        Verb::Schema { kind } => {
+            schema::print(kind, &mut out)?;
+            Ok(ExitCode::SUCCESS)
         }
         Verb::Explain(ExplainArgs { what: Some(ExplainVerb::Target(args)), .. }) => {
             let good = explain::target::target(&args, &mut out)?;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::process::Command;
 
 use exeat::cli::explain::target::{as_json, ask};
+use exeat::engine::atlas::Atlas;
 use exeat::engine::policy::Policy;
 use exeat::engine::target::destination::{Asked, Mode};
 use serde_json::Value;
@@ -51,7 +52,8 @@ fn ips(value: &Value) -> Option<Vec<IpAddr>> {
 fn every_vector_ends_as_its_list_says() {
     for case in cases() {
         let id = case["id"].as_str().unwrap();
-        let (policy, warnings) = Policy::read("vectors", &policy(case["policy"].as_str().unwrap())).unwrap();
+        let (policy, warnings) =
+            Policy::read("vectors", &policy(case["policy"].as_str().unwrap()), Atlas::built_in()).unwrap();
         assert!(warnings.is_empty(), "{id}");
         let mode: Mode = case["mode"].as_str().unwrap().parse().unwrap();
         let asked = Asked { mode, text: case["target"].as_str().unwrap(), sni: case["sni"].as_str() };
@@ -95,7 +97,7 @@ fn every_vector_ends_as_its_list_says() {
 
 #[test]
 fn a_range_as_wide_as_the_world_keeps_metadata_shut() {
-    let policy = Policy::read("vectors", &policy("vpc-wide")).unwrap().0;
+    let policy = Policy::read("vectors", &policy("vpc-wide"), Atlas::built_in()).unwrap().0;
     let asked = Asked { mode: Mode::Connect, text: "sqs.us-east-1.amazonaws.com:443", sni: None };
     let reason = |ip: &str| {
         let decided = ask(&policy, &asked, [Some(vec![ip.parse().unwrap()]), None]);
@@ -111,7 +113,8 @@ fn a_range_as_wide_as_the_world_keeps_metadata_shut() {
 #[test]
 fn doors_agree() {
     for case in cases().iter().filter(|case| case["mode"] == "connect" && case["sni"].is_null()) {
-        let policy = Policy::read("vectors", &policy(case["policy"].as_str().unwrap())).unwrap().0;
+        let policy =
+            Policy::read("vectors", &policy(case["policy"].as_str().unwrap()), Atlas::built_in()).unwrap().0;
         let text = case["target"].as_str().unwrap();
         let reason = |mode, text: &str, sni| {
             let answers = ips(&case["answers"]).unwrap_or_default();

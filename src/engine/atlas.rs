@@ -2,12 +2,13 @@
 //!
 //! Comes after the head is read and before anything is verified or decided; its answers are an [`Endpoint`] for a host
 //! and a [`Recognition`] for a request. All of it reads one generated file (`tools/atlas/README.md`): an index that is
-//! inflated at first use, and a chunk for each service that is inflated when that service is first called.
+//! inflated at first use, and chunks, each inflated when its service is first called or its actions are first asked for.
 //! **What is unknown stays unknown here**: nothing is guessed into a name that a policy could allow.
 
 mod actions;
 mod data;
 mod hosts;
+mod levels;
 mod operation;
 mod query;
 mod resource;
@@ -17,4 +18,5 @@ mod xml;
 
 pub use data::{Atlas, AtlasError};
 pub use hosts::{Endpoint, HostKind};
+pub use levels::{AccessLevel, ListedAction};
 pub use operation::{BodySeen, Recognition};

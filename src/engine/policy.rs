@@ -4,24 +4,35 @@
 //! found out before; nothing here can fail. Cost follows the statements that name a request's service or host, not
 //! their number.
 
+mod action;
 mod admit;
 mod condition;
 mod file;
+mod http;
+mod index;
+mod lint;
 mod node;
 mod pattern;
+mod perimeter;
+pub mod schema;
+mod statement;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 pub use self::admit::{Admission, Destination};
-use self::condition::Condition;
 use self::file::Read;
-pub use self::node::{At, Problem};
-use self::pattern::{ArnPattern, Glob, HostPattern, Own};
+use self::index::Index;
+pub use self::node::{At, Code, Problem, Severity};
+use self::pattern::Own;
+use self::perimeter::Perimeter;
+use self::statement::{Effect, Fit, Rule, Statement};
+use super::atlas::Atlas;
 use super::facts::{
-    AccountId, Action, Arrival, Ask, Auth, Identity, Name, Operation, Resource, SignatureState, Timestamp,
+    AccountId, Arrival, Ask, Auth, Identity, Name, Operation, Resource, SignatureState, Timestamp,
 };
 use super::reason::Reason;
 use super::request::RequestHead;
@@ -57,6 +68,12 @@ pub struct Placed {
     pub file: Arc<str>,
     pub line: u64,
     pub column: u64,
+}
+
+impl fmt::Display for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
 }
 
 /// The right to go upstream, and what it obliges to.
@@ -107,135 +124,6 @@ pub enum Decision {
     Deny(Denied),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    Allow,
-    Deny,
-}
-
-/// Accounts: ours, and some by number.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Accounts {
-    ours: bool,
-    named: Vec<AccountId>,
-}
-
-impl Accounts {
-    const OURS: Self = Self { ours: true, named: Vec::new() };
-
-    fn holds(&self, account: Option<AccountId>, own: Own<'_>) -> bool {
-        account.is_some_and(|account| {
-            self.named.contains(&account) || (self.ours && own.accounts.contains(&account))
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Perimeter {
-    signers: Accounts,
-    /// `None`: resources are not asked.
-    resources: Option<Accounts>,
-}
-
-impl Default for Perimeter {
-    fn default() -> Self {
-        Self { signers: Accounts::OURS, resources: None }
-    }
-}
-
-/// `service:Name`, with wildcards in the name; `*` alone is every action of AWS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct ActionPattern {
-    /// `None`: every service.
-    service: Option<Box<str>>,
-    name: Glob,
-}
-
-impl ActionPattern {
-    fn parse(text: &str) -> Result<Self, String> {
-        if text == "*" {
-            return Ok(Self { service: None, name: Glob::new("*") });
-        }
-        let want = || format!("`{text}` is no action; want `service:Name`, such as s3:GetObject, or `*`");
-        let (service, name) = text.split_once(':').ok_or_else(want)?;
-        if name.starts_with('@') {
-            return Err(format!("`{text}`: access-level sets are not supported by this version"));
-        }
-        let plain = !service.is_empty() && service.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let named =
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'*' || b == b'?');
-        if !plain || !named {
-            return Err(want());
-        }
-        Ok(Self { service: Some(service.to_ascii_lowercase().into()), name: Glob::new(name) })
-    }
-
-    fn is_any(&self) -> bool {
-        self.service.is_none()
-    }
-
-    /// `allow`: an unknown action is named only by all of its service; a deny could mean it in any case.
-    fn matches(&self, action: &Action, allow: bool) -> bool {
-        match action {
-            Action::Known(whole) => {
-                let (service, name) = whole.split_once(':').unwrap_or((whole, ""));
-                self.of(service) && (self.name.is_any() || self.name.matches_ignoring_case(name))
-            }
-            Action::Unknown(service) => self.of(service) && (!allow || self.name.is_any()),
-        }
-    }
-
-    fn of(&self, service: &str) -> bool {
-        self.service.as_ref().is_none_or(|own| **own == *service)
-    }
-}
-
-#[derive(Debug)]
-struct HttpRule {
-    hosts: Vec<HostPattern>,
-    /// Empty: any.
-    methods: Vec<Box<str>>,
-    paths: Vec<Glob>,
-    any_path: bool,
-}
-
-#[derive(Debug)]
-enum Rule {
-    Aws { actions: Vec<ActionPattern>, resources: Vec<ArnPattern> },
-    Http(HttpRule),
-}
-
-#[derive(Debug)]
-struct Statement {
-    placed: Placed,
-    effect: Effect,
-    rule: Rule,
-    when: Vec<Condition>,
-    /// `when` asks for the signature's state.
-    signature: bool,
-    /// `when` names a kind of call without a signature.
-    bare: bool,
-    report: bool,
-    /// First second in which it no longer stands.
-    expires: Option<i64>,
-    min_tls13: bool,
-}
-
-/// How far a statement that might have allowed came; the furthest is named in the refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
-    /// It names other actions, hosts or methods.
-    Elsewhere,
-    Expired,
-    Resource,
-    Path,
-    Condition,
-    Signature,
-    Perimeter,
-    ResourcePerimeter,
-    Whole,
-}
-
 /// What one policy file says, indexed.
 #[derive(Debug)]
 pub struct Policy {
@@ -243,14 +131,10 @@ pub struct Policy {
     report: bool,
     perimeter: Perimeter,
     addresses: HashMap<Host, Vec<IpNet>>,
+    /// By id, so that which statement is named depends on no order.
     statements: Vec<Statement>,
-    /// Statements by the service that they name.
-    services: HashMap<Box<str>, Vec<u32>>,
-    /// Those that name every service.
-    any_service: Vec<u32>,
-    /// `http` statements by their host's last two labels.
-    hosts: HashMap<Box<str>, Vec<u32>>,
-    any_host: Vec<u32>,
+    denies: Index,
+    allows: Index,
 }
 
 /// AWS when verified, or by a key of our accounts; nothing else.
@@ -261,10 +145,11 @@ statements:
 "#;
 
 impl Policy {
-    /// Reads a policy; `name` is what problems are told under. Gives warnings beside it.
-    pub fn read(name: &str, text: &str) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
+    /// Reads a policy; `name` is what problems are told under, `atlas` what its actions and sets are looked up in.
+    /// Gives warnings beside it, or with the errors.
+    pub fn read(name: &str, text: &str, atlas: &'static Atlas) -> Result<(Self, Vec<Problem>), Vec<Problem>> {
         let tree = node::parse(name, text).map_err(|problem| vec![problem])?;
-        let read = file::read(name, &tree)?;
+        let read = file::read(name, &tree, atlas)?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         let hash = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self::index(read, hash))
@@ -272,42 +157,25 @@ impl Policy {
 
     /// What stands where no policy was named.
     pub fn built_in() -> Self {
-        Self::read("built-in", BUILT_IN).expect("the built-in policy is read by a test").0
+        Self::read("built-in", BUILT_IN, Atlas::built_in()).expect("the built-in policy is read by a test").0
     }
 
     fn index(read: Read, hash: String) -> (Self, Vec<Problem>) {
-        let mut policy = Self {
+        let mut statements = read.statements;
+        statements.sort_by(|a, b| a.placed.id.cmp(&b.placed.id));
+        let of = |effect| {
+            // A file of 1 MiB holds fewer than 2^32.
+            Index::of((0..).zip(&statements).filter(|(_, statement)| statement.effect == effect))
+        };
+        let policy = Self {
             hash,
             report: read.report,
             perimeter: read.perimeter,
             addresses: read.addresses.into_iter().collect(),
-            statements: read.statements,
-            services: HashMap::new(),
-            any_service: Vec::new(),
-            hosts: HashMap::new(),
-            any_host: Vec::new(),
+            denies: of(Effect::Deny),
+            allows: of(Effect::Allow),
+            statements,
         };
-        for (at, statement) in policy.statements.iter().enumerate() {
-            let at = at as u32; // a file of 1 MiB holds fewer
-            match &statement.rule {
-                Rule::Aws { actions, .. } if actions.iter().any(ActionPattern::is_any) => {
-                    policy.any_service.push(at);
-                }
-                Rule::Aws { actions, .. } => {
-                    for service in actions.iter().filter_map(|action| action.service.as_ref()) {
-                        file_under(policy.services.entry(service.clone()).or_default(), at);
-                    }
-                }
-                Rule::Http(rule) if rule.hosts.iter().any(|host| host.key().is_none()) => {
-                    policy.any_host.push(at);
-                }
-                Rule::Http(rule) => {
-                    for key in rule.hosts.iter().filter_map(HostPattern::key) {
-                        file_under(policy.hosts.entry(key.into()).or_default(), at);
-                    }
-                }
-            }
-        }
         (policy, read.warnings)
     }
 
@@ -338,103 +206,93 @@ impl Policy {
 
     /// Decides. Total, and the same for every order of the statements.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
-        match request.operation {
-            Some(operation) => self.decide_aws(request, operation),
-            None => self.decide_http(request),
-        }
-    }
-
-    fn decide_aws(&self, request: &Request<'_>, operation: &Operation) -> Decision {
         let mut would = Vec::new();
+        let Some(operation) = request.operation else {
+            if let Some(denied) = self.denied(request, None, &mut would) {
+                return denied;
+            }
+            return match self.allowed(request, None, &mut would) {
+                Some(found) => found.into_decision(would),
+                None => self.unnamed(request, None, would),
+            };
+        };
         if request.identity.signature == SignatureState::Bad {
             return deny(Reason::SigV4Signature, None, "the signature does not match".to_owned(), would);
         }
-        for ask in &operation.asks {
-            for statement in self.of_service(service(&ask.action)).filter(|s| s.effect == Effect::Deny) {
-                if !statement.denies(request, ask) {
-                } else if statement.report {
-                    would.push(statement.placed.id.clone());
-                } else {
-                    let said = format!(
-                        "`{}` denies {} on {}",
-                        statement.placed.id,
-                        ask.action,
-                        shown(&ask.resource)
-                    );
-                    return deny(Reason::PolicyDenied, Some(statement), said, would);
-                }
-            }
-        }
         // An operation that asks for nothing would be allowed by nothing: it is no operation.
-        if operation.asks.is_empty() {
+        let Some(first) = operation.asks.first() else {
             return deny(Reason::PolicyNoMatch, None, "the operation names no action".to_owned(), would);
-        }
-        let (mut first, mut min_tls13) = (None, false);
+        };
+        // Every deny before any allow: what is denied is said, not what is missing.
         for ask in &operation.asks {
-            let mut nearest = (Fit::Elsewhere, None);
-            for statement in self.of_service(service(&ask.action)).filter(|s| s.effect == Effect::Allow) {
-                let fit = statement.allows(request, ask, &self.perimeter);
-                if fit == Fit::Whole && statement.report {
-                    would.push(statement.placed.id.clone());
-                } else if fit > nearest.0 {
-                    nearest = (fit, Some(statement));
-                    if fit == Fit::Whole {
-                        break;
-                    }
-                }
-            }
-            match nearest {
-                (Fit::Whole, Some(statement)) => {
-                    min_tls13 |= statement.min_tls13;
-                    first = first.or(Some(statement));
-                }
-                (fit, statement) => return self.unnamed(request, Some(ask), fit, statement, would),
+            if let Some(denied) = self.denied(request, Some(ask), &mut would) {
+                return denied;
             }
         }
-        allow(first, min_tls13, would)
+        let mut all: Option<Found<'_>> = None;
+        for ask in &operation.asks {
+            match (self.allowed(request, Some(ask), &mut would), &mut all) {
+                (Some(found), None) => all = Some(found),
+                (Some(found), Some(all)) => all.min_tls13 |= found.min_tls13,
+                (None, _) => return self.unnamed(request, Some(ask), would),
+            }
+        }
+        match all {
+            Some(found) => found.into_decision(would),
+            None => self.unnamed(request, Some(first), would),
+        }
     }
 
-    fn decide_http(&self, request: &Request<'_>) -> Decision {
-        let mut would = Vec::new();
-        for statement in self.of_host(request.host).filter(|s| s.effect == Effect::Deny) {
-            let Rule::Http(rule) = &statement.rule else { continue };
-            let hit = rule.could_match(request) && statement.conditions_hold(request, None);
-            if hit && statement.report {
-                would.push(statement.placed.id.clone());
-            } else if hit {
-                let said =
-                    format!("`{}` denies {} on {}", statement.placed.id, request.head.method(), request.host);
-                return deny(Reason::PolicyDenied, Some(statement), said, would);
+    /// The refusal, where an enforced deny matches.
+    fn denied(&self, request: &Request<'_>, ask: Option<&Ask>, would: &mut Vec<Name>) -> Option<Decision> {
+        let mut first: Option<u32> = None;
+        self.each(&self.denies, request, ask, |at| {
+            let statement = &self.statements[at as usize];
+            if first.is_some_and(|first| first <= at) || !statement.denies(request, ask) {
+            } else if statement.report {
+                note(would, &statement.placed.id);
+            } else {
+                first = Some(at);
             }
-        }
-        let mut nearest = (Fit::Elsewhere, None);
-        for statement in self.of_host(request.host).filter(|s| s.effect == Effect::Allow) {
-            let Rule::Http(rule) = &statement.rule else { continue };
-            let fit = match rule.fit(request) {
-                Fit::Whole if statement.is_over(request.now) => Fit::Expired,
-                Fit::Whole if !statement.conditions_hold(request, None) => Fit::Condition,
-                fit => fit,
-            };
-            if fit == Fit::Whole && statement.report {
-                would.push(statement.placed.id.clone());
-            } else if fit == Fit::Whole {
-                return allow(Some(statement), statement.min_tls13, would);
-            } else if fit > nearest.0 {
-                nearest = (fit, Some(statement));
+        });
+        let statement = &self.statements[first? as usize];
+        let id = &statement.placed.id;
+        let said = match ask {
+            Some(ask) => format!("`{id}` denies {} on {}", ask.action, shown(&ask.resource)),
+            None => format!("`{id}` denies {} on {}", request.head.method(), request.host),
+        };
+        Some(deny(Reason::PolicyDenied, Some(statement), said, std::mem::take(would)))
+    }
+
+    /// The statement that allows it; what others that allow it oblige to, holds too.
+    fn allowed(&self, request: &Request<'_>, ask: Option<&Ask>, would: &mut Vec<Name>) -> Option<Found<'_>> {
+        let (mut first, mut min_tls13) = (u32::MAX, false);
+        self.each(&self.allows, request, ask, |at| {
+            let statement = &self.statements[at as usize];
+            // Another one is only of interest for what it obliges to, or would have done.
+            if first < at && !statement.report && !statement.min_tls13 {
+                return;
             }
+            if statement.allows(request, ask, &self.perimeter) != Fit::Whole {
+            } else if statement.report {
+                note(would, &statement.placed.id);
+            } else {
+                first = first.min(at);
+                min_tls13 |= statement.min_tls13;
+            }
+        });
+        Some(Found { statement: self.statements.get(first as usize)?, min_tls13 })
+    }
+
+    fn each(&self, index: &Index, request: &Request<'_>, ask: Option<&Ask>, visit: impl FnMut(u32)) {
+        match ask {
+            Some(ask) => index.for_ask(ask).for_each(visit),
+            None => index.for_host(request.host).for_each(visit),
         }
-        self.unnamed(request, None, nearest.0, nearest.1, would)
     }
 
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
-    fn unnamed(
-        &self,
-        request: &Request<'_>,
-        ask: Option<&Ask>,
-        fit: Fit,
-        statement: Option<&Statement>,
-        would: Vec<Name>,
-    ) -> Decision {
+    fn unnamed(&self, request: &Request<'_>, ask: Option<&Ask>, would: Vec<Name>) -> Decision {
         let identity = request.identity;
         let outside = identity.signer.is_some()
             && request.operation.is_some()
@@ -442,9 +300,12 @@ impl Policy {
         if self.report && !outside {
             return Decision::Allow(Permit { statement: None, min_tls13: false, observed: true, would });
         }
+        let (fit, statement) = self.nearest(request, ask);
         let reason = match fit {
+            // Everything else would have passed.
+            _ if self.report => Reason::SigV4Perimeter,
             Fit::ResourcePerimeter => Reason::PolicyPerimeter,
-            Fit::Path if path_is_ambiguous(request.head.path()) => Reason::RequestPath,
+            Fit::Path if http::is_ambiguous(request.head.path()) => Reason::RequestPath,
             Fit::Perimeter => Reason::SigV4Perimeter,
             _ if request.operation.is_none() => Reason::PolicyNoMatch,
             _ if identity.signature == SignatureState::UnknownKey => Reason::SigV4UnknownKey,
@@ -458,51 +319,58 @@ impl Policy {
         let said = match statement {
             Some(statement) => {
                 let placed = &statement.placed;
-                let place = format!("{}:{}:{}", placed.file, placed.line, placed.column);
-                format!("no statement allows {what}; nearest is `{}` ({place}): {}", placed.id, fit.said())
+                format!("no statement allows {what}; nearest is `{}` ({placed}): {}", placed.id, fit.said())
             }
             None => format!("no statement allows {what}"),
         };
         deny(reason, statement, said, would)
     }
 
-    fn of_service<'p>(&'p self, service: &str) -> impl Iterator<Item = &'p Statement> {
-        let named = self.services.get(service).map_or(&[][..], Vec::as_slice);
-        named.iter().chain(&self.any_service).map(|&at| &self.statements[at as usize])
-    }
-
-    fn of_host<'p>(&'p self, host: &Authority) -> impl Iterator<Item = &'p Statement> {
-        let key = host.host.as_name().and_then(|name| {
-            let last = name.rfind('.')?;
-            Some(name[..last].rfind('.').map_or(name, |at| &name[at + 1..]))
-        });
-        let named = key.and_then(|key| self.hosts.get(key)).map_or(&[][..], Vec::as_slice);
-        named.iter().chain(&self.any_host).map(|&at| &self.statements[at as usize])
-    }
-}
-
-/// A statement that names a service or host twice is filed once.
-fn file_under(filed: &mut Vec<u32>, at: u32) {
-    if filed.last() != Some(&at) {
-        filed.push(at);
+    /// The statement that came furthest: of those that name the action or host, in whatever field they differ.
+    fn nearest(&self, request: &Request<'_>, ask: Option<&Ask>) -> (Fit, Option<&Statement>) {
+        let mut nearest = (Fit::Elsewhere, None);
+        let mut visit = |at: u32| {
+            let statement = &self.statements[at as usize];
+            let fit = statement.allows(request, ask, &self.perimeter);
+            let before = nearest.1.is_none_or(|found| at < found);
+            if !statement.report && fit > Fit::Elsewhere && (fit > nearest.0 || (fit == nearest.0 && before))
+            {
+                nearest = (fit, Some(at));
+            }
+        };
+        match ask {
+            Some(ask) => self.allows.of_service(&ask.action).for_each(&mut visit),
+            None => self.allows.for_host(request.host).for_each(&mut visit),
+        }
+        (nearest.0, nearest.1.map(|at| &self.statements[at as usize]))
     }
 }
 
-fn allow(statement: Option<&Statement>, min_tls13: bool, would: Vec<Name>) -> Decision {
+/// What allows an ask.
+struct Found<'p> {
+    statement: &'p Statement,
+    min_tls13: bool,
+}
+
+impl Found<'_> {
+    fn into_decision(self, mut would: Vec<Name>) -> Decision {
+        would.sort_unstable();
+        let statement = Some(self.statement.placed.clone());
+        Decision::Allow(Permit { statement, min_tls13: self.min_tls13, observed: false, would })
+    }
+}
+
+/// A statement that would have acted is told once.
+fn note(would: &mut Vec<Name>, id: &Name) {
+    if !would.contains(id) {
+        would.push(Name::clone(id));
+    }
+}
+
+fn deny(reason: Reason, statement: Option<&Statement>, said: String, mut would: Vec<Name>) -> Decision {
     let statement = statement.map(|statement| statement.placed.clone());
-    Decision::Allow(Permit { statement, min_tls13, observed: false, would })
-}
-
-fn deny(reason: Reason, statement: Option<&Statement>, said: String, would: Vec<Name>) -> Decision {
-    let statement = statement.map(|statement| statement.placed.clone());
+    would.sort_unstable();
     Decision::Deny(Denied { reason, statement, said, would })
-}
-
-fn service(action: &Action) -> &str {
-    match action {
-        Action::Known(whole) => whole.split_once(':').map_or(whole, |(service, _)| service),
-        Action::Unknown(service) => service,
-    }
 }
 
 fn shown(resource: &Resource) -> &str {
@@ -510,149 +378,6 @@ fn shown(resource: &Resource) -> &str {
         Resource::Arn { arn, .. } => arn,
         Resource::None => "no resource",
         Resource::Unknown => "a resource that could not be read",
-    }
-}
-
-impl Perimeter {
-    /// Whose keys may sign: the keys we were given where our accounts may, and the accounts that are named.
-    fn holds_signer(&self, identity: &Identity, own: Own<'_>) -> bool {
-        identity.signer.as_ref().is_some_and(|signer| {
-            (self.signers.ours && signer.own) || self.signers.holds(signer.account, own)
-        })
-    }
-
-    /// `by`: the pattern that named the resource. Where the resource has no account, its literal name is the consent,
-    /// or a signed `x-amz-expected-bucket-owner` inside.
-    fn holds_resource(&self, request: &Request<'_>, resource: &Resource, by: &ArnPattern) -> bool {
-        let Some(inside) = &self.resources else { return true };
-        match resource {
-            Resource::None => true,
-            Resource::Unknown => false,
-            Resource::Arn { account: Some(account), .. } => inside.holds(Some(*account), request.own()),
-            Resource::Arn { account: None, .. } if by.names_literally() => true,
-            Resource::Arn { account: None, .. } => {
-                const OWNER: &str = "x-amz-expected-bucket-owner";
-                let owner = request.head.only_text(OWNER).filter(|_| (request.signed_header)(OWNER));
-                inside.holds(owner.and_then(AccountId::parse), request.own())
-            }
-        }
-    }
-}
-
-impl Statement {
-    fn is_over(&self, now: Timestamp) -> bool {
-        self.expires.is_some_and(|end| now.0 >= end)
-    }
-
-    fn conditions_hold(&self, request: &Request<'_>, ask: Option<&Ask>) -> bool {
-        self.when.iter().all(|condition| condition.holds(request, ask, self.effect == Effect::Deny))
-    }
-
-    /// A deny means what it names and what it could name.
-    fn denies(&self, request: &Request<'_>, ask: &Ask) -> bool {
-        let Rule::Aws { actions, resources } = &self.rule else { return false };
-        let own = request.own();
-        actions.iter().any(|action| action.matches(&ask.action, false))
-            && resources.iter().any(|pattern| match &ask.resource {
-                Resource::Arn { arn, .. } => pattern.could_match(arn, own),
-                Resource::None => pattern.is_any(),
-                Resource::Unknown => true,
-            })
-            && self.conditions_hold(request, Some(ask))
-    }
-
-    /// An allow means only what it surely names, signed by somebody inside the perimeter.
-    fn allows(&self, request: &Request<'_>, ask: &Ask, perimeter: &Perimeter) -> Fit {
-        let Rule::Aws { actions, resources } = &self.rule else { return Fit::Elsewhere };
-        if !actions.iter().any(|action| action.matches(&ask.action, true)) {
-            return Fit::Elsewhere;
-        }
-        if self.is_over(request.now) {
-            return Fit::Expired;
-        }
-        let own = request.own();
-        let mut named = resources.iter().filter(|pattern| match &ask.resource {
-            Resource::Arn { arn, .. } => pattern.matches(arn, own),
-            Resource::None | Resource::Unknown => pattern.is_any(),
-        });
-        let Some(first) = named.next() else { return Fit::Resource };
-        if !self.conditions_hold(request, Some(ask)) {
-            return Fit::Condition;
-        }
-        let identity = request.identity;
-        let signed = identity.signature == SignatureState::Verified;
-        // Kinds without a signer lie outside the perimeter: the statement that names the kind is the consent.
-        let consented =
-            self.bare && matches!(identity.auth, Auth::Bearer | Auth::Basic | Auth::Token | Auth::None);
-        if !(signed || self.signature || consented) {
-            return Fit::Signature;
-        }
-        if !consented && !perimeter.holds_signer(identity, own) {
-            return Fit::Perimeter;
-        }
-        if !std::iter::once(first).chain(named).any(|by| perimeter.holds_resource(request, &ask.resource, by))
-        {
-            return Fit::ResourcePerimeter;
-        }
-        Fit::Whole
-    }
-}
-
-impl HttpRule {
-    fn names(&self, request: &Request<'_>) -> bool {
-        let method = request.head.method();
-        self.hosts.iter().any(|host| host.matches(request.host))
-            && (self.methods.is_empty() || self.methods.iter().any(|named| **named == *method))
-    }
-
-    fn fit(&self, request: &Request<'_>) -> Fit {
-        if !self.names(request) || (!self.methods.is_empty() && overrides_method(request.head)) {
-            return Fit::Elsewhere;
-        }
-        let path = request.head.path();
-        if self.any_path {
-            return Fit::Whole;
-        }
-        // What two readers read in two ways is not surely named.
-        let named = !path_is_ambiguous(path) && self.paths.iter().any(|glob| glob.matches(path));
-        if named { Fit::Whole } else { Fit::Path }
-    }
-
-    fn could_match(&self, request: &Request<'_>) -> bool {
-        let hosts = self.hosts.iter().any(|host| host.matches(request.host));
-        let path = request.head.path();
-        hosts
-            && (self.names(request) || overrides_method(request.head))
-            && (self.any_path || path_is_ambiguous(path) || self.paths.iter().any(|glob| glob.matches(path)))
-    }
-}
-
-fn overrides_method(head: &RequestHead) -> bool {
-    ["x-http-method-override", "x-http-method", "x-method-override"].iter().any(|name| head.has(name))
-}
-
-/// Dot segments, empty segments, `\`, `;`, and their escapes: servers disagree on what these mean.
-fn path_is_ambiguous(path: &str) -> bool {
-    let escaped = |code: &str| path.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(code.as_bytes()));
-    path.contains("//")
-        || path.contains(['\\', ';'])
-        || path.split('/').any(|segment| segment == "." || segment == "..")
-        || ["%2f", "%5c", "%2e"].iter().any(|code| escaped(code))
-}
-
-impl Fit {
-    fn said(self) -> &'static str {
-        match self {
-            Self::Elsewhere => "it names other actions, hosts or methods",
-            Self::Expired => "it has expired",
-            Self::Resource => "it names other resources",
-            Self::Path => "it names other paths, or this one can be read in two ways",
-            Self::Condition => "its `when` does not hold",
-            Self::Signature => "it wants a verified signature",
-            Self::Perimeter => "the signer is outside the perimeter",
-            Self::ResourcePerimeter => "the resource's account is outside the perimeter",
-            Self::Whole => "it allows it",
-        }
     }
 }
 

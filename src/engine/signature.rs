@@ -12,7 +12,7 @@ mod fields;
 mod hex;
 mod keys;
 mod payload;
-mod percent;
+pub(super) mod percent;
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! The generated file, read: an index of partitions, services and hosts, and each service's operations when first asked for.
+//! The generated file, read: an index of partitions, services, action lists and hosts, and what belongs to each
+//! service when first asked for.
 //!
 //! Format in `tools/atlas/README.md`. Text is inflated once and kept for good, so rows are slices of it. The built-in
 //! file is ours; one given at run time is read by the same code, which refuses what it cannot read.
@@ -9,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::actions::Row;
 use super::hosts::HostEntry;
+use super::levels::ActionList;
 use super::rest::Tree;
 use crate::engine::facts::{Name, Protocol};
 
@@ -27,6 +29,8 @@ pub struct Atlas {
     pub(super) partitions: Vec<Partition>,
     pub(super) suffixes: Vec<Suffix>,
     pub(super) services: Vec<Service>,
+    /// IAM's, sorted by prefix.
+    pub(super) action_lists: Vec<ActionList>,
     /// Sorted by key.
     pub(super) hosts: Vec<HostEntry>,
     /// `X-Amz-Target` prefix and service, sorted.
@@ -119,6 +123,7 @@ impl Atlas {
             partitions: Vec::new(),
             suffixes: Vec::new(),
             services: Vec::new(),
+            action_lists: Vec::new(),
             hosts: Vec::new(),
             targets: Vec::new(),
         };
@@ -127,6 +132,9 @@ impl Atlas {
         }
         if !atlas.hosts.is_sorted_by(|a, b| a.key < b.key) || atlas.partitions.is_empty() {
             return Err(AtlasError::Damaged("hosts are not sorted"));
+        }
+        if !atlas.action_lists.is_sorted_by(|a, b| a.prefix < b.prefix) {
+            return Err(AtlasError::Damaged("action lists are not sorted"));
         }
         atlas.targets.sort_unstable();
         Ok(Box::leak(Box::new(atlas)))
@@ -177,18 +185,21 @@ impl Atlas {
                         .map_err(|()| AtlasError::Damaged("unknown protocol"))?,
                     target: Some(field()?).filter(|&t| t != "-"),
                     version: field()?,
-                    chunk: {
-                        let start = number(Some(field()?))?;
-                        start..start.saturating_add(number(Some(field()?))?)
-                    },
+                    chunk: self.range(field()?, field()?)?,
                     chunk_length: number(Some(field()?))?,
                     operations: OnceLock::new(),
                 };
-                if self.chunks.get(service.chunk.clone()).is_none() {
-                    return Err(AtlasError::Damaged("a chunk is cut short"));
-                }
                 self.targets.extend(service.target.map(|target| (target, self.services.len() as u16)));
                 self.services.push(service);
+            }
+            Some("actions") => {
+                let list = ActionList {
+                    prefix: field()?,
+                    chunk: self.range(field()?, field()?)?,
+                    chunk_length: number(Some(field()?))?,
+                    actions: OnceLock::new(),
+                };
+                self.action_lists.push(list);
             }
             Some("host") => {
                 let fields = [field()?, field()?, field()?, field()?, field()?, field()?];
@@ -199,11 +210,24 @@ impl Atlas {
         Ok(())
     }
 
+    /// Where a chunk lies, if it is all there.
+    fn range(&self, start: &str, length: &str) -> Result<Range<usize>, AtlasError> {
+        let start = number(Some(start))?;
+        let range = start..start.saturating_add(number(Some(length))?);
+        match self.chunks.get(range.clone()) {
+            Some(_) => Ok(range),
+            None => Err(AtlasError::Damaged("a chunk is cut short")),
+        }
+    }
+
+    pub(super) fn chunk(&self, range: &Range<usize>, length: usize) -> Result<&'static str, AtlasError> {
+        inflate(&self.chunks[range.clone()], length)
+    }
+
     /// A service's operations, inflated at its first call. A damaged chunk has none: all it could name is unknown.
     pub(super) fn operations<'a>(&'a self, service: &'a Service) -> &'a Operations {
         service.operations.get_or_init(|| {
-            let packed = &self.chunks[service.chunk.clone()];
-            let text = inflate(packed, service.chunk_length).unwrap_or_default();
+            let text = self.chunk(&service.chunk, service.chunk_length).unwrap_or_default();
             let rows: Vec<Row> = text.lines().map(|line| Row::parse(&service.iam, line)).collect();
             let tree = Tree::of(&rows);
             Operations { rows, tree }

@@ -197,15 +197,6 @@ impl Atlas {
         }
     }
 
-    /// Prefixes of all actions that a call of this host could ask for.
-    pub fn prefixes_of(&self, endpoint: &Endpoint) -> Vec<&str> {
-        let services = endpoint.entry.services.iter().map(|&at| &*self.services[usize::from(at)].iam);
-        let mut prefixes: Vec<&str> = services.collect();
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        prefixes
-    }
-
     fn suffix_of(&self, name: &str) -> Option<&Suffix> {
         let ends = |s: &&Suffix| {
             name.strip_suffix(s.text).is_some_and(|before| before.is_empty() || before.ends_with('.'))

@@ -4,7 +4,8 @@
 //! them all. It opens nothing: every request is judged all the same.
 
 use super::condition::Condition;
-use super::{Effect, Placed, Policy, Rule, Statement};
+use super::statement::{Effect, Rule, Statement};
+use super::{Placed, Policy};
 use crate::engine::facts::Timestamp;
 use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
@@ -58,9 +59,9 @@ impl Policy {
 impl Statement {
     fn could_allow(&self, destination: &Destination<'_>) -> bool {
         let named = match (&self.rule, destination.services) {
-            (Rule::Aws { actions, .. }, Some(services)) => {
+            (Rule::Aws(rule), Some(services)) => {
                 let of = |service: Option<&str>| service.is_none_or(|service| services.contains(&service));
-                actions.iter().any(|action| of(action.service.as_deref()))
+                rule.actions.iter().any(|action| of(action.service()))
             }
             (Rule::Http(rule), None) => rule.hosts.iter().any(|host| host.matches(destination.target)),
             _ => false,
@@ -72,18 +73,17 @@ impl Statement {
 
     fn surely_denies_all(&self, destination: &Destination<'_>) -> bool {
         let all = match (&self.rule, destination.services) {
-            (Rule::Aws { actions, resources }, Some(services)) => {
+            (Rule::Aws(rule), Some(services)) => {
                 let whole = |service: &&str| {
-                    actions.iter().any(|action| {
-                        action.name.is_any()
-                            && action.service.as_deref().is_none_or(|named| named == *service)
+                    rule.actions.iter().any(|action| {
+                        action.is_whole_service() && action.service().is_none_or(|named| named == *service)
                     })
                 };
-                services.iter().all(whole) && resources.iter().any(super::pattern::ArnPattern::is_any)
+                services.iter().all(whole) && rule.resources.iter().any(super::pattern::ArnPattern::is_any)
             }
             (Rule::Http(rule), None) => {
                 let hosts = rule.hosts.iter().any(|host| host.matches(destination.target));
-                hosts && rule.methods.is_empty() && rule.any_path
+                hosts && rule.methods.is_empty() && rule.any_path()
             }
             _ => false,
         };

@@ -206,7 +206,7 @@ statements:
 ";
 
     fn decided(mode: Mode, text: &str, sni: Option<&str>, answers: &[&str]) -> (Result<String, Reason>, u32) {
-        let policy = Policy::read("test", POLICY).unwrap().0;
+        let policy = Policy::read("test", POLICY, Atlas::built_in()).unwrap().0;
         let own: SocketAddr = "10.20.0.9:8443".parse().unwrap();
         let rules = Rules {
             policy: &policy,

@@ -1,0 +1,96 @@
+//! `http:` hosts, methods and paths of what is no AWS service.
+
+use std::borrow::Cow;
+
+use super::Request;
+use super::pattern::{Glob, HostPattern};
+use super::statement::Fit;
+use crate::engine::request::RequestHead;
+use crate::engine::signature::percent::{Plus, decode};
+
+#[derive(Debug)]
+pub struct HttpRule {
+    pub hosts: Vec<HostPattern>,
+    /// Empty: any.
+    pub methods: Vec<Box<str>>,
+    /// Empty: any, as `/*` is.
+    pub paths: Vec<Glob>,
+}
+
+impl HttpRule {
+    pub fn any_path(&self) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|path| path.as_str() == "/*")
+    }
+
+    fn names_host(&self, request: &Request<'_>) -> bool {
+        self.hosts.iter().any(|host| host.matches(request.host))
+    }
+
+    /// For an allow: what two readers read in two ways is not surely named.
+    pub fn fit(&self, request: &Request<'_>) -> Fit {
+        let method = request.head.method();
+        let named = self.methods.is_empty()
+            || (self.methods.iter().any(|named| **named == *method) && !overrides_method(request.head));
+        if !self.names_host(request) || !named {
+            return Fit::Elsewhere;
+        }
+        let path = request.head.path();
+        let named =
+            self.any_path() || (!is_ambiguous(path) && self.paths.iter().any(|glob| glob.matches(path)));
+        if named { Fit::Whole } else { Fit::Path }
+    }
+
+    /// For a deny: also what some server could take for it.
+    pub fn could_match(&self, request: &Request<'_>) -> bool {
+        let method = request.head.method();
+        self.names_host(request)
+            && (self.methods.is_empty()
+                || self.methods.iter().any(|named| named.eq_ignore_ascii_case(method))
+                || overrides_method(request.head))
+            && (self.any_path() || self.could_be_at(request.head.path()))
+    }
+
+    fn could_be_at(&self, path: &str) -> bool {
+        if is_ambiguous(path) {
+            return true;
+        }
+        // A letter may hide behind an escape, and an escape behind another one.
+        let mut read = Cow::Borrowed(path.as_bytes());
+        loop {
+            let text = String::from_utf8_lossy(&read);
+            if self.paths.iter().any(|glob| glob.matches(&text)) {
+                return true;
+            }
+            match decode(&read, Plus::Literal).map(Cow::into_owned) {
+                Some(next) if next != *read => read = Cow::Owned(next),
+                // An escape that is none: who knows what a server makes of it.
+                None => return true,
+                Some(_) => return false,
+            }
+        }
+    }
+
+    /// Whatever `other` names, this names too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let methods = self.methods.is_empty()
+            || (!other.methods.is_empty()
+                && other.methods.iter().all(|method| self.methods.contains(method)));
+        let path = |theirs: &Glob| self.paths.iter().any(|ours| ours.covers(theirs));
+        methods
+            && other.hosts.iter().all(|theirs| self.hosts.iter().any(|ours| ours.covers(theirs)))
+            && (self.any_path() || (!other.any_path() && other.paths.iter().all(path)))
+    }
+}
+
+pub fn overrides_method(head: &RequestHead) -> bool {
+    ["x-http-method-override", "x-http-method", "x-method-override"].iter().any(|name| head.has(name))
+}
+
+/// Dot segments, empty segments, `\`, `;`, and their escapes: servers disagree on what these mean.
+pub fn is_ambiguous(path: &str) -> bool {
+    let escaped = |code: &str| path.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(code.as_bytes()));
+    path.contains("//")
+        || path.contains(['\\', ';'])
+        || path.split('/').any(|segment| segment == "." || segment == "..")
+        || ["%2f", "%5c", "%2e"].iter().any(|code| escaped(code))
+}

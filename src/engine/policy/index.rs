@@ -1,0 +1,269 @@
+//! Which statements could name a request, found by look-ups: by service and the literal beginning of a resource, or by
+//! the end of a host. Gives too many rather than too few; the statement itself decides.
+//!
+//! A pattern is filed under its text up to its first wildcard, cut back to the separator before it: what it matches has
+//! that text up to one of its own separators. A request's ARN is walked once, and looked up at each separator. The
+//! account is left out on both sides: it may be `self`, or not known.
+
+use super::http::HttpRule;
+use super::pattern::{HostPattern, split};
+use super::statement::{AwsRule, Rule, Statement};
+use crate::engine::facts::{Action, Ask, Resource};
+use crate::engine::target::Authority;
+
+/// Entries are sorted, so that a key's statements lie together.
+#[derive(Debug, Default)]
+pub struct Index {
+    entries: Vec<(u64, u32)>,
+    /// Some statement names every service.
+    any_service: bool,
+    /// By service alone: where the resource could not be read, and to find the nearest.
+    services: Vec<(u64, u32)>,
+}
+
+/// Deeper separators are not looked at: a key of an object may have hundreds.
+const DEEPEST: usize = 12;
+/// Service of statements that name them all.
+const ANY: &str = "*";
+/// Host key of patterns without two literal last labels.
+const ANYWHERE: &str = "*";
+
+impl Index {
+    pub fn of<'s>(statements: impl Iterator<Item = (u32, &'s Statement)>) -> Self {
+        let mut index = Self::default();
+        for (at, statement) in statements {
+            match &statement.rule {
+                Rule::Aws(rule) => index.file_aws(at, rule),
+                Rule::Http(rule) => index.file_http(at, rule),
+            }
+        }
+        index.entries.sort_unstable();
+        index.entries.dedup();
+        index.services.sort_unstable();
+        index.services.dedup();
+        index
+    }
+
+    fn file_aws(&mut self, at: u32, rule: &AwsRule) {
+        for service in rule.actions.iter().map(|action| action.service().unwrap_or(ANY)) {
+            self.any_service |= service == ANY;
+            let service = Key::of(service);
+            self.services.push((service.0, at));
+            for pattern in &rule.resources {
+                self.entries.push((filed_under(service, pattern.as_str()).0, at));
+            }
+        }
+    }
+
+    fn file_http(&mut self, at: u32, rule: &HttpRule) {
+        for host in &rule.hosts {
+            let key = HostPattern::key(host);
+            self.entries.push((host_key(key.as_deref().unwrap_or(ANYWHERE)).0, at));
+        }
+    }
+
+    /// Statements that could name what is asked.
+    pub fn for_ask<'a>(&'a self, ask: &'a Ask) -> impl Iterator<Item = u32> + 'a {
+        let any = self.any_service.then_some(ANY);
+        let services = std::iter::once(service(&ask.action)).chain(any).map(Key::of);
+        services.flat_map(move |service| {
+            let read = match &ask.resource {
+                Resource::Arn { arn, .. } => Some(Keys::of(service, arn)),
+                Resource::None => Some(Keys::of(service, "")),
+                Resource::Unknown => None,
+            };
+            let all = read.is_none().then(|| under(&self.services, service));
+            let found = read.into_iter().flatten().flat_map(|key| under(&self.entries, key));
+            found.chain(all.into_iter().flatten())
+        })
+    }
+
+    /// Statements of the asked action's service, whatever the resource.
+    pub fn of_service<'a>(&'a self, action: &Action) -> impl Iterator<Item = u32> + 'a {
+        under(&self.services, Key::of(service(action))).chain(under(&self.services, Key::of(ANY)))
+    }
+
+    /// Statements that could name a host.
+    pub fn for_host<'a>(&'a self, target: &Authority) -> impl Iterator<Item = u32> + 'a {
+        let last_two = target.host.as_name().and_then(|name| {
+            let last = name.rfind('.')?;
+            Some(name[..last].rfind('.').map_or(name, |at| &name[at + 1..]))
+        });
+        let keys = [last_two.map(host_key), Some(host_key(ANYWHERE))];
+        keys.into_iter().flatten().flat_map(|key| under(&self.entries, key))
+    }
+}
+
+fn under(entries: &[(u64, u32)], key: Key) -> impl Iterator<Item = u32> + '_ {
+    let from = entries.partition_point(|(filed, _)| *filed < key.0);
+    entries[from..].iter().take_while(move |(filed, _)| *filed == key.0).map(|(_, at)| *at)
+}
+
+fn service(action: &Action) -> &str {
+    match action {
+        Action::Known(whole) => whole.split_once(':').map_or(whole, |(service, _)| service),
+        Action::Unknown(service) => service,
+    }
+}
+
+fn host_key(key: &str) -> Key {
+    Key::of("http").and(key)
+}
+
+/// FNV-1a: two texts under one key only give a statement too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key(u64);
+
+impl Key {
+    fn of(text: &str) -> Self {
+        Self(0xcbf2_9ce4_8422_2325).and(text).byte(0)
+    }
+
+    fn and(self, text: &str) -> Self {
+        text.bytes().fold(self, Self::byte)
+    }
+
+    fn byte(self, byte: u8) -> Self {
+        Self((self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+}
+
+fn is_separator(byte: u8) -> bool {
+    byte == b':' || byte == b'/'
+}
+
+/// Key of a pattern: see above.
+fn filed_under(service: Key, pattern: &str) -> Key {
+    let literal = pattern.find(['*', '?']);
+    let front = &pattern[..literal.unwrap_or(pattern.len())];
+    // Without a wildcard in it, the account is left out.
+    let without = split(front).map(|(before, _, after)| format!("{before}::{after}"));
+    let text = without.as_deref().unwrap_or(front);
+    let separators: Vec<usize> = (0..text.len()).filter(|&at| is_separator(text.as_bytes()[at])).collect();
+    let end = match separators.get(DEEPEST) {
+        Some(&deepest) => deepest,
+        None if literal.is_none() => text.len(),
+        None => separators.last().copied().unwrap_or(0),
+    };
+    service.and(&text[..end])
+}
+
+/// Keys that a pattern which matches an ARN could be filed under: at its beginning, each separator, and its end.
+struct Keys<'a> {
+    key: Key,
+    /// Parts of the ARN without its account.
+    parts: [&'a [u8]; 3],
+    separators: usize,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Beginning,
+    Within,
+    Done,
+}
+
+impl<'a> Keys<'a> {
+    fn of(service: Key, arn: &'a str) -> Self {
+        let parts = match split(arn) {
+            Some((before, _, after)) => [before.as_bytes(), b"::", after.as_bytes()],
+            None => [arn.as_bytes(), b"", b""],
+        };
+        Self { key: service, parts, separators: 0, state: State::Beginning }
+    }
+
+    fn next_byte(&self) -> Option<(usize, u8)> {
+        self.parts.iter().enumerate().find_map(|(at, part)| part.first().map(|&byte| (at, byte)))
+    }
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Key;
+
+    fn next(&mut self) -> Option<Key> {
+        match self.state {
+            State::Done => return None,
+            State::Beginning => {
+                self.state = if self.next_byte().is_none() { State::Done } else { State::Within };
+                return Some(self.key);
+            }
+            State::Within => {}
+        }
+        // Past the separator that was the last key.
+        let mut first = true;
+        while let Some((at, byte)) = self.next_byte() {
+            if is_separator(byte) && !(first && self.separators > 0) {
+                self.separators += 1;
+                if self.separators > DEEPEST {
+                    self.state = State::Done;
+                }
+                return Some(self.key);
+            }
+            first = false;
+            self.key = self.key.byte(byte);
+            self.parts[at] = &self.parts[at][1..];
+        }
+        self.state = State::Done;
+        Some(self.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pattern_is_filed_under_is_among_the_keys_of_what_it_matches() {
+        let service = Key::of("x");
+        let deep = format!("arn:aws:s3:::b/{}", "d/".repeat(30));
+        let rows = [
+            ("*", "arn:aws:s3:::b/k"),
+            ("arn:*", "arn:aws:s3:::b/k"),
+            ("*:s3:::b", "arn:aws:s3:::b"),
+            ("arn:aws:s3:::b", "arn:aws:s3:::b"),
+            ("arn:aws:s3:::b/*", "arn:aws:s3:::b/k/l"),
+            ("arn:aws:s3:::b/k*", "arn:aws:s3:::b/k"),
+            ("arn:aws:s3:::b*", "arn:aws:s3:::b/k"),
+            ("arn:aws:s3:::b/*", "arn:aws:s3:::b/"),
+            ("arn:aws:s3:::b//*", "arn:aws:s3:::b//k"),
+            ("arn:aws:sqs:*:self:q", "arn:aws:sqs:us-east-1:123456789012:q"),
+            ("arn:aws:sqs:us-east-1:self:q", "arn:aws:sqs:us-east-1::q"),
+            ("arn:aws:sqs:us-east-1:123456789012:q", "arn:aws:sqs:us-east-1:123456789012:q"),
+            ("arn:aws:sqs:us-east-1:1234*:q", "arn:aws:sqs:us-east-1:123456789012:q"),
+            (
+                "arn:aws:lambda:us-east-1:self:function:f:*",
+                "arn:aws:lambda:us-east-1:123456789012:function:f:1",
+            ),
+            (&deep, &deep),
+            (&format!("{deep}*"), &format!("{deep}more/and/more")),
+        ];
+        for (pattern, arn) in rows {
+            let filed = filed_under(service, pattern);
+            assert!(Keys::of(service, arn).any(|key| key == filed), "{pattern} {arn}");
+        }
+        assert!(Keys::of(service, &deep).count() <= DEEPEST + 2);
+        let filed = filed_under(service, "arn:aws:s3:::other/*");
+        assert!(!Keys::of(service, "arn:aws:s3:::b/k").any(|key| key == filed));
+        assert_eq!(Keys::of(service, "").count(), 1);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_could_match_is_found(
+            pattern in "(\\*|arn:\\*|arn:aws:s[q*?]:[r*]{0,2}:(self|[1*]{0,2}):[a/:*?]{0,6})",
+            account in "(111111111111)?",
+            rest in "[a/:]{0,6}",
+        ) {
+            use crate::engine::facts::AccountId;
+            use crate::engine::policy::pattern::{ArnPattern, Own};
+            let Ok(parsed) = ArnPattern::parse(&pattern) else { return Ok(()) };
+            let arn = format!("arn:aws:sq:r:{account}:{rest}");
+            let ours = [AccountId::parse("111111111111").unwrap()];
+            if parsed.could_match(&arn, Own { accounts: &ours, signer: true }) {
+                let filed = filed_under(Key::of("x"), &pattern);
+                proptest::prop_assert!(Keys::of(Key::of("x"), &arn).any(|key| key == filed), "{pattern} {arn}");
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `perimeter:` whose keys may sign, and whose resources may be called: asked with every AWS statement, whatever it says.
+
+use super::Request;
+use super::pattern::{ArnPattern, Own, is_bucket};
+use crate::engine::facts::{AccountId, Action, Ask, Identity, Resource};
+
+/// Accounts: ours, and some by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accounts {
+    pub ours: bool,
+    pub named: Vec<AccountId>,
+}
+
+impl Accounts {
+    pub const OURS: Self = Self { ours: true, named: Vec::new() };
+
+    fn holds(&self, account: Option<AccountId>, own: Own<'_>) -> bool {
+        account.is_some_and(|account| {
+            self.named.contains(&account) || (self.ours && own.accounts.contains(&account))
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct Perimeter {
+    pub signers: Accounts,
+    /// `None`: resources are not asked.
+    pub resources: Option<Accounts>,
+}
+
+impl Default for Perimeter {
+    fn default() -> Self {
+        Self { signers: Accounts::OURS, resources: None }
+    }
+}
+
+impl Perimeter {
+    /// Whose keys may sign: the keys we were given where our accounts may, and the accounts that are named.
+    pub fn holds_signer(&self, identity: &Identity, own: Own<'_>) -> bool {
+        identity.signer.as_ref().is_some_and(|signer| {
+            (self.signers.ours && signer.own) || self.signers.holds(signer.account, own)
+        })
+    }
+
+    /// `by`: the pattern that named the resource. Where the resource has no account, its literal name is the consent;
+    /// for a bucket also a signed owner inside, whom S3 then holds the bucket to.
+    pub fn holds_resource(&self, request: &Request<'_>, ask: &Ask, by: &ArnPattern) -> bool {
+        let Some(inside) = &self.resources else { return true };
+        match &ask.resource {
+            Resource::None => true,
+            Resource::Unknown => false,
+            Resource::Arn { account: Some(account), .. } => inside.holds(Some(*account), request.own()),
+            Resource::Arn { account: None, .. } if by.names_literally() => true,
+            Resource::Arn { account: None, arn } if is_bucket(arn) => {
+                let name = owner_header(request, &ask.action);
+                let owner = request.head.only_text(name).filter(|_| (request.signed_header)(name));
+                inside.holds(owner.and_then(AccountId::parse), request.own())
+            }
+            // The signer's account, which is ours and whose number we don't know.
+            Resource::Arn { account: None, .. } => inside.ours && by.is_self(),
+        }
+    }
+}
+
+/// Which header names the owner: a copy's source has its own.
+fn owner_header(request: &Request<'_>, action: &Action) -> &'static str {
+    let reads = matches!(action, Action::Known(name) if name.starts_with("s3:Get"));
+    if reads && request.head.has("x-amz-copy-source") {
+        "x-amz-source-expected-bucket-owner"
+    } else {
+        "x-amz-expected-bucket-owner"
+    }
+}

@@ -1,0 +1,179 @@
+//! One statement: what it is about, and whether it denies or allows an ask.
+
+use super::action::ActionPattern;
+use super::condition::{Condition, Named};
+use super::http::HttpRule;
+use super::pattern::{ArnPattern, Own};
+use super::perimeter::Perimeter;
+use super::{Ask, Placed, Request};
+use crate::engine::facts::{Auth, Resource, SignatureState, Timestamp};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug)]
+pub enum Rule {
+    Aws(AwsRule),
+    Http(HttpRule),
+}
+
+#[derive(Debug)]
+pub struct AwsRule {
+    pub actions: Vec<ActionPattern>,
+    pub resources: Vec<ArnPattern>,
+}
+
+#[derive(Debug)]
+pub struct Statement {
+    pub placed: Placed,
+    pub effect: Effect,
+    pub rule: Rule,
+    pub when: Vec<Condition>,
+    pub report: bool,
+    /// First second in which it no longer stands.
+    pub expires: Option<i64>,
+    pub min_tls13: bool,
+}
+
+/// How far a statement that might have allowed came; the furthest is named in the refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fit {
+    /// It names other actions, hosts or methods.
+    Elsewhere,
+    Resource,
+    Path,
+    Expired,
+    Condition,
+    Signature,
+    Perimeter,
+    ResourcePerimeter,
+    Whole,
+}
+
+impl Fit {
+    /// Which field differed.
+    pub fn said(self) -> &'static str {
+        match self {
+            Self::Elsewhere => "it names other actions, hosts or methods",
+            Self::Expired => "it has expired",
+            Self::Resource => "it names other resources",
+            Self::Path => "it names other paths, or this one can be read in two ways",
+            Self::Condition => "its `when` does not hold",
+            Self::Signature => "it wants a verified signature",
+            Self::Perimeter => "the signer is outside the perimeter",
+            Self::ResourcePerimeter => "the resource's account is outside the perimeter, or not known",
+            Self::Whole => "it allows it",
+        }
+    }
+}
+
+impl AwsRule {
+    fn could_be_on(&self, resource: &Resource, own: Own<'_>) -> bool {
+        self.resources.iter().any(|pattern| match resource {
+            Resource::Arn { arn, .. } => pattern.could_match(arn, own),
+            Resource::None => pattern.is_any(),
+            Resource::Unknown => true,
+        })
+    }
+
+    /// The patterns that surely name a resource.
+    fn on<'a>(&'a self, resource: &'a Resource, own: Own<'a>) -> impl Iterator<Item = &'a ArnPattern> {
+        self.resources.iter().filter(move |pattern| match resource {
+            Resource::Arn { arn, .. } => pattern.matches(arn, own),
+            Resource::None | Resource::Unknown => pattern.is_any(),
+        })
+    }
+}
+
+impl Statement {
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|end| now.0 >= end)
+    }
+
+    fn conditions_hold(&self, request: &Request<'_>, ask: Option<&Ask>) -> bool {
+        self.when.iter().all(|condition| condition.holds(request, ask, self.effect == Effect::Deny))
+    }
+
+    /// A deny means what it names and what it could name.
+    pub fn denies(&self, request: &Request<'_>, ask: Option<&Ask>) -> bool {
+        let named = match (&self.rule, ask) {
+            (Rule::Aws(rule), Some(ask)) => {
+                rule.actions.iter().any(|action| action.matches(&ask.action, false))
+                    && rule.could_be_on(&ask.resource, request.own())
+            }
+            (Rule::Http(rule), None) => rule.could_match(request),
+            _ => false,
+        };
+        named && self.conditions_hold(request, ask)
+    }
+
+    /// An allow means only what it surely names; of AWS, signed by somebody inside the perimeter.
+    pub fn allows(&self, request: &Request<'_>, ask: Option<&Ask>, perimeter: &Perimeter) -> Fit {
+        match (&self.rule, ask) {
+            (Rule::Aws(rule), Some(ask)) => self.allows_ask(rule, request, ask, perimeter),
+            (Rule::Http(rule), None) => match rule.fit(request) {
+                Fit::Whole if self.is_over(request.now) => Fit::Expired,
+                Fit::Whole if !self.conditions_hold(request, None) => Fit::Condition,
+                fit => fit,
+            },
+            _ => Fit::Elsewhere,
+        }
+    }
+
+    fn allows_ask(&self, rule: &AwsRule, request: &Request<'_>, ask: &Ask, perimeter: &Perimeter) -> Fit {
+        if !rule.actions.iter().any(|action| action.matches(&ask.action, true)) {
+            return Fit::Elsewhere;
+        }
+        let own = request.own();
+        if rule.on(&ask.resource, own).next().is_none() {
+            return Fit::Resource;
+        }
+        if self.is_over(request.now) {
+            return Fit::Expired;
+        }
+        if !self.conditions_hold(request, Some(ask)) {
+            return Fit::Condition;
+        }
+        let identity = request.identity;
+        match identity.signature {
+            SignatureState::Verified => {}
+            SignatureState::UnknownKey
+                if self.says(Named::Signature, SignatureState::UnknownKey.as_str()) => {}
+            // Kinds without a signer lie outside the perimeter: the statement that names the kind is the consent.
+            SignatureState::Unsigned
+                if is_bare(identity.auth) && self.says(Named::Auth, identity.auth.as_str()) =>
+            {
+                return self.within(rule, request, ask, perimeter);
+            }
+            SignatureState::UnknownKey | SignatureState::Unsigned | SignatureState::Bad => {
+                return Fit::Signature;
+            }
+        }
+        if !perimeter.holds_signer(identity, own) {
+            return Fit::Perimeter;
+        }
+        self.within(rule, request, ask, perimeter)
+    }
+
+    fn within(&self, rule: &AwsRule, request: &Request<'_>, ask: &Ask, perimeter: &Perimeter) -> Fit {
+        let mut by = rule.on(&ask.resource, request.own());
+        if by.any(|by| perimeter.holds_resource(request, ask, by)) {
+            Fit::Whole
+        } else {
+            Fit::ResourcePerimeter
+        }
+    }
+
+    /// Its `when` says this very word.
+    pub fn says(&self, key: Named, word: &str) -> bool {
+        self.when.iter().any(|condition| condition.says(key, word))
+    }
+}
+
+/// A kind of call that carries no signature.
+pub fn is_bare(auth: Auth) -> bool {
+    matches!(auth, Auth::Bearer | Auth::Basic | Auth::Token | Auth::None)
+}
