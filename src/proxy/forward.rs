@@ -17,7 +17,7 @@ use crate::engine::target::Authority;
 use crate::engine::target::destination::Refused;
 use crate::record::metrics::Leg;
 use crate::record::{AuditDown, Entry};
-use crate::tls::origin::{AtLeast, OriginTlsError};
+use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
 
 /// An answer on its way, and where it came from.
 pub struct Forwarded<B> {
@@ -61,6 +61,7 @@ impl OriginError {
             Self::Audit(_) => Reason::LimitAudit,
             Self::Exchange(error) => match error {
                 ExchangeError::Body(error) => Self::of_body(error),
+                ExchangeError::Lost(error) if wants_certificate(error) => Reason::UpstreamClientCertificate,
                 ExchangeError::Lost(_) | ExchangeError::Closed { .. } => Reason::UpstreamClosed,
                 ExchangeError::Head(_) | ExchangeError::Framing(_) | ExchangeError::Interim => {
                     Reason::UpstreamProtocol

@@ -3,6 +3,7 @@
 //! `proxy/forward.rs` dials an address that was judged, then calls [`OriginTls::connect`]; nothing of a request is
 //! written before it has answered. `tls/origin/trust.rs` holds the roots and the verifier.
 
+mod client_auth;
 mod trust;
 mod witness;
 
@@ -22,7 +23,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::engine::facts::TlsFacts;
-use crate::engine::hello::{self, ServerFirst};
+use crate::engine::hello;
+use crate::engine::hello::server::{self, ServerFirst};
 use crate::engine::reason::Reason;
 use crate::engine::target::Host;
 
@@ -60,6 +62,9 @@ pub enum OriginTlsError {
     Certificate(CertificateFault),
     #[error("origin does not speak TLS")]
     NotTls,
+    /// It asked for a client certificate, and ended the handshake for want of one.
+    #[error("origin wants a client certificate")]
+    WantsCertificate,
     #[error("origin ended the handshake with alert `{0}`")]
     Alert(&'static str),
     #[error("origin closed the connection during the handshake")]
@@ -77,10 +82,13 @@ pub enum OriginTlsError {
 pub enum CertificateFault {
     Expired,
     NotYetValid,
-    /// No chain to a root we trust; `unfit_issuer` where one exists through an issuer that may not sign certificates.
-    UnknownIssuer {
-        unfit_issuer: bool,
-    },
+    /// No chain to a root we trust.
+    UnknownIssuer,
+    /// One exists, through an issuer that may not sign certificates.
+    UnfitIssuer,
+    SelfSigned,
+    /// One exists, to a root that has ended.
+    ExpiredRoot,
     /// The names it is for, at most eight.
     NameMismatch {
         presented: Vec<String>,
@@ -97,8 +105,10 @@ impl CertificateFault {
         match self {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
-            Self::UnknownIssuer { unfit_issuer: false } => "unknown_issuer",
-            Self::UnknownIssuer { unfit_issuer: true } => "unfit_issuer",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::UnfitIssuer => "unfit_issuer",
+            Self::SelfSigned => "self_signed",
+            Self::ExpiredRoot => "expired_root",
             Self::NameMismatch { .. } => "name_mismatch",
             Self::Revoked => "revoked",
             Self::Weak => "weak",
@@ -123,6 +133,7 @@ impl OriginTlsError {
             Self::BelowFloor { .. } => Reason::UpstreamBelowFloor,
             Self::Certificate(_) => Reason::UpstreamCertificate,
             Self::NotTls => Reason::UpstreamNotTls,
+            Self::WantsCertificate => Reason::UpstreamClientCertificate,
             Self::Alert(_) | Self::Name(_) | Self::Other(_) => Reason::UpstreamTls,
             Self::Closed => Reason::UpstreamClosed,
             Self::Timeout => Reason::UpstreamTimeout,
@@ -140,7 +151,7 @@ impl OriginTls {
                 .with_protocol_versions(versions)?
                 .dangerous()
                 .with_custom_certificate_verifier(verifier.clone())
-                .with_no_client_auth();
+                .with_client_cert_resolver(Arc::new(client_auth::Nothing));
             config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
             config.resumption = Resumption::in_memory_sessions(SESSIONS);
             config.enable_early_data = false;
@@ -182,10 +193,10 @@ impl OriginTls {
             AtLeast::Tls13 => &self.only_tls13,
         };
         let connecting = TlsConnector::from(config.clone()).connect(name, Witness::new(io)).into_fallible();
-        let stream = tokio::time::timeout_at(deadline, connecting)
+        let (shaken, asked) = tokio::time::timeout_at(deadline, client_auth::noticing(connecting))
             .await
-            .map_err(|_| OriginTlsError::Timeout)?
-            .map_err(|(error, io)| name_failure(&error, io.first_bytes()))?;
+            .map_err(|_| OriginTlsError::Timeout)?;
+        let stream = shaken.map_err(|(error, io)| name_failure(&error, io.first_bytes(), at_least, asked))?;
         // INVARIANT: no config speaks anything below 1.2, and the handshake is done.
         let facts =
             super::facts(stream.get_ref().1, sni).ok_or(OriginTlsError::BelowFloor { offered: None })?;
@@ -209,15 +220,24 @@ impl Anchors {
     }
 }
 
-fn name_failure(error: &io::Error, first: &[u8]) -> OriginTlsError {
-    let chose = match hello::server_hello_version(first) {
+/// An origin that asked for a certificate tells only after a TLS 1.3 handshake that it wanted one.
+pub fn wants_certificate(error: &io::Error) -> bool {
+    matches!(super::rustls_error(error), Some(Rustls::AlertReceived(AlertDescription::CertificateRequired)))
+}
+
+fn name_failure(error: &io::Error, first: &[u8], at_least: AtLeast, asked: bool) -> OriginTlsError {
+    let chose = match server::first(first) {
         // Whatever rustls stumbles over in it first.
         ServerFirst::Chose(version) if version < hello::FLOOR => {
             return OriginTlsError::BelowFloor { offered: Some(hello::version_name(version)) };
         }
         ServerFirst::Chose(version) => Some(hello::version_name(version)),
         ServerFirst::NotTls => return OriginTlsError::NotTls,
-        ServerFirst::Alert(_) | ServerFirst::NeedMore => None,
+        // We offered 1.2: who wants neither it nor 1.3 names its best in the alert's own record.
+        ServerFirst::Alert { record, description: 70 } if at_least == AtLeast::Tls12 => {
+            Some(record).filter(|record| *record < hello::FLOOR).map(hello::version_name)
+        }
+        ServerFirst::Alert { .. } | ServerFirst::NeedMore => None,
     };
     let Some(error) = super::rustls_error(error) else {
         return match error.kind() {
@@ -229,7 +249,14 @@ fn name_failure(error: &io::Error, first: &[u8]) -> OriginTlsError {
     };
     match error {
         Rustls::AlertReceived(AlertDescription::ProtocolVersion) => {
-            OriginTlsError::BelowFloor { offered: None }
+            OriginTlsError::BelowFloor { offered: chose }
+        }
+        Rustls::AlertReceived(AlertDescription::CertificateRequired) => OriginTlsError::WantsCertificate,
+        // TLS 1.2 has no alert of its own for it.
+        Rustls::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::BadCertificate)
+            if asked =>
+        {
+            OriginTlsError::WantsCertificate
         }
         Rustls::AlertReceived(alert) => OriginTlsError::Alert(super::alert_name(*alert)),
         Rustls::PeerIncompatible(
@@ -257,10 +284,14 @@ fn name_fault(fault: &CertificateError) -> CertificateFault {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             CertificateFault::NotYetValid
         }
-        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer { unfit_issuer: false },
-        CertificateError::Other(other) if other.0.is::<trust::UnfitIssuer>() => {
-            CertificateFault::UnknownIssuer { unfit_issuer: true }
-        }
+        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
+        CertificateError::Other(other) => match other.0.downcast_ref() {
+            Some(trust::Unfit::Issuer) => CertificateFault::UnfitIssuer,
+            Some(trust::Unfit::SelfSigned) => CertificateFault::SelfSigned,
+            Some(trust::Unfit::ExpiredRoot) => CertificateFault::ExpiredRoot,
+            Some(trust::Unfit::WeakKey) => CertificateFault::Weak,
+            None => CertificateFault::Other("invalid"),
+        },
         CertificateError::NotValidForName => CertificateFault::NameMismatch { presented: Vec::new() },
         CertificateError::NotValidForNameContext { presented, .. } => CertificateFault::NameMismatch {
             presented: presented.iter().take(NAMES_TOLD).map(|name| plain_name(name)).collect(),

@@ -83,7 +83,7 @@ async fn each_bad_certificate_has_its_fault() {
     let root = self_signed(ca("root"));
     let stranger = self_signed(ca("stranger"));
     let tls = trusting(&[&root]);
-    let unknown = CertificateFault::UnknownIssuer { unfit_issuer: false };
+    let unknown = CertificateFault::UnknownIssuer;
     let mut for_clients = good();
     for_clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let mut cn_only = good();
@@ -100,8 +100,8 @@ async fn each_bad_certificate_has_its_fault() {
         ("another's name", vec![root.sign(other_name)], mismatch(&["a.test", "*.b.test"])),
         ("wildcard over two labels", vec![root.sign(deep)], mismatch(&["*.com"])),
         ("name in the CN only", vec![root.sign(cn_only)], mismatch(&[])),
-        ("unknown root", vec![stranger.sign(good())], unknown.clone()),
-        ("self-signed", vec![self_signed(good())], unknown.clone()),
+        ("unknown root", vec![stranger.sign(good())], unknown),
+        ("self-signed", vec![self_signed(good())], CertificateFault::SelfSigned),
         ("for clients only", vec![root.sign(for_clients)], CertificateFault::Other("wrong_purpose")),
         ("a leaf as issuer", vec![leaf_issuer.sign(good()), leaf_issuer], CertificateFault::Other("invalid")),
     ];
@@ -120,10 +120,118 @@ async fn an_issuer_that_may_not_sign_certificates_is_refused() {
     let middle = root.sign(params);
     let leaf = middle.sign(good());
     let found = fault(meet(&trusting(&[&root]), server(&[&leaf, &middle], BOTH), AtLeast::Tls12).await);
-    assert_eq!(found, CertificateFault::UnknownIssuer { unfit_issuer: true });
+    assert_eq!(found, CertificateFault::UnfitIssuer);
     // Sent along but not needed, it harms nothing.
     let direct = root.sign(good());
     meet(&trusting(&[&root]), server(&[&direct, &middle], BOTH), AtLeast::Tls12).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ended_root_is_named_as_that() {
+    let root = self_signed(valid(ca("root"), -9, -1));
+    let leaf = root.sign(good());
+    let found = fault(meet(&trusting(&[&root]), server(&[&leaf], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::ExpiredRoot);
+    let stranger = self_signed(ca("stranger")).sign(good());
+    let found = fault(meet(&trusting(&[&root]), server(&[&stranger], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::UnknownIssuer);
+}
+
+/// RSA-1024, which rcgen does not make: `openssl req -x509 -newkey rsa:1024 -subj /CN=api.example.com
+/// -addext subjectAltName=DNS:api.example.com -days 36500`. The key is not kept.
+const RSA_1024: &str = include_str!("rsa1024.pem");
+
+#[test]
+fn a_short_key_is_weak_even_where_the_chain_holds() {
+    use rustls::pki_types::pem::PemObject;
+    let der = rustls::pki_types::CertificateDer::from_pem_slice(RSA_1024.as_bytes()).unwrap();
+    let mut anchors = Anchors::none();
+    anchors.add(&der).unwrap();
+    let verifier = anchors.into_verifier().unwrap();
+    let host = ServerName::try_from("api.example.com").unwrap();
+    let outcome = verifier.verify_server_cert(&der, &[], &host, &[], UnixTime::now());
+    let Err(Rustls::InvalidCertificate(fault)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(name_fault(&fault), CertificateFault::Weak);
+}
+
+#[tokio::test]
+async fn a_certificate_that_its_issuers_list_names_is_revoked() {
+    let mut params = ca("root");
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let root = self_signed(params);
+    let serial = |n: u8| {
+        let mut params = good();
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&[n]));
+        root.sign(params)
+    };
+    let (revoked, good_one) = (serial(7), serial(8));
+    let list = |until: i64| {
+        let now = time::OffsetDateTime::now_utc();
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: now - time::Duration::days(2),
+            next_update: now + time::Duration::days(until),
+            crl_number: rcgen::SerialNumber::from_slice(&[1]),
+            issuing_distribution_point: None,
+            revoked_certs: vec![rcgen::RevokedCertParams {
+                serial_number: rcgen::SerialNumber::from_slice(&[7]),
+                revocation_time: now - time::Duration::days(1),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&root.issuer()).unwrap().pem().unwrap()
+    };
+    let folder = Folder::new();
+    let with = |file: &str, until| {
+        let mut anchors = Anchors::none();
+        anchors.add(&root.der).unwrap();
+        anchors.add_crl_file(&folder.file(file, &list(until))).unwrap();
+        OriginTls::new(anchors).unwrap()
+    };
+    let current = with("current.pem", 1);
+    let found = fault(meet(&current, server(&[&revoked], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::Revoked);
+    meet(&current, server(&[&good_one], BOTH), AtLeast::Tls12).await.unwrap();
+    let stale = with("stale.pem", -1);
+    let found = fault(meet(&stale, server(&[&good_one], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::Other("revocation_unknown"));
+    let broken = Anchors::none().add_crl_file(&folder.file("broken.pem", "no list"));
+    assert!(matches!(broken, Err(TrustError::Crl { .. })));
+}
+
+#[tokio::test]
+async fn an_origin_that_wants_a_client_certificate_is_named() {
+    let root = self_signed(ca("root"));
+    let leaf = root.sign(good());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.der.clone()).unwrap();
+    let clients =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), super::super::provider());
+    let clients = clients.build().unwrap();
+    let config = |versions| {
+        let config = rustls::ServerConfig::builder_with_provider(super::super::provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(clients.clone())
+            .with_single_cert(vec![leaf.der.clone()], leaf.private_key())
+            .unwrap();
+        Arc::new(config)
+    };
+    let tls = trusting(&[&root]);
+    let outcome = meet(&tls, config(ONLY_12), AtLeast::Tls12).await;
+    assert!(matches!(outcome, Err(OriginTlsError::WantsCertificate)), "{outcome:?}");
+    // TLS 1.3 origins say so only after our side is done.
+    let (near, far) = duplex(1 << 16);
+    let acceptor = TlsAcceptor::from(config(ONLY_13));
+    let peer = async { assert!(acceptor.accept(far).await.is_err()) };
+    let host = Host::parse("api.example.com").unwrap();
+    let client = async {
+        let (mut stream, _) = tls.connect(near, &host, AtLeast::Tls12, soon()).await.unwrap();
+        stream.read(&mut [0]).await.unwrap_err()
+    };
+    let (error, ()) = tokio::join!(client, peer);
+    assert!(wants_certificate(&error), "{error}");
 }
 
 #[test]
@@ -165,7 +273,7 @@ async fn a_leaf_of_our_own_ca_is_refused_and_the_ca_is_no_anchor() {
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::unwrap_or_clone(leaf))));
     let root = self_signed(ca("root"));
     let found = fault(meet(&trusting(&[&root]), Arc::new(config), AtLeast::Tls12).await);
-    assert_eq!(found, CertificateFault::UnknownIssuer { unfit_issuer: false });
+    assert_eq!(found, CertificateFault::UnknownIssuer);
 
     let mut asked_for = Anchors::none();
     asked_for.add(mint.ca_der()).unwrap();
@@ -189,7 +297,19 @@ async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
             "alert 70",
             vec![21, 3, 1, 0, 2, 2, 70],
             Reason::UpstreamBelowFloor,
+            "origin speaks TLSv1.0, below what is demanded",
+        ),
+        (
+            "alert 70 in a record of 1.2",
+            vec![21, 3, 3, 0, 2, 2, 70],
+            Reason::UpstreamBelowFloor,
             "origin speaks no TLS version we accept, below what is demanded",
+        ),
+        (
+            "answers as SSLv2",
+            vec![0x80, 20, 4, 0, 1, 0, 2, 0, 0, 0, 0],
+            Reason::UpstreamBelowFloor,
+            "origin speaks SSLv2, below what is demanded",
         ),
         (
             "alert 40",
