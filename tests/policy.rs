@@ -8,6 +8,8 @@ mod cases;
 mod message;
 #[path = "policy/order.rs"]
 mod order;
+#[path = "policy/program.rs"]
+mod program;
 #[path = "sigv4/signer.rs"]
 #[allow(dead_code)]
 mod signer;

@@ -41,10 +41,12 @@ impl ActionPattern {
         let plain = |text: &str, more: &[u8]| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
         };
-        if !plain(&service, b"-") || !plain(name.strip_prefix('@').unwrap_or(name), b"*?") {
+        if !plain(&service, b"-") || !plain(name.strip_prefix('@').unwrap_or(name), b"-*?") {
             return Err(malformed());
         }
-        let Some(listed) = atlas.actions(&service) else {
+        // IAM's list lags behind: a service of the atlas may have no action in it yet.
+        let new = || atlas.has_prefix(&service).then_some(&[][..]);
+        let Some(listed) = atlas.actions(&service).or_else(new) else {
             let meant = nearest(&service, atlas.prefixes());
             return Err(ActionError::Service(service, meant));
         };
@@ -58,16 +60,14 @@ impl ActionPattern {
         let names = Glob::new(name);
         if names.is_literal() && ListedAction::find(listed, name).is_none() {
             // An operation that is newer than the list asks for an action of its own name.
-            match atlas.actions_of_operation(&service, name) {
-                Some(actions) if actions.iter().any(|action| is(action, &service, name)) => {}
-                Some(actions) => {
-                    return Err(ActionError::Name(text.to_owned(), Some(actions.join("` and `"))));
-                }
-                None => {
-                    let meant = nearest(name, listed.iter().map(|action| action.name));
-                    let meant = meant.map(|meant| format!("{service}:{meant}"));
-                    return Err(ActionError::Name(text.to_owned(), meant));
-                }
+            let asked = atlas.actions_of_operation(&service, name);
+            if asked.is_empty() {
+                let meant = nearest(name, listed.iter().map(|action| action.name));
+                let meant = meant.map(|meant| format!("{service}:{meant}"));
+                return Err(ActionError::Name(text.to_owned(), meant));
+            }
+            if !asked.iter().any(|action| is(action, &service, name)) {
+                return Err(ActionError::Name(text.to_owned(), Some(asked.join("` and `"))));
             }
         }
         Ok(Self { service: Some(service.into()), names: Names::Like(names) })
@@ -189,5 +189,69 @@ impl ActionError {
             Self::Name(_, meant) => meant.clone()?,
         };
         Some(format!("did you mean `{meant}`?"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_action_is_named_by_its_name_and_by_its_level_alone() {
+        let atlas = Atlas::built_in();
+        for prefix in atlas.prefixes() {
+            let sets: Vec<_> = AccessLevel::ALL
+                .iter()
+                .map(|level| (*level, ActionPattern::parse(&format!("{prefix}:@{level}"), atlas).unwrap()))
+                .collect();
+            for listed in atlas.actions(prefix).unwrap() {
+                let whole = format!("{prefix}:{}", listed.name);
+                let action = Action::Known(whole.as_str().into());
+                assert!(ActionPattern::parse(&whole, atlas).unwrap().matches(&action, true), "{whole}");
+                for (level, set) in &sets {
+                    assert_eq!(set.matches(&action, true), *level == listed.level, "{whole} @{level}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_listed_could_be_of_every_level_and_is_of_none() {
+        let atlas = Atlas::built_in();
+        let parsed = |text| ActionPattern::parse(text, atlas).unwrap();
+        for action in [Action::Unknown("s3".into()), Action::Known("s3:Novelty".into())] {
+            for text in ["s3:@read", "s3:@permissions"] {
+                assert!(
+                    parsed(text).matches(&action, false) && !parsed(text).matches(&action, true),
+                    "{text}"
+                );
+            }
+            assert!(parsed("s3:*").matches(&action, true) && parsed("*").matches(&action, true));
+            assert!(!parsed("sqs:*").matches(&action, false));
+        }
+        assert!(!parsed("s3:Get*").matches(&Action::Unknown("s3".into()), true));
+        assert!(parsed("S3:getobject").matches(&Action::Known("s3:GetObject".into()), true));
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_names_and_nothing_it_might_not() {
+        let atlas = Atlas::built_in();
+        let parsed = |text| ActionPattern::parse(text, atlas).unwrap();
+        for (outer, inner, covers) in [
+            ("*", "s3:*", true),
+            ("s3:*", "*", false),
+            ("s3:*", "s3:@read", true),
+            ("s3:*", "sqs:SendMessage", false),
+            ("s3:Get*", "s3:GetObject", true),
+            ("s3:Get*", "s3:@read", false),
+            ("s3:@read", "s3:GetObject", true),
+            ("s3:@read", "s3:GetObjectVersion", true),
+            ("s3:@read", "s3:PutObject", false),
+            ("s3:@read", "s3:Get*", false),
+            ("s3:@read", "s3:@read", true),
+            ("s3:@read", "s3:@list", false),
+        ] {
+            assert_eq!(parsed(outer).covers(&parsed(inner)), covers, "{outer} {inner}");
+        }
     }
 }

@@ -157,7 +157,11 @@ impl Node {
         let number = matches!(spanned.value, Bare::Number);
         let value = match spanned.value {
             Bare::Text(text) => Value::Scalar(text),
-            Bare::Number => Value::Scalar(as_written(text, at)),
+            // Where it was written, that is, not where an alias repeats it.
+            Bare::Number => {
+                let at = At { line: spanned.defined.line(), column: spanned.defined.column() };
+                Value::Scalar(as_written(text, at))
+            }
             Bare::List(items) => Value::List(items.into_iter().map(|item| Self::of(item, text)).collect()),
             Bare::Map(pairs) => {
                 Value::Map(pairs.into_iter().map(|(k, v)| (Self::of(k, text), Self::of(v, text))).collect())

@@ -58,7 +58,7 @@ fn of_shape(shape: Shape) -> Value {
         Shape::Effect => json!({"enum": ["allow", "deny"]}),
         Shape::Actions => {
             let levels = AccessLevel::ALL.iter().map(|level| level.as_str()).collect::<Vec<_>>().join("|");
-            one_or_many(&like(&format!("^(\\*|[A-Za-z0-9-]+:(@({levels})|[A-Za-z0-9*?]+))$")))
+            one_or_many(&like(&format!("^(\\*|[A-Za-z0-9-]+:(@({levels})|[A-Za-z0-9*?-]+))$")))
         }
         Shape::Resources => one_or_many(&like("^(\\*|arn:.+|\\*:.+)$")),
         Shape::Http => object(&shape::HTTP),

@@ -281,6 +281,19 @@ fn account_ids_that_yaml_misreads_are_named_with_the_fix() {
         ("1.11122223333e+11", &[&format!("2:23 error account_id: got \"1.11122223333e+11\", {WANT}")]),
         ("slf", &[&format!("2:23 error account_id: got \"slf\", {WANT}; did you mean \"self\"?")]),
         ("o-abc", &["2:23 error value: organisation `o-abc` is not in `orgs`"]),
+        // An alias is what it repeats.
+        ("&ours \"111122223333\", *ours", &[]),
+        (
+            "&ours 0o17, *ours",
+            &[
+                &format!(
+                    "2:29 error account_id: got \"0o17\", {WANT}: this is the octal number 15; did you mean \"000000000015\"?"
+                ),
+                &format!(
+                    "2:35 error account_id: got \"0o17\", {WANT}: this is the octal number 15; did you mean \"000000000015\"?"
+                ),
+            ],
+        ),
         // Errors don't hide warnings.
         (
             "111122223333, x",
