@@ -186,6 +186,12 @@ impl App {
             self.forward,
             self.shared.keys.load().len()
         );
+        for (placed, target) in self.shared.policy.load().tunnelled() {
+            eprintln!(
+                "exeat: `{}` tunnels to {target}: what is inside is not judged, only the floor is held",
+                placed.id
+            );
+        }
         if self.shared.policy.load().default_report() {
             eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
         }

@@ -12,6 +12,7 @@ pub mod listener;
 pub mod pool;
 pub mod reply;
 pub mod resolve;
+pub mod tunnel;
 
 use std::sync::Arc;
 

@@ -108,6 +108,17 @@ pub const fn sslv2_name(version: u16) -> &'static str {
     }
 }
 
+/// Without the `change_cipher_spec` that both sides send around a HelloRetryRequest to please middleboxes (RFC 8446 D.4).
+pub fn after_ccs(buf: &[u8]) -> &[u8] {
+    const CCS: [u8; 6] = [20, 3, 3, 0, 1, 1];
+    match buf.strip_prefix(&CCS) {
+        Some(rest) => rest,
+        // Part of one: nothing to be read yet.
+        None if CCS.starts_with(buf) => &[],
+        None => buf,
+    }
+}
+
 /// Reads a client's first bytes. `buf` starts at the connection's first byte; the answer for a prefix of a longer
 /// buffer is `NeedMore` or the final one, so it doesn't matter how the bytes were cut.
 pub fn read(buf: &[u8]) -> Hello {

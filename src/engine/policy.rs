@@ -16,6 +16,7 @@ mod pattern;
 mod perimeter;
 pub mod schema;
 mod statement;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,6 +31,7 @@ pub use self::node::{At, Code, Problem, Severity};
 use self::pattern::Own;
 use self::perimeter::Perimeter;
 use self::statement::{Effect, Fit, Rule, Statement};
+pub use self::tunnel::{TunnelLimits, TunnelPermit};
 use super::atlas::Atlas;
 use super::facts::{
     AccountId, Arrival, Ask, Auth, Identity, Name, Operation, Resource, SignatureState, Timestamp,
@@ -200,6 +202,7 @@ impl Policy {
             Rule::Http(rule) if statement.effect == Effect::Allow && !statement.report => {
                 rule.hosts.iter().any(|host| host.matches(target))
             }
+            Rule::Tunnel(rule) => !statement.report && rule.target == *target,
             _ => false,
         })
     }

@@ -10,18 +10,20 @@ use tokio::net::TcpStream;
 
 use super::body::Passage;
 use super::door::{self, Asked, DoorError};
-use super::exchange::{Answer, exchange};
+use super::exchange::{Answer, exchange, now};
 use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::server::{self, AnswerError, Next, Passed};
 use super::http1::wire::Io;
-use super::{Worker, reply};
+use super::{Worker, reply, tunnel};
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
+use crate::engine::policy::TunnelPermit;
 use crate::engine::reason::Reason;
 use crate::engine::request::{HeadError, HeadScanner, MAX_HEAD};
 use crate::engine::target::Authority;
 use crate::engine::target::destination::{self, Refused};
+use crate::engine::{self, Course};
 use crate::record::metrics::Leg;
 use crate::record::{End, Entry, Outcome, Upstream};
 use crate::tls::handshake::{self, HelloError, Rewind};
@@ -71,8 +73,16 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
     if let Err(Refused { reason, said }) = entered {
         return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
     }
+    let course = engine::course(&worker.shared.policy.load(), worker.shared.atlas, &target, now());
+    let permit = match course {
+        Course::Intercept => None,
+        Course::Tunnel(permit) => Some(permit),
+        Course::Refuse { reason, said } => {
+            return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
+        }
+    };
     // The large states of handshake and requests live on the heap only once they are needed.
-    Box::pin(intercept(worker, socket, peer, target, early)).await;
+    Box::pin(established(worker, socket, peer, target, early, permit)).await;
 }
 
 enum FirstError {
@@ -145,13 +155,14 @@ fn of_head(error: HeadError) -> Reason {
     }
 }
 
-/// Answers CONNECT, reads the hello, shakes hands with a leaf for the name, and serves what comes.
-async fn intercept(
+/// Answers CONNECT and reads the hello; then tunnels where there is a permit for it, and intercepts where there is none.
+async fn established(
     worker: Worker,
     mut socket: TcpStream,
     peer: SocketAddr,
     target: Authority,
     early: BytesMut,
+    permit: Option<TunnelPermit>,
 ) {
     if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
         return;
@@ -183,10 +194,18 @@ async fn intercept(
             return linger(&mut socket).await;
         }
     };
-    if let Err(Refused { reason, said }) = destination::greet(&target, hello.sni.as_ref()) {
+    let greeted = match &permit {
+        None => destination::greet(&target, hello.sni.as_ref()),
+        Some(permit) => tunnel::enter(&target, &hello, permit),
+    };
+    if let Err(Refused { reason, said }) = greeted {
         open().close(Outcome::refused(reason, 0, &said)).await;
         let _ = socket.write_all(&UNRECOGNISED_NAME).await;
         return linger(&mut socket).await;
+    }
+    if let Some(permit) = permit {
+        let asked = tunnel::Asked { socket, peer, target, bytes, hello };
+        return tunnel::tunnel(&worker, asked, permit).await;
     }
     let accepted =
         handshake::accept(Rewind::new(socket, bytes), &worker.shared.mint, &target.host, deadline).await;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
+
 use super::body::{BodyError, Inbound};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
@@ -151,8 +153,20 @@ async fn acquire(
     }
 }
 
-/// A new connection: resolve, keep what may be dialled, dial exactly that, shake hands.
+/// A new connection, and the handshake with the origin.
 async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<OriginStream>, OriginError> {
+    let shared = &worker.shared;
+    let target = &key.authority;
+    let (socket, address) = straight(worker, key).await?;
+    let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
+    let shaken = shared.origin_tls.connect(socket, &target.host, at_least(permit), deadline).await;
+    let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
+    worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
+    Ok(Leased { conn: client::Connection::new(stream), upstream: Arc::new(Upstream { address, tls }) })
+}
+
+/// Resolve, keep what may be dialled, dial exactly that.
+pub(super) async fn straight(worker: &Worker, key: &Key) -> Result<(TcpStream, SocketAddr), OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
     let addresses = match key.dial {
@@ -171,9 +185,5 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
         OriginError::Connect { target: target.clone(), address, error }
     })?;
     resolve::tune(&socket);
-    let deadline = tokio::time::Instant::now() + after;
-    let shaken = shared.origin_tls.connect(socket, &target.host, at_least(permit), deadline).await;
-    let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
-    worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
-    Ok(Leased { conn: client::Connection::new(stream), upstream: Arc::new(Upstream { address, tls }) })
+    Ok((socket, address))
 }

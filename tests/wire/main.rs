@@ -6,3 +6,4 @@ mod connect;
 mod life;
 mod request;
 mod support;
+mod tunnel;

@@ -6,6 +6,8 @@
 use super::records::{Reader, Stop, message};
 use super::{FLOOR, HANDSHAKE, version_name};
 
+pub const TLS_1_3: u16 = 0x0304;
+
 const ALERT: u8 = 21;
 const SERVER_HELLO: u8 = 2;
 const EXT_SUPPORTED_VERSIONS: u16 = 43;
@@ -150,18 +152,25 @@ fn parse(message: &[u8]) -> Result<ServerHello, Stop> {
     Ok(hello)
 }
 
-/// IANA's name of a cipher suite at or above the floor that is in use; others by their number.
+/// Name of a cipher suite with forward secrecy and AEAD, as rustls spells it; the others are not believed.
 pub fn suite_name(suite: u16) -> Option<&'static str> {
     Some(match suite {
-        0x1301 => "TLS_AES_128_GCM_SHA256",
-        0x1302 => "TLS_AES_256_GCM_SHA384",
-        0x1303 => "TLS_CHACHA20_POLY1305_SHA256",
+        0x1301 => "TLS13_AES_128_GCM_SHA256",
+        0x1302 => "TLS13_AES_256_GCM_SHA384",
+        0x1303 => "TLS13_CHACHA20_POLY1305_SHA256",
+        0x1304 => "TLS13_AES_128_CCM_SHA256",
+        0x1305 => "TLS13_AES_128_CCM_8_SHA256",
+        0x009e => "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256",
+        0x009f => "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384",
         0xc02b => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         0xc02c => "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
         0xc02f => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
         0xc030 => "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        0xc0ac => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
+        0xc0ad => "TLS_ECDHE_ECDSA_WITH_AES_256_CCM",
         0xcca8 => "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
         0xcca9 => "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        0xccaa => "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
         _ => return None,
     })
 }

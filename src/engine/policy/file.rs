@@ -4,6 +4,7 @@
 
 pub mod shape;
 mod statement;
+mod tunnel;
 
 use ipnet::IpNet;
 

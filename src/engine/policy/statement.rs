@@ -5,6 +5,7 @@ use super::condition::{Condition, Named};
 use super::http::HttpRule;
 use super::pattern::{ArnPattern, Own};
 use super::perimeter::Perimeter;
+use super::tunnel::TunnelRule;
 use super::{Ask, Placed, Request};
 use crate::engine::facts::{Auth, Resource, SignatureState, Timestamp};
 
@@ -18,6 +19,7 @@ pub enum Effect {
 pub enum Rule {
     Aws(AwsRule),
     Http(HttpRule),
+    Tunnel(TunnelRule),
 }
 
 #[derive(Debug)]
