@@ -95,12 +95,16 @@ impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
     /// Within a tokio runtime, which ends only once the workers have: drain it, or drop it.
     pub fn start(config: Config) -> Result<Self, Error> {
+        if let Some(path) = &config.ca_out {
+            Mint::retract_ca(path)?;
+        }
         let policy = read_policy(&config.policy)?;
         let lookup = |name: &str| std::env::var(name).ok();
         let known =
             keys::load(config.credentials.as_deref(), &lookup, &|path| std::fs::read_to_string(path))?;
         let mint = match &config.ca {
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
+            CaSource::Kept(dir) => Mint::from_dir(dir, &tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
         };
         let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?.without(mint.ca_der())?;
@@ -140,6 +144,9 @@ impl App {
             let listener = TcpListener::from_std(listener::open(socket)?)?;
             admin_address = Some(listener.local_addr()?);
             tokio::spawn(admin::serve(listener, state, std::future::pending()));
+        }
+        if matches!(shared.config.ca, CaSource::Kept(_)) {
+            tokio::spawn(keep_ca(Arc::clone(&shared)));
         }
         let forward = listener::open(forward)?;
         let address = forward.local_addr()?;
@@ -223,6 +230,24 @@ impl App {
             let _ = worker.await;
         }
         self.records.flush(FLUSH);
+    }
+}
+
+/// Renews a kept CA while we run, long before its leaves would end with it.
+async fn keep_ca(shared: Arc<Shared>) {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    loop {
+        tokio::time::sleep(DAY).await;
+        let renewed =
+            shared.mint.renew().and_then(|renewed| match (&shared.config.ca, &shared.config.ca_out) {
+                (CaSource::Kept(dir), Some(path)) if renewed => {
+                    Mint::from_dir(dir, &tls::system_clock())?.publish_ca(path)
+                }
+                _ => Ok(()),
+            });
+        if let Err(error) = renewed {
+            tracing::error!(%error, "the kept CA was not renewed");
+        }
     }
 }
 

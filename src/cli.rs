@@ -4,6 +4,7 @@
 //! config at `run`.
 
 pub mod audit;
+mod ca;
 pub mod check;
 pub mod demo;
 pub mod explain;
@@ -47,6 +48,9 @@ enum Verb {
     Schema { kind: schema::Kind },
     /// Print the page of a reason code, or list the codes
     Explain(ExplainArgs),
+    /// The local CA
+    #[command(subcommand)]
+    Ca(ca::CaVerb),
     /// Ask about audit files
     #[command(subcommand)]
     Audit(AuditVerb),
@@ -101,6 +105,8 @@ pub enum Error {
     Config(#[from] config::Problems),
     #[error(transparent)]
     App(#[from] app::Error),
+    #[error(transparent)]
+    Mint(#[from] crate::tls::mint::MintError),
     #[error("the demo could not be given")]
     Demo(#[from] demo::Error),
     #[error("{0}")]
@@ -116,7 +122,7 @@ impl Error {
             Self::Usage(_) => USAGE,
             // As a shell tells of a signal.
             Self::Demo(demo::Error::Interrupted(signal)) => 128 + signal,
-            Self::Demo(_) | Self::Io(_) => NO,
+            Self::Demo(_) | Self::Mint(_) | Self::Io(_) => NO,
         })
     }
 }
@@ -150,6 +156,10 @@ pub fn run() -> Result<ExitCode, Error> {
         }
         Verb::Explain(ExplainArgs { code, what: None }) => {
             explain::explain(code.as_deref(), &mut out)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Ca(verb) => {
+            ca::ca(&verb, &mut out)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Audit(AuditVerb::Verify { files, output }) => {

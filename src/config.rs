@@ -60,6 +60,8 @@ pub enum AuditSink {
 pub enum CaSource {
     /// Made at start; its key never leaves memory.
     InMemory,
+    /// Kept in this folder over restarts.
+    Kept(PathBuf),
     Files {
         cert: PathBuf,
         key: PathBuf,
@@ -192,9 +194,15 @@ impl Resolver<'_> {
     }
 
     fn ca(&mut self) -> CaSource {
+        let dir = self.path(Key::CaDir);
         match (self.path(Key::CaCert), self.path(Key::CaKey)) {
+            (Some(_), Some(_)) if dir.is_some() => {
+                self.problems
+                    .push("`ca_dir` is given beside `ca_cert`: a CA of your own is not kept here".into());
+                CaSource::InMemory
+            }
             (Some(cert), Some(key)) => CaSource::Files { cert, key },
-            (None, None) => CaSource::InMemory,
+            (None, None) => dir.map_or(CaSource::InMemory, CaSource::Kept),
             (Some(_), None) => self.lacks(Key::CaCert, Key::CaKey),
             (None, Some(_)) => self.lacks(Key::CaKey, Key::CaCert),
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::aws;
-use crate::support::proxy::folder;
+use crate::support::proxy::{Proxy, Setup, folder};
+use crate::support::sign::CREDENTIALS;
+use crate::support::tls::{self, Ca};
 
 fn exeat(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_exeat")).env_clear().args(args).output().unwrap();
@@ -113,4 +115,28 @@ async fn no_request_leaves_when_its_intent_cannot_be_written() {
     let answer = aws::ask(&mut client, b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("[limit.audit]"), "{answer}");
     assert!(origin.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_restart_with_a_kept_ca_keeps_clients_working() {
+    let dir = folder("kept");
+    let config = format!("ca_dir: {}/ca\n", dir.display());
+    let start = || {
+        Proxy::start(&Setup {
+            policy: aws::POLICY,
+            connect_to: Vec::new(),
+            upstream_ca: Ca::new().pem(),
+            credentials: CREDENTIALS,
+            config: &config,
+            audit: None,
+        })
+    };
+    let first = start();
+    let trusted = first.ca_pem();
+    drop(first);
+    let proxy = start();
+    assert_eq!(proxy.ca_pem(), trusted);
+    let socket = proxy.connect("app.test:443").await.unwrap();
+    tls::connect(socket, "app.test", &trusted).await.unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
 }
