@@ -107,8 +107,9 @@ impl App {
             CaSource::Kept(dir) => Mint::from_dir(dir, &tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
         };
-        let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?.without(mint.ca_der())?;
-        let origin_tls = OriginTls::new(anchors)?;
+        let mint = mint.with_options(&config.tls.client)?;
+        let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?;
+        let origin_tls = OriginTls::with_options(anchors, &config.tls.origins, mint.ca_der())?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
             AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },

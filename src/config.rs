@@ -7,6 +7,7 @@ mod connect_to;
 pub mod env;
 mod file;
 mod layer;
+mod tls;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use crate::engine::facts::words;
 
-pub use connect_to::ConnectTo;
+pub use connect_to::{ConnectTo, Pattern};
 pub use layer::{Given, Key, Layer, Origin};
+pub use tls::{LegOptions, OriginOptions, TlsSettings};
 
 /// Settings of `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     pub workers: NonZeroUsize,
     pub limits: Limits,
+    pub tls: TlsSettings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,15 +144,16 @@ pub fn load(
     let mut problems = Vec::new();
     let path =
         flags.last(Key::Config).or_else(|| variables.last(Key::Config)).map(|given| given.text.clone());
-    let file = match path {
+    let (file, tls) = match path {
         Some(path) => {
-            let (layer, mut found) = file::read(PathBuf::from(path).as_path());
+            let (layer, tls, mut found) = file::read(PathBuf::from(path).as_path());
             problems.append(&mut found);
-            layer
+            (layer, tls)
         }
-        None => Layer::default(),
+        None => Default::default(),
     };
-    let config = Resolver { layers: [flags, variables, file], problems: &mut problems }.config();
+    let mut config = Resolver { layers: [flags, variables, file], problems: &mut problems }.config();
+    config.tls = tls;
     if problems.is_empty() { Ok(Loaded { config, warnings }) } else { Err(Problems(problems)) }
 }
 
@@ -190,6 +194,8 @@ impl Resolver<'_> {
                 response_head: self.duration(Key::LimitsResponseHead, defaults.response_head),
                 drain: self.duration(Key::LimitsDrain, defaults.drain),
             },
+            // The file's alone: lists for each host are no flag.
+            tls: TlsSettings::default(),
         }
     }
 

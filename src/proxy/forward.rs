@@ -95,7 +95,7 @@ pub async fn forward<B: Inbound>(
 ) -> Result<Forwarded<B>, OriginError> {
     let shared = &worker.shared;
     let target = head.authority();
-    let trust = shared.origin_tls.trust_id(at_least(&permit));
+    let trust = shared.origin_tls.trust_id(&target.host, at_least(&permit));
     let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust };
     let (mut leased, mut reused) = acquire(worker, &key, &permit).await?;
     entry.intend().await?;

@@ -25,7 +25,8 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use time::OffsetDateTime;
 
 pub use self::kept::init;
-use super::Clock;
+use super::{Clock, options};
+use crate::config::LegOptions;
 use crate::engine::facts::Timestamp;
 use crate::engine::target::Host;
 
@@ -139,17 +140,13 @@ impl Mint {
         let cache = Cache::new(LEAVES);
         let ends = AtomicI64::new(ca.ends);
         let leaves = Arc::new(Leaves { issuer, ca, ends, leaf_key, signer, cache, clock });
-        let mut server = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(super::VERSIONS)?
-            .with_no_client_auth()
-            .with_cert_resolver(leaves.clone());
-        server.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
-        server.send_tls13_tickets = 1;
-        server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        // Tickets carry all: nothing to keep, and no lock shared by every handshake.
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.max_early_data_size = 0;
+        let server = server(leaves.clone(), &LegOptions::default())?;
         Ok(Self { leaves, server: Arc::new(server), kept: None })
+    }
+
+    /// With what the settings let a client negotiate.
+    pub fn with_options(self, options: &LegOptions) -> Result<Self, MintError> {
+        Ok(Self { server: Arc::new(server(self.leaves.clone(), options)?), ..self })
     }
 
     /// The leaf for one name: minted once for all who ask at the same time, kept until it is due for renewal.
@@ -179,6 +176,24 @@ impl Mint {
             }
         }
     }
+}
+
+fn server(leaves: Arc<Leaves>, options: &LegOptions) -> Result<ServerConfig, MintError> {
+    let mut server = ServerConfig::builder_with_provider(options::provider(options))
+        .with_protocol_versions(options::versions(options))?
+        .with_no_client_auth()
+        .with_cert_resolver(leaves);
+    server.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
+    // Tickets carry all: nothing to keep, and no lock shared by every handshake.
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    if options.resumption {
+        server.send_tls13_tickets = 1;
+        server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    } else {
+        server.send_tls13_tickets = 0;
+    }
+    server.max_early_data_size = 0;
+    Ok(server)
 }
 
 impl fmt::Debug for Mint {

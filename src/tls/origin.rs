@@ -12,16 +12,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error as Rustls, PeerIncompatible, PeerMisbehaved,
+    ProtocolVersion,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::options;
+use crate::config::{OriginOptions, Pattern};
 use crate::engine::facts::TlsFacts;
 use crate::engine::hello;
 use crate::engine::hello::server::{self, ServerFirst};
@@ -39,8 +42,17 @@ const NAMES_TOLD: usize = 8;
 /// What origins are asked for, and whom we believe. Made at start and at reload; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OriginTls {
+    everywhere: Profile,
+    /// Of the settings, in their order.
+    special: Arc<[(Pattern, Profile)]>,
+}
+
+/// What some origins are asked for.
+#[derive(Debug, Clone)]
+struct Profile {
     floor: Arc<ClientConfig>,
-    only_tls13: Arc<ClientConfig>,
+    /// `None`: the settings leave no suite of TLS 1.3.
+    only_tls13: Option<Arc<ClientConfig>>,
     trust_id: u32,
 }
 
@@ -96,6 +108,8 @@ pub enum CertificateFault {
     Revoked,
     /// Signature or key of a kind that is no longer believed.
     Weak,
+    /// Its key is not one of those that the settings pin.
+    Pin,
     Other(&'static str),
 }
 
@@ -112,6 +126,7 @@ impl CertificateFault {
             Self::NameMismatch { .. } => "name_mismatch",
             Self::Revoked => "revoked",
             Self::Weak => "weak",
+            Self::Pin => "pin",
             Self::Other(what) => what,
         }
     }
@@ -142,31 +157,41 @@ impl OriginTlsError {
 }
 
 impl OriginTls {
-    /// Both configs over one set of anchors.
+    /// The same for every origin.
     pub fn new(anchors: Anchors) -> Result<Self, TrustError> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let verifier = trust::Verifier::new(anchors)?;
-        let config = |versions| -> Result<Arc<ClientConfig>, TrustError> {
-            let mut config = ClientConfig::builder_with_provider(super::provider())
-                .with_protocol_versions(versions)?
-                .dangerous()
-                .with_custom_certificate_verifier(verifier.clone())
-                .with_client_cert_resolver(Arc::new(client_auth::Nothing));
-            config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
-            config.resumption = Resumption::in_memory_sessions(SESSIONS);
-            config.enable_early_data = false;
-            Ok(Arc::new(config))
-        };
-        Ok(Self {
-            floor: config(super::VERSIONS)?,
-            only_tls13: config(super::ONLY_TLS13)?,
-            trust_id: NEXT.fetch_add(2, Ordering::Relaxed),
-        })
+        let everywhere = Profile::new(anchors, &OriginOptions::default())?;
+        Ok(Self { everywhere, special: Arc::default() })
     }
 
-    /// Part of a pooled connection's key: differs between sets of anchors, and between what was demanded.
-    pub fn trust_id(&self, at_least: AtLeast) -> u32 {
-        self.trust_id + u32::from(at_least == AtLeast::Tls13)
+    /// With what the settings ask of some origins. `own_ca` is believed nowhere.
+    pub fn with_options(
+        anchors: Anchors,
+        origins: &[(Pattern, OriginOptions)],
+        own_ca: &CertificateDer<'_>,
+    ) -> Result<Self, TrustError> {
+        let mut special = Vec::new();
+        for (pattern, options) in origins {
+            let mut believed = if options.ca.is_empty() { anchors.clone() } else { Anchors::none() };
+            for file in &options.ca {
+                believed.add_file(file)?;
+            }
+            for file in &options.crls {
+                believed.add_crl_file(file)?;
+            }
+            believed.pin(&options.pins);
+            special.push((pattern.clone(), Profile::new(believed.without(own_ca)?, options)?));
+        }
+        Ok(Self { special: special.into(), ..Self::new(anchors.without(own_ca)?)? })
+    }
+
+    /// Part of a pooled connection's key: differs between what is asked of origins, and between what was demanded.
+    pub fn trust_id(&self, host: &Host, at_least: AtLeast) -> u32 {
+        self.profile(host).trust_id + u32::from(at_least == AtLeast::Tls13)
+    }
+
+    fn profile(&self, host: &Host) -> &Profile {
+        let found = self.special.iter().find(|(pattern, _)| pattern.matches(host));
+        found.map_or(&self.everywhere, |(_, profile)| profile)
     }
 
     /// Shakes hands with an origin as `host` over a connection that stands. All checks of it are done on return.
@@ -188,9 +213,13 @@ impl OriginTls {
             }
             Host::Literal(ip) => (ServerName::from(*ip), None),
         };
+        let profile = self.profile(host);
         let config = match at_least {
-            AtLeast::Tls12 => &self.floor,
-            AtLeast::Tls13 => &self.only_tls13,
+            AtLeast::Tls12 => &profile.floor,
+            AtLeast::Tls13 => match &profile.only_tls13 {
+                Some(config) => config,
+                None => return Err(OriginTlsError::Other("the settings leave no suite of TLS 1.3")),
+            },
         };
         let connecting = TlsConnector::from(config.clone()).connect(name, Witness::new(io)).into_fallible();
         let (shaken, asked) = tokio::time::timeout_at(deadline, client_auth::noticing(connecting))
@@ -201,6 +230,39 @@ impl OriginTls {
         let facts =
             super::facts(stream.get_ref().1, sni).ok_or(OriginTlsError::BelowFloor { offered: None })?;
         Ok((stream, facts))
+    }
+}
+
+impl Profile {
+    fn new(anchors: Anchors, asked: &OriginOptions) -> Result<Self, TrustError> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let verifier = trust::Verifier::new(anchors)?;
+        let client: Arc<dyn ResolvesClientCert> = match &asked.client {
+            Some((cert, key)) => client_auth::certificate(cert, key)?,
+            None => Arc::new(client_auth::Nothing),
+        };
+        let config = |versions| -> Result<Arc<ClientConfig>, TrustError> {
+            let mut config = ClientConfig::builder_with_provider(options::provider(&asked.leg))
+                .with_protocol_versions(versions)?
+                .dangerous()
+                .with_custom_certificate_verifier(verifier.clone())
+                .with_client_cert_resolver(client.clone());
+            config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
+            config.resumption = if asked.leg.resumption {
+                Resumption::in_memory_sessions(SESSIONS)
+            } else {
+                Resumption::disabled()
+            };
+            config.enable_early_data = false;
+            Ok(Arc::new(config))
+        };
+        let versions = options::versions(&asked.leg);
+        let has_13 = versions.iter().any(|version| version.version == ProtocolVersion::TLSv1_3);
+        Ok(Self {
+            floor: config(versions)?,
+            only_tls13: has_13.then(|| config(super::ONLY_TLS13)).transpose()?,
+            trust_id: NEXT.fetch_add(2, Ordering::Relaxed),
+        })
     }
 }
 
@@ -290,6 +352,7 @@ fn name_fault(fault: &CertificateError) -> CertificateFault {
             Some(trust::Unfit::SelfSigned) => CertificateFault::SelfSigned,
             Some(trust::Unfit::ExpiredRoot) => CertificateFault::ExpiredRoot,
             Some(trust::Unfit::WeakKey) => CertificateFault::Weak,
+            Some(trust::Unfit::Pin) => CertificateFault::Pin,
             None => CertificateFault::Other("invalid"),
         },
         CertificateError::NotValidForName => CertificateFault::NameMismatch { presented: Vec::new() },

@@ -71,12 +71,12 @@ async fn a_new_policy_is_taken_on_sighup_and_a_bad_one_is_not() {
     let policy = proxy.dir.join("policy.yaml");
     std::fs::write(&policy, "version: 1\nstatements: [{id: x, effect").unwrap();
     proxy.signal("-HUP");
+    assert_eq!(status().await, "200");
     std::fs::write(
         &policy,
         "version: 1\nstatements:\n  - {id: gone, effect: allow, http: {host: other.test, path: /*}}\n",
     )
     .unwrap();
-    assert_eq!(status().await, "200");
     for _ in 0..200 {
         proxy.signal("-HUP");
         if status().await == "403" {

@@ -373,8 +373,8 @@ async fn a_second_connection_resumes_but_not_across_what_was_demanded() {
         let (kind, ()) = tokio::join!(client, peer);
         assert_eq!(kind, want);
     }
-    assert_ne!(tls.trust_id(AtLeast::Tls12), tls.trust_id(AtLeast::Tls13));
-    assert_ne!(tls.trust_id(AtLeast::Tls13), trusting(&[&root]).trust_id(AtLeast::Tls12));
+    assert_ne!(tls.trust_id(&host, AtLeast::Tls12), tls.trust_id(&host, AtLeast::Tls13));
+    assert_ne!(tls.trust_id(&host, AtLeast::Tls13), trusting(&[&root]).trust_id(&host, AtLeast::Tls12));
 }
 
 #[test]
@@ -398,4 +398,98 @@ fn anchors_come_from_the_settings() {
 fn foreign_names_are_cut_to_what_a_name_may_hold() {
     assert_eq!(plain_name("DnsName(\"a.test\")"), "a.test");
     assert_eq!(plain_name("DnsName(\"a\u{1b}[31m`b\")"), "a[31mb");
+}
+
+/// What the settings say of api.example.com, and of nobody else.
+fn special(anchors: Anchors, options: OriginOptions) -> Result<OriginTls, TrustError> {
+    let folder = Folder::new();
+    let mut flags = crate::config::Layer::default();
+    let file = folder.file("exeat.yaml", "tls: {origins: {api.example.com: {}}}\n");
+    flags.push(crate::config::Key::Config, file.to_str().unwrap(), crate::config::Origin::Flag("--config"));
+    let config = crate::config::load(flags, [], |_| None).unwrap().config;
+    let (pattern, _) = config.tls.origins[0].clone();
+    let own = Mint::in_memory(system_clock()).unwrap();
+    OriginTls::with_options(anchors, &[(pattern, options)], own.ca_der())
+}
+
+#[tokio::test]
+async fn a_private_ca_stands_in_place_of_all_others_for_its_host() {
+    let folder = Folder::new();
+    let (public, private) = (self_signed(ca("public")), self_signed(ca("private")));
+    let mut anchors = Anchors::none();
+    anchors.add(&public.der).unwrap();
+    let options = OriginOptions { ca: vec![folder.file("ca.pem", &private.pem)], ..OriginOptions::default() };
+    let tls = special(anchors, options).unwrap();
+    meet(&tls, server(&[&private.sign(good())], BOTH), AtLeast::Tls12).await.unwrap();
+    let found = fault(meet(&tls, server(&[&public.sign(good())], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::UnknownIssuer);
+    let (here, there) = (Host::parse("api.example.com").unwrap(), Host::parse("www.example.com").unwrap());
+    assert_ne!(tls.trust_id(&here, AtLeast::Tls12), tls.trust_id(&there, AtLeast::Tls12));
+}
+
+#[tokio::test]
+async fn a_pinned_key_is_the_only_one_whoever_vouches_for_others() {
+    let root = self_signed(ca("root"));
+    let (pinned, other) = (root.sign(good()), root.sign(good()));
+    let spki = |signed: &Signed| {
+        let (_, cert) = x509_parser::parse_x509_certificate(&signed.der).unwrap();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, cert.public_key().raw);
+        <[u8; 32]>::try_from(digest.as_ref()).unwrap()
+    };
+    let mut anchors = Anchors::none();
+    anchors.add(&root.der).unwrap();
+    let tls =
+        special(anchors, OriginOptions { pins: vec![spki(&pinned)], ..OriginOptions::default() }).unwrap();
+    meet(&tls, server(&[&pinned], BOTH), AtLeast::Tls12).await.unwrap();
+    // The pinned certificate sent along does not help.
+    let found = fault(meet(&tls, server(&[&other, &pinned], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::Pin);
+}
+
+#[tokio::test]
+async fn versions_suites_and_groups_can_be_narrowed() {
+    use crate::config::LegOptions;
+    let root = self_signed(ca("root"));
+    let leaf = root.sign(good());
+    let mut anchors = Anchors::none();
+    anchors.add(&root.der).unwrap();
+    let with = |leg| special(anchors.clone(), OriginOptions { leg, ..OriginOptions::default() }).unwrap();
+    let tls =
+        with(LegOptions { ciphers: Some(vec![0x1303]), groups: Some(vec![0x0018]), ..LegOptions::default() });
+    let facts = meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls12).await.unwrap();
+    assert_eq!(facts.cipher, "TLS13_CHACHA20_POLY1305_SHA256");
+    assert_eq!(facts.group, Some("secp384r1"));
+    assert!(meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls12).await.is_err());
+    let tls = with(LegOptions { only_tls13: true, ..LegOptions::default() });
+    let outcome = meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls12).await;
+    assert!(matches!(outcome, Err(OriginTlsError::BelowFloor { .. })), "{outcome:?}");
+    let tls = with(LegOptions { ciphers: Some(vec![0xc02b]), ..LegOptions::default() });
+    let facts = meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls12).await.unwrap();
+    assert_eq!(facts.version, TlsVersion::Tls12);
+    assert!(meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls13).await.is_err());
+}
+
+#[tokio::test]
+async fn a_host_that_wants_a_client_certificate_is_shown_the_one_of_the_settings() {
+    let folder = Folder::new();
+    let root = self_signed(ca("root"));
+    let (leaf, client) = (root.sign(good()), root.sign(valid(name("client"), -1, 1)));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.der.clone()).unwrap();
+    let clients =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), super::super::provider());
+    let config = rustls::ServerConfig::builder_with_provider(super::super::provider())
+        .with_protocol_versions(ONLY_12)
+        .unwrap()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(vec![leaf.der.clone()], leaf.private_key())
+        .unwrap();
+    let mut anchors = Anchors::none();
+    anchors.add(&root.der).unwrap();
+    let cert = folder.file("client.pem", &client.pem);
+    let files = |key: &Signed| Some((cert.clone(), folder.file("client.key", &key.key.serialize_pem())));
+    let options = |client| OriginOptions { client, ..OriginOptions::default() };
+    let tls = special(anchors.clone(), options(files(&client))).unwrap();
+    meet(&tls, Arc::new(config), AtLeast::Tls12).await.unwrap();
+    assert!(matches!(special(anchors, options(files(&leaf))), Err(TrustError::Unfit { .. })));
 }

@@ -45,6 +45,8 @@ pub enum TrustError {
 pub struct Anchors {
     list: Vec<Anchor>,
     crls: Vec<CertificateRevocationListDer<'static>>,
+    /// SHA-256 of the public keys that a leaf may have; empty: any.
+    pins: Vec<[u8; 32]>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,7 +69,7 @@ impl Anchors {
             .iter()
             .map(|root| Anchor { trusted: root.clone(), until: None, asked_for: false })
             .collect();
-        Self { list, crls: Vec::new() }
+        Self { list, ..Self::default() }
     }
 
     /// The machine's store. What of it doesn't parse is left out, as everybody does; nothing at all is an error.
@@ -77,7 +79,7 @@ impl Anchors {
             tracing::warn!(%error, "part of the system's certificate store cannot be read");
         }
         let list: Vec<Anchor> = found.certs.iter().filter_map(|der| anchor(der, false).ok()).collect();
-        if list.is_empty() { Err(TrustError::NoSystemRoots) } else { Ok(Self { list, crls: Vec::new() }) }
+        if list.is_empty() { Err(TrustError::NoSystemRoots) } else { Ok(Self { list, ..Self::default() }) }
     }
 
     /// Every certificate of a PEM file, as an extra root for every host.
@@ -119,6 +121,12 @@ impl Anchors {
         Current::at(&baked, std::slice::from_ref(&der), 0).map_err(|_| "not a revocation list")?;
         self.crls.push(der);
         Ok(())
+    }
+
+    /// Only leaves with one of these keys (SHA-256 of their SPKI) are believed from here on. The leaf alone is asked:
+    /// what else is sent along need not belong to its chain.
+    pub fn pin(&mut self, pins: &[[u8; 32]]) {
+        self.pins.extend_from_slice(pins);
     }
 
     /// One certificate as a root. `Err` says why it cannot be one.
@@ -178,6 +186,8 @@ pub(super) enum Unfit {
     ExpiredRoot,
     #[error("a key in the chain is too short")]
     WeakKey,
+    #[error("the certificate's key is not one of those that are pinned")]
+    Pin,
 }
 
 impl From<Unfit> for Error {
@@ -258,7 +268,16 @@ impl Verifier {
         if claims && !leaf.is_ca() {
             return Err(Error::InvalidCertificate(CertificateError::InvalidPurpose));
         }
-        if is_weak(&leaf) { Err(Unfit::WeakKey.into()) } else { Ok(()) }
+        if is_weak(&leaf) {
+            return Err(Unfit::WeakKey.into());
+        }
+        let pins = &self.anchors.pins;
+        let key = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf.public_key().raw);
+        if pins.is_empty() || pins.iter().any(|pin| pin == key.as_ref()) {
+            Ok(())
+        } else {
+            Err(Unfit::Pin.into())
+        }
     }
 
     /// The more telling name of a fault. It was refused already: nothing here can make it pass.
