@@ -34,7 +34,7 @@ fn policy(name: &str) -> String {
         "version: 1
 addresses:
   s3.us-east-1.amazonaws.com: [198.18.0.0/15]
-  my-bucket.s3.us-east-1.amazonaws.com: [198.18.0.0/15]
+  '*.s3.us-east-1.amazonaws.com': [198.18.0.0/15]
   kms.us-east-1.amazonaws.com: [198.18.0.0/15]
   sqs.us-east-1.amazonaws.com: [198.18.0.0/15{sqs}]
 statements:

@@ -18,7 +18,6 @@ pub mod schema;
 mod statement;
 mod tunnel;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ pub use self::admit::{Admission, Destination};
 use self::file::Read;
 use self::index::Index;
 pub use self::node::{At, Code, Problem, Severity};
-use self::pattern::Own;
+use self::pattern::{HostPattern, Own};
 use self::perimeter::Perimeter;
 use self::statement::{Effect, Fit, Rule, Statement};
 pub use self::tunnel::{TunnelLimits, TunnelPermit};
@@ -132,7 +131,7 @@ pub struct Policy {
     hash: String,
     report: bool,
     perimeter: Perimeter,
-    addresses: HashMap<Host, Vec<IpNet>>,
+    addresses: Vec<(HostPattern, Vec<IpNet>)>,
     /// By id, so that which statement is named depends on no order.
     statements: Vec<Statement>,
     denies: Index,
@@ -173,7 +172,7 @@ impl Policy {
             hash,
             report: read.report,
             perimeter: read.perimeter,
-            addresses: read.addresses.into_iter().collect(),
+            addresses: read.addresses,
             denies: of(Effect::Deny),
             allows: of(Effect::Allow),
             statements,
@@ -192,8 +191,9 @@ impl Policy {
     }
 
     /// Private ranges that this host may resolve into.
-    pub fn addresses_for(&self, host: &Host) -> &[IpNet] {
-        self.addresses.get(host).map_or(&[], Vec::as_slice)
+    pub fn addresses_for(&self, host: &Host) -> Vec<IpNet> {
+        let named = self.addresses.iter().filter(|(pattern, _)| pattern.matches_host(host));
+        named.flat_map(|(_, ranges)| ranges).copied().collect()
     }
 
     /// Some allow names this destination's port for its host.

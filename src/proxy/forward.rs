@@ -172,8 +172,8 @@ pub(super) async fn straight(worker: &Worker, key: &Key) -> Result<(TcpStream, S
     let addresses = match key.dial {
         Some(address) => resolve::named(target, address, &shared.own)?,
         None => {
-            let policy = shared.policy.load();
-            resolve::addresses(target, policy.addresses_for(&target.host), &shared.own).await?
+            let ranges = shared.policy.load().addresses_for(&target.host);
+            resolve::addresses(target, &ranges, &shared.own).await?
         }
     };
     let after = shared.config.limits.handshake;

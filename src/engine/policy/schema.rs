@@ -91,7 +91,7 @@ fn statement() -> Value {
                 {
                     "required": ["tunnel"],
                     "properties": {"effect": {"const": "allow"}},
-                    "not": {"anyOf": [{"required": ["resource"]}, {"required": ["when"]}]},
+                    "not": {"anyOf": [{"required": ["action"]}, {"required": ["http"]}, {"required": ["resource"]}, {"required": ["when"]}]},
                 },
             ]),
         );

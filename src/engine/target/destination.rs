@@ -86,7 +86,7 @@ pub fn decide(
         let Host::Name(name) = &target.host else { return Ok(Vec::new()) };
         let Some(answers) = lookup(name) else { return Ok(Vec::new()) };
         lookups += 1;
-        dial(&target, rules.policy.addresses_for(&target.host), &answers, rules.is_own)
+        dial(&target, &rules.policy.addresses_for(&target.host), &answers, rules.is_own)
     });
     Decided { outcome, lookups }
 }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     const POLICY: &str = "version: 1
-addresses: {app.test: [10.20.0.0/16]}
+addresses: {'*.test': [10.20.0.0/16]}
 statements:
   - {id: app, effect: allow, http: {host: app.test, path: /*}}
   - {id: alt, effect: allow, http: {host: 'app.test:8443', path: /*}}
