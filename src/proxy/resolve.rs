@@ -1,7 +1,7 @@
 //! Names to connections: one lookup for each attempt, and exactly one of its answers that may be dialled.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -36,18 +36,25 @@ pub async fn addresses(
 
 /// `/etc/hosts` counts, as it does for everybody; glibc alone would not find a name that ends in a dot there.
 async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
-    let listed = match tokio::fs::metadata(HOSTS).await {
-        Ok(meta) if meta.len() <= MOST_HOSTS => {
-            tokio::fs::read_to_string(HOSTS).await.map_or(Vec::new(), |text| listed(&text, name))
+    let name = name.to_owned();
+    // One hop to a thread that may wait, for the file and the resolver together.
+    let looking = tokio::task::spawn_blocking(move || {
+        let listed = listed(&hosts(), &name);
+        if !listed.is_empty() {
+            return Ok(listed);
         }
-        _ => Vec::new(),
-    };
-    if !listed.is_empty() {
-        return Ok(listed);
-    }
-    let absolute = format!("{name}.");
-    let answers = tokio::net::lookup_host((absolute.as_str(), 0)).await?;
-    Ok(answers.map(|address| address.ip()).collect())
+        let answers = (format!("{name}."), 0).to_socket_addrs()?;
+        let mut found: Vec<IpAddr> = answers.map(|address| address.ip()).collect();
+        found.dedup();
+        Ok(found)
+    });
+    looking.await.map_err(io::Error::other)?
+}
+
+/// A file that is missing, unreadable or no hosts file lists nothing.
+fn hosts() -> String {
+    let small = std::fs::metadata(HOSTS).is_ok_and(|meta| meta.len() <= MOST_HOSTS);
+    if small { std::fs::read_to_string(HOSTS).unwrap_or_default() } else { String::new() }
 }
 
 /// The addresses that a hosts file has for a name in normal form.
@@ -180,6 +187,16 @@ mod tests {
         let all = ["[2600::1]:1", "[2600::2]:1", "8.8.8.8:1", "[2600::3]:1"].map(at);
         assert_eq!(in_turns(&all), ["[2600::1]:1", "8.8.8.8:1", "[2600::2]:1", "[2600::3]:1"].map(at));
         assert_eq!(in_turns(&all[2..]), ["8.8.8.8:1", "[2600::3]:1"].map(at));
+    }
+
+    #[tokio::test]
+    async fn a_name_of_the_hosts_file_is_found_and_its_address_is_judged() {
+        let target = |text: &str| Authority::parse(text, None).unwrap();
+        let found = addresses(&target("localhost:443"), &[], &[]).await;
+        let Err(OriginError::Refused(refused)) = found else { panic!("{found:?}") };
+        assert!(refused.said.contains("127.0.0.1 (loopback)"), "{}", refused.said);
+        let literal = addresses(&target("8.8.8.8:443"), &[], &[]).await.unwrap();
+        assert_eq!(literal, [at("8.8.8.8:443")]);
     }
 
     #[tokio::test]

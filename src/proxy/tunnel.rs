@@ -29,6 +29,8 @@ use crate::tls::origin::AtLeast;
 
 /// One for each thread: an idle tunnel holds no buffer.
 const PIECE: usize = 64 * 1024;
+/// While the program drains, a tunnel ends once nothing has passed for this long: what is inside can't be asked.
+const QUIET: Duration = Duration::from_secs(1);
 const PROTOCOL_VERSION: u8 = 70;
 const INTERNAL_ERROR: u8 = 80;
 
@@ -116,7 +118,12 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
             if let Some(facts) = &seen.tls {
                 worker.recorder.metrics().handshake(Leg::Upstream, facts.version);
             }
-            carry(&mut socket, &mut origin, permit.limits(), &passed).await
+            let mut draining = worker.draining.clone();
+            let leave = async {
+                super::drained(&mut draining).await;
+                idle(QUIET, &passed).await;
+            };
+            carry(&mut socket, &mut origin, permit.limits(), &passed, leave).await
         }
         Err(error) => {
             let alert = match &error {
@@ -203,7 +210,11 @@ async fn open(
             let again = second_hello(client, hello).await?;
             send(&mut origin, &again).await?;
             seen.hello_bytes.0 += again.len() as u64;
-            (answer, chose) = receive(&mut origin, Vec::new(), at_least).await?;
+            // Of a record that was cut by the network, the beginning went to the client already.
+            let begun = unfinished(&answer).to_vec();
+            let gone = begun.len();
+            (answer, chose) = receive(&mut origin, begun, at_least).await?;
+            answer.drain(..gone);
         }
         seen.tls = chose.and_then(|chose| facts(&chose, hello));
         client.write_all(&answer).await.map_err(TunnelError::Client)?;
@@ -244,6 +255,17 @@ async fn receive(
             Ok(_) => {}
         }
     }
+}
+
+/// What stands behind the last whole record.
+fn unfinished(mut bytes: &[u8]) -> &[u8] {
+    while let [_, _, _, high, low, rest @ ..] = bytes {
+        match rest.get(usize::from(u16::from_be_bytes([*high, *low]))..) {
+            Some(next) => bytes = next,
+            None => break,
+        }
+    }
+    bytes
 }
 
 fn judge(hello: ServerHello, at_least: AtLeast) -> Result<(), TunnelError> {
@@ -294,12 +316,13 @@ fn facts(chose: &ServerHello, hello: &ClientHello) -> Option<TlsFacts> {
     })
 }
 
-/// Passes bytes both ways until both sides have ended, one fails, or a limit is met.
+/// Passes bytes both ways until both sides have ended, one fails, a limit is met, or `leave` says so.
 async fn carry(
     client: &mut TcpStream,
     origin: &mut TcpStream,
     limits: TunnelLimits,
     passed: &Passed,
+    leave: impl Future<Output = ()>,
 ) -> Result<(), TunnelError> {
     let (from_client, to_client) = client.split();
     let (from_origin, to_origin) = origin.split();
@@ -316,6 +339,7 @@ async fn carry(
             // How a TLS peer leaves is its own affair: a reset after close_notify is common.
             Ok(()) | Err(Cut::Lost) => Ok(()),
         },
+        () = leave => Ok(()),
         () = idle(limits.idle, passed) => {
             Err(TunnelError::Limit(format!("the tunnel was idle for {:?}", limits.idle)))
         }
@@ -401,4 +425,19 @@ pub fn enter(
         return Err(destination::Refused { reason: Reason::TlsEch, said });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_was_cut_is_told_from_those_that_are_whole() {
+        let ccs = [20, 3, 3, 0, 1, 1];
+        let two = [&[22, 3, 3, 0, 2, 9, 9][..], &ccs].concat();
+        assert!(unfinished(&two).is_empty());
+        for cut in 1..6 {
+            assert_eq!(unfinished(&two[..7 + cut]), &ccs[..cut]);
+        }
+    }
 }

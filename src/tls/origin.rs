@@ -68,7 +68,7 @@ pub enum AtLeast {
 #[derive(Debug, thiserror::Error)]
 pub enum OriginTlsError {
     /// `offered`: public name of the version it chose, `None` where it only sent an alert.
-    #[error("origin speaks {}, below what is demanded", offered.unwrap_or("no TLS version we accept"))]
+    #[error("origin speaks {}, below what is demanded", offered.unwrap_or("no TLS version that we do (alert `protocol_version`)"))]
     BelowFloor { offered: Option<&'static str> },
     #[error("origin's certificate was refused: {0}")]
     Certificate(CertificateFault),

@@ -239,3 +239,22 @@ async fn a_tunnel_ends_at_its_limits() {
         assert!(event["errorMessage"].as_str().unwrap().contains(words), "{limit}: {event}");
     }
 }
+
+#[tokio::test]
+async fn a_drain_ends_a_quiet_tunnel_and_its_record_is_whole() {
+    let ca = Ca::new();
+    let origin = echo(ca.acceptor(&["pinned.test"])).await;
+    let proxy = proxy(TUNNEL, origin);
+    let socket = proxy.connect("pinned.test:443").await.unwrap();
+    let mut client = tls::connect(socket, "pinned.test", &ca.pem()).await.unwrap();
+    client.write_all(b"ping").await.unwrap();
+    client.flush().await.unwrap();
+    client.read_exact(&mut [0; 4]).await.unwrap();
+    proxy.signal("-TERM");
+    let _ = client.read_to_end(&mut Vec::new()).await;
+    let event = event(&proxy).await;
+    let ours = &event["additionalEventData"]["exeat"];
+    assert_eq!(ours["end"], "tunnelled", "{event}");
+    assert!(ours["bytesOut"].as_u64().unwrap() > 1000, "{event}");
+    assert_eq!(proxy.wait().0, Some(0));
+}

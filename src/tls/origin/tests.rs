@@ -303,7 +303,7 @@ async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
             "alert 70 in a record of 1.2",
             vec![21, 3, 3, 0, 2, 2, 70],
             Reason::UpstreamBelowFloor,
-            "origin speaks no TLS version we accept, below what is demanded",
+            "origin speaks no TLS version that we do (alert `protocol_version`), below what is demanded",
         ),
         (
             "answers as SSLv2",
