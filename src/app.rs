@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,18 +16,21 @@ use tokio::sync::watch;
 use crate::admin::{self, AdminState};
 use crate::config::{AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
-use crate::engine::policy::{Policy, Problem, Severity};
-use crate::keys;
+use crate::engine::policy::{Mode, Policy, Problem, Severity};
+use crate::keys::{self, Keyring};
 use crate::proxy::body::Budget;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
-use crate::record::{BootId, Metrics, Records, Settings, Sink, SinkError, Target};
+use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
 use crate::tls::origin::{Anchors, OriginTls, TrustError};
 
 /// Lines still in a pipe's queue get this long to leave before exit.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// A program may sign with the platform's newest key this long before we know it.
+const REFRESH: Duration = Duration::from_secs(15);
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +88,7 @@ pub struct App {
     shared: Arc<Shared>,
     forward: SocketAddr,
     admin: Option<SocketAddr>,
+    jvm: Option<SocketAddr>,
     records: Arc<Records>,
     drain: watch::Sender<bool>,
     not_ready: Arc<AtomicBool>,
@@ -98,35 +102,52 @@ impl App {
         if let Some(path) = &config.ca_out {
             Mint::retract_ca(path)?;
         }
-        let policy = read_policy(&config.policy)?;
-        let lookup = |name: &str| std::env::var(name).ok();
-        let known =
-            keys::load(config.credentials.as_deref(), &lookup, &|path| std::fs::read_to_string(path))?;
+        let policy = read_policy(&config.policy, config.mode())?;
+        let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
+        if let Err(error) = keyring.fetch(&variable, &read_file) {
+            tracing::warn!("{error}");
+        }
+        let known = keyring.known(&variable, &read_file)?;
         let mint = match &config.ca {
+            CaSource::InMemory if config.exec.is_some() => Mint::for_a_day(tls::system_clock())?,
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
             CaSource::Kept(dir) => Mint::from_dir(dir, &tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
         };
         let mint = mint.with_options(&config.tls.client)?;
-        let anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?;
+        let mut anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?;
+        for der in config.exec.iter().flat_map(|exec| &exec.trusted) {
+            // A bundle of somebody else's: what can't be a root in it is not ours to complain about.
+            if let Err(what) = anchors.add(&der.as_slice().into()) {
+                tracing::debug!(what, "a certificate of the environment's bundles is left out");
+            }
+        }
         let origin_tls = OriginTls::with_options(anchors, &config.tls.origins, mint.ca_der())?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
             AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
+            AuditSink::Nowhere => Target::File { path: "/dev/null".into(), rotation: None },
         };
+        let level = if config.audit == AuditSink::Nowhere { Level::Off } else { Level::All };
+        let settings = Settings { level, ..Settings::default() };
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-        let records = Records::new(Sink::open(&target)?, metrics, Settings::default(), boot);
+        let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
         let bind = |address| listener::bind(address).map_err(|error| Error::Listen { address, error });
         let forward = bind(config.listen)?;
         let admin = config.admin.map(bind).transpose()?;
+        let jvm = match config.exec {
+            Some(_) if cfg!(target_os = "linux") => Some(bind(config.listen)?),
+            _ => None,
+        };
         let mut own = Vec::new();
-        for socket in admin.iter().chain([&forward]) {
+        for socket in admin.iter().chain(&jvm).chain([&forward]) {
             own.extend(socket.local_addr()?.as_socket());
         }
         if let Some(path) = &config.ca_out {
             mint.publish_ca(path)?;
         }
+        let refreshed = keyring.has_endpoint(&variable, &read_file);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
@@ -136,9 +157,13 @@ impl App {
             mint,
             origin_tls,
             budget: Budget::new(inspection_budget()),
+            explained: AtomicI64::new(0),
             own,
             config,
         });
+        if refreshed {
+            tokio::spawn(refresh_keys(Arc::clone(&shared), keyring));
+        }
         let mut admin_address = None;
         if let Some(socket) = admin {
             let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
@@ -151,17 +176,32 @@ impl App {
         }
         let forward = listener::open(forward)?;
         let address = forward.local_addr()?;
+        let jvm = jvm.map(listener::open).transpose()?;
+        let jvm_address = jvm.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let mut workers = Vec::new();
+        let worker = |by_owner| Worker {
+            shared: Arc::clone(&shared),
+            recorder: records.recorder(),
+            pool: Arc::default(),
+            draining: draining.clone(),
+            by_owner,
+        };
         for _ in 0..shared.config.workers.get() {
-            let worker = Worker {
-                shared: Arc::clone(&shared),
-                recorder: records.recorder(),
-                pool: Arc::default(),
-                draining: draining.clone(),
-            };
-            workers.push(spawn(worker, forward.try_clone()?, shared.config.limits.drain));
+            workers.push(spawn(worker(false), forward.try_clone()?, shared.config.limits.drain));
         }
-        Ok(Self { shared, forward: address, admin: admin_address, records, drain, not_ready, workers })
+        if let Some(jvm) = jvm {
+            workers.push(spawn(worker(true), jvm, shared.config.limits.drain));
+        }
+        Ok(Self {
+            shared,
+            forward: address,
+            admin: admin_address,
+            jvm: jvm_address,
+            records,
+            drain,
+            not_ready,
+            workers,
+        })
     }
 
     /// Where clients find the proxy: the port is the real one where the settings said 0.
@@ -174,40 +214,27 @@ impl App {
         self.admin
     }
 
+    /// The door of `exec` for clients that can't bring a password, where the kernel tells whose they are.
+    pub(crate) fn jvm(&self) -> Option<SocketAddr> {
+        self.jvm
+    }
+
     /// The CA certificate that clients must trust.
     pub fn ca_pem(&self) -> &str {
         self.shared.mint.ca_pem()
     }
 
-    /// What is enforced, said once.
-    fn announce(&self) {
-        let named = match &self.shared.config.policy {
-            PolicySource::BuiltIn => {
-                "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
-            }
-            PolicySource::File(path) => format!("policy {}", path.display()),
-            PolicySource::Env(name) => format!("policy env:{name}"),
-        };
-        eprintln!(
-            "exeat {}: listening on {} under {named} with {} known keys",
-            env!("CARGO_PKG_VERSION"),
-            self.forward,
-            self.shared.keys.load().len()
-        );
-        for (placed, target) in self.shared.policy.load().tunnelled() {
-            eprintln!(
-                "exeat: `{}` tunnels to {target}: what is inside is not judged, only the floor is held",
-                placed.id
-            );
-        }
-        if self.shared.policy.load().default_report() {
-            eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
-        }
+    pub(crate) fn records(&self) -> &Arc<Records> {
+        &self.records
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Takes the policy anew; a bad one keeps the old. The audit file is opened again, for those who rotate it.
     fn reload(&self) {
-        match read_policy(&self.shared.config.policy) {
+        match read_policy(&self.shared.config.policy, self.shared.config.mode()) {
             Ok(policy) => {
                 tracing::info!(policy = policy.hash(), "policy reloaded");
                 self.shared.policy.store(Arc::new(policy));
@@ -220,6 +247,36 @@ impl App {
         }
         if let Err(error) = self.records.reopen() {
             tracing::error!(%error, "audit sink not reopened");
+        }
+    }
+
+    /// What is enforced, said once, before anything is.
+    fn announce(&self) {
+        let shared = &self.shared;
+        let named = match &shared.config.policy {
+            PolicySource::BuiltIn => {
+                "the built-in policy (AWS calls signed by our keys or accounts, nothing else)".to_owned()
+            }
+            PolicySource::File(path) => format!("policy {}", path.display()),
+            PolicySource::Env(name) => format!("policy env:{name}"),
+        };
+        eprintln!(
+            "exeat {}: listening on {} under {named} with {} known keys",
+            env!("CARGO_PKG_VERSION"),
+            self.forward,
+            shared.keys.load().len()
+        );
+        if let Some(proxy) = &shared.config.upstream_proxy {
+            eprintln!("exeat: origins are reached through {proxy}");
+        }
+        for (placed, target) in shared.policy.load().tunnelled() {
+            eprintln!(
+                "exeat: `{}` tunnels to {target}: what is inside is not judged, only the floor is held",
+                placed.id
+            );
+        }
+        if shared.policy.load().default_report() {
+            eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
         }
     }
 
@@ -252,6 +309,36 @@ async fn keep_ca(shared: Arc<Shared>) {
     }
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn read_file(path: &std::path::Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+/// Follows the container endpoint: platforms replace its keys hours before they end. A failure keeps the old ones.
+async fn refresh_keys(shared: Arc<Shared>, mut keyring: Keyring) {
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let asked = tokio::task::spawn_blocking(move || {
+            let known = match keyring.fetch(&variable, &read_file) {
+                Ok(true) => keyring.known(&variable, &read_file).map(Some),
+                Ok(false) => Ok(None),
+                Err(error) => Err(error),
+            };
+            (keyring, known)
+        });
+        let Ok((same, known)) = asked.await else { return };
+        keyring = same;
+        match known {
+            Ok(Some(known)) => shared.keys.store(Arc::new(known)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+}
+
 /// A worker's thread: its own runtime, so that nothing on a request's path is shared between threads.
 fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_blocking(move || {
@@ -265,12 +352,12 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
 
 /// For verbs that ask a policy and run nothing.
 pub fn read_policy_file(path: &std::path::Path) -> Result<Policy, Error> {
-    read_policy(&PolicySource::File(path.into()))
+    read_policy(&PolicySource::File(path.into()), Mode::Run)
 }
 
-fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
+fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {
-        PolicySource::BuiltIn => return Ok(Policy::built_in()),
+        PolicySource::BuiltIn => return Ok(Policy::built_in(mode)),
         PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),
         PolicySource::Env(name) => {
             let missing = || io::Error::new(io::ErrorKind::NotFound, "the variable is not set");
@@ -282,7 +369,7 @@ fn read_policy(source: &PolicySource) -> Result<Policy, Error> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok(policy)
+    Ok(policy.with_sign_in(mode))
 }
 
 /// A quarter of the memory we may use (cgroup v2's limit, where there is one).

@@ -7,6 +7,8 @@ pub mod audit;
 mod ca;
 pub mod check;
 pub mod demo;
+mod env;
+mod exec;
 pub mod explain;
 mod run;
 pub mod schema;
@@ -37,6 +39,10 @@ struct Cli {
 enum Verb {
     /// Run the proxy until a signal ends it
     Run(Box<run::RunArgs>),
+    /// Run a program behind a proxy of its own: `exeat exec -- CMD`
+    Exec(Box<exec::ExecArgs>),
+    /// Print the variables that lead a shell's programs through a running `run`
+    Env(env::EnvArgs),
     /// Show exeat at work: calls over real sockets, all on loopback; needs no network and no account
     #[command(
         after_help = "Examples:\n  exeat demo\n  exeat demo -o json | jq '.calls[] | {call, verdict, reason}'"
@@ -111,6 +117,9 @@ pub enum Error {
     Demo(#[from] demo::Error),
     #[error("{0}")]
     Usage(String),
+    /// `exec` failed by itself, not its child.
+    #[error(transparent)]
+    Exec(Box<Error>),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -120,6 +129,7 @@ impl Error {
         ExitCode::from(match self {
             Self::Config(_) | Self::App(_) => BAD_CONFIG,
             Self::Usage(_) => USAGE,
+            Self::Exec(_) => exec::FAILED,
             // As a shell tells of a signal.
             Self::Demo(demo::Error::Interrupted(signal)) => 128 + signal,
             Self::Demo(_) | Self::Mint(_) | Self::Io(_) => NO,
@@ -135,6 +145,15 @@ pub fn run() -> Result<ExitCode, Error> {
             // The lock must not outlive this: `run` writes its audit lines to stdout.
             drop(out);
             run::run(*args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Verb::Exec(args) => {
+            // The child's too.
+            drop(out);
+            exec::run(&args).map_err(|error| Error::Exec(Box::new(error)))
+        }
+        Verb::Env(args) => {
+            env::env(&args, &mut out, args.output.output == Output::Json)?;
             Ok(ExitCode::SUCCESS)
         }
         Verb::Demo(args) => {

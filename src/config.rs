@@ -8,6 +8,7 @@ pub mod env;
 mod file;
 mod layer;
 mod tls;
+mod upstream_proxy;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,11 +16,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::facts::words;
+use crate::engine::facts::{AccountId, Secret, words};
+use crate::engine::policy::Mode;
 
 pub use connect_to::{ConnectTo, Pattern};
 pub use layer::{Given, Key, Layer, Origin};
 pub use tls::{LegOptions, OriginOptions, TlsSettings};
+pub use upstream_proxy::UpstreamProxy;
 
 /// Settings of `run`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,13 +37,34 @@ pub struct Config {
     /// Extra roots for every host.
     pub upstream_ca: Vec<PathBuf>,
     pub connect_to: ConnectTo,
+    /// The proxy that origins are reached through.
+    pub upstream_proxy: Option<UpstreamProxy>,
     /// AWS shared-credentials file; every profile in it is a known key.
     pub credentials: Option<PathBuf>,
+    /// Accounts that are ours although no key tells so: named by hand in `exec`.
+    pub accounts: Vec<AccountId>,
     /// No admin door unless given.
     pub admin: Option<SocketAddr>,
     pub workers: NonZeroUsize,
     pub limits: Limits,
     pub tls: TlsSettings,
+    /// Set where the program was started to serve one child.
+    pub exec: Option<Exec>,
+}
+
+impl Config {
+    pub fn mode(&self) -> Mode {
+        if self.exec.is_some() { Mode::Exec } else { Mode::Run }
+    }
+}
+
+/// What `exec` adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// Clients must know it: the port is open to everybody on this machine.
+    pub password: Secret,
+    /// Certificates (DER) that the child believed before: of bundles that variables name, and of the system.
+    pub trusted: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +81,8 @@ pub enum AuditSink {
     /// `-`.
     Stdout,
     File(PathBuf),
+    /// No lines at all: `exec` without `--audit`, where a person watches.
+    Nowhere,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +206,9 @@ impl Resolver<'_> {
                 .unwrap_or(UpstreamRoots::Webpki),
             upstream_ca: self.many(Key::UpstreamCa, |text| some_path(text).ok_or("a FILE".into())),
             connect_to: ConnectTo::new(self.many(Key::ConnectTo, connect_to::parse_rule)),
+            upstream_proxy: self.upstream_proxy(),
             credentials: self.path(Key::Credentials),
+            accounts: Vec::new(),
             admin: self.one(Key::Admin, "ADDR:PORT", |text| text.parse().ok()),
             workers: self
                 .one(Key::Workers, "a number from 1 to 256", |text| {
@@ -196,6 +224,7 @@ impl Resolver<'_> {
             },
             // The file's alone: lists for each host are no flag.
             tls: TlsSettings::default(),
+            exec: None,
         }
     }
 
@@ -211,6 +240,18 @@ impl Resolver<'_> {
             (None, None) => dir.map_or(CaSource::InMemory, CaSource::Kept),
             (Some(_), None) => self.lacks(Key::CaCert, Key::CaKey),
             (None, Some(_)) => self.lacks(Key::CaKey, Key::CaCert),
+        }
+    }
+
+    fn upstream_proxy(&mut self) -> Option<UpstreamProxy> {
+        let past = self.given(Key::UpstreamNoProxy).pop().map_or(String::new(), |given| given.text);
+        let given = self.given(Key::UpstreamProxy).pop()?;
+        match UpstreamProxy::parse(&given.text) {
+            Ok(proxy) => Some(proxy.past(&past)),
+            Err(want) => {
+                self.problems.push(given.secret_problem(want));
+                None
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod atlas;
 pub mod facts;
+pub mod form;
 pub mod hello;
 pub mod policy;
 pub mod reason;
@@ -14,11 +15,12 @@ pub mod target;
 pub mod words;
 
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
-use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Signer, Timestamp};
+use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Timestamp};
+use self::form::Form;
 use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy, TunnelPermit};
 use self::reason::Reason;
 use self::request::RequestHead;
-use self::signature::{Claim, KnownKeys, PayloadClaim, Reading};
+use self::signature::{Algorithm, Claim, KnownKeys, PayloadClaim, PostClaim, Reading};
 use self::target::Authority;
 
 /// A request as it is put before the judge. Values only.
@@ -141,24 +143,19 @@ fn place<T>(
     }
 }
 
+/// What was changed on the way to us, where a denial says that the signature does not match. A search of a hundred
+/// hashes or so, for the operator alone: callers limit how often.
+pub fn explain_signature(question: &Question<'_>) -> Option<String> {
+    let body = if let BodySeen::Whole(body) = question.body { Some(body) } else { None };
+    signature::explain(question.head, body, question.keys)
+}
+
 fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> Judgement {
     let head = question.head;
     let mut facts = Facts { operation: None, identity: Identity::NONE };
-    // The refusal's shape follows the request, even where the signature is what is wrong with it.
-    let shape =
-        |facts: &mut Facts, scope: Option<(&str, &str)>, account: Option<AccountId>| -> Option<Judgement> {
-            let (service, region) = scope.unzip();
-            match question.atlas.recognise(endpoint, service, region, head, question.body, account) {
-                Recognition::Operation(operation) => {
-                    facts.operation = Some(operation);
-                    None
-                }
-                Recognition::NeedBody => Some(Judgement::NeedBody),
-                Recognition::Refused(reason, said) => {
-                    Some(Judgement::Deny(Denial::new(reason, said, facts.clone())))
-                }
-            }
-        };
+    let shape = |facts: &mut Facts, scope: Option<(&str, &str)>, account: Option<AccountId>| {
+        shape(question, endpoint, facts, scope, account)
+    };
     let claim = match signature::read(head) {
         Ok(Reading::Signed(claim)) => claim,
         Ok(Reading::Unsigned(auth)) => {
@@ -168,6 +165,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
             }
             return decide(policy, question, facts, PayloadClaim::Nothing, None);
         }
+        Ok(Reading::Form) => return judge_form(policy, question, endpoint),
         Err(refusal) => {
             if let Some(Judgement::NeedBody) = shape(&mut facts, None, None) {
                 facts.operation = None;
@@ -176,16 +174,20 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
         }
     };
     let scope = claim.scope();
-    let named = Some((scope.service, scope.region));
-    let account = signature::account_of(claim.key_id());
-    facts.identity = unproven(&claim, account);
-    if !endpoint.allows_scope(scope.service, scope.region) {
+    let region = region_at(&claim, endpoint);
+    let named = Some((scope.service, region.unwrap_or(scope.region)));
+    let unproven = |facts: &mut Facts| {
+        facts.identity = claim.unproven();
+        signature::account_of(claim.key_id())
+    };
+    if region.is_none() {
         let said = format!(
             "scope {}/{} does not belong to `{}`",
             scope.region,
             scope.service,
             head.authority().host
         );
+        let account = unproven(&mut facts);
         let _ = shape(&mut facts, None, account);
         return Judgement::Deny(Denial::new(Reason::SigV4ScopeHost, said, facts));
     }
@@ -194,6 +196,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
         BodySeen::Unread if claim.needs_body() => return Judgement::NeedBody,
         BodySeen::TooLarge if claim.needs_body() => {
             let said = "the signature covers a body too large to be read before it is judged";
+            let account = unproven(&mut facts);
             let _ = shape(&mut facts, named, account);
             return Judgement::Deny(Denial::new(Reason::LimitInspect, said, facts));
         }
@@ -202,6 +205,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     let verdict = match claim.verify(body, question.keys, question.now) {
         Ok(verdict) => verdict,
         Err(refusal) => {
+            let account = unproven(&mut facts);
             facts.identity.signature = SignatureState::Bad;
             let _ = shape(&mut facts, named, account);
             return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));
@@ -215,14 +219,91 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     decide(policy, question, facts, verdict.due, Some(&claim))
 }
 
-/// Who the claim says it is, before anything is proven.
-fn unproven(claim: &Claim<'_>, account: Option<AccountId>) -> Identity {
-    Identity {
-        auth: claim.auth(),
-        signature: SignatureState::UnknownKey,
-        payload: claim.payload(),
-        signer: Some(Signer { key_id: claim.key_id().into(), account, role: None, own: false }),
+/// Recognises the operation into `facts`: the refusal's shape follows the request, even where the signature is what is
+/// wrong with it. `Some`: there is an answer already.
+fn shape(
+    question: &Question<'_>,
+    endpoint: &Endpoint,
+    facts: &mut Facts,
+    scope: Option<(&str, &str)>,
+    account: Option<AccountId>,
+) -> Option<Judgement> {
+    let (service, region) = scope.unzip();
+    match question.atlas.recognise(endpoint, service, region, question.head, question.body, account) {
+        Recognition::Operation(operation) => {
+            facts.operation = Some(operation);
+            None
+        }
+        Recognition::NeedBody => Some(Judgement::NeedBody),
+        Recognition::Refused(reason, said) => Some(Judgement::Deny(Denial::new(reason, said, facts.clone()))),
     }
+}
+
+/// A form upload to S3: who signed stands in the body, and what it writes too.
+fn judge_form(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> Judgement {
+    let head = question.head;
+    let mut facts = Facts { operation: None, identity: Identity::NONE };
+    if let Some(early) = shape(question, endpoint, &mut facts, None, None) {
+        return early;
+    }
+    let body = match question.body {
+        BodySeen::Unread => return Judgement::NeedBody,
+        BodySeen::Whole(body) => body,
+        BodySeen::TooLarge => {
+            let said = "a form upload too large to be read before it is judged";
+            return Judgement::Deny(Denial::new(Reason::LimitInspect, said, facts));
+        }
+    };
+    let form = match Form::parse(head.only("content-type").unwrap_or_default(), body) {
+        Ok(form) => form,
+        Err(error) => {
+            return Judgement::Deny(Denial::new(Reason::RequestAmbiguous, error.to_string(), facts));
+        }
+    };
+    let claim = match PostClaim::read(&form) {
+        Ok(Some(claim)) => claim,
+        Ok(None) => return decide(policy, question, facts, PayloadClaim::Nothing, None),
+        Err(refusal) => {
+            facts.identity.auth = Auth::PostForm;
+            return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));
+        }
+    };
+    facts.identity = claim.unproven();
+    let scope = claim.scope();
+    if !endpoint.allows_scope(scope.service, scope.region) {
+        let (region, service) = (scope.region, scope.service);
+        let said = format!("scope {region}/{service} does not belong to `{}`", head.authority().host);
+        return Judgement::Deny(Denial::new(Reason::SigV4ScopeHost, said, facts));
+    }
+    let path = head.path().trim_matches('/');
+    let verdict = match claim.verify(endpoint.bucket().unwrap_or(path), question.keys, question.now) {
+        Ok(verdict) => verdict,
+        Err(refusal) => {
+            facts.identity.signature = SignatureState::Bad;
+            return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts));
+        }
+    };
+    let account = verdict.identity.signer.as_ref().and_then(|signer| signer.account);
+    facts.identity = verdict.identity;
+    let named = Some((scope.service, scope.region));
+    if let Some(early) = shape(question, endpoint, &mut facts, named, account) {
+        return early;
+    }
+    decide(policy, question, facts, verdict.due, None)
+}
+
+/// The one of the signature's regions that belongs to this endpoint: `None` where none does, or the service doesn't.
+fn region_at<'a>(claim: &Claim<'a>, endpoint: &'a Endpoint) -> Option<&'a str> {
+    let service = claim.scope().service;
+    claim.regions().find_map(|region| {
+        if endpoint.allows_scope(service, region) {
+            return Some(region);
+        }
+        // A pattern of version 4A covers the region that the host names.
+        let start = region.strip_suffix('*').filter(|_| claim.algorithm() == Algorithm::Ecdsa)?;
+        let own = endpoint.region().filter(|own| own.starts_with(start))?;
+        endpoint.allows_scope(service, own).then_some(&**own)
+    })
 }
 
 /// A host that is no AWS endpoint: `http:` statements judge it.
@@ -230,8 +311,10 @@ fn judge_other(policy: &Policy, question: &Question<'_>, rented: bool) -> Judgem
     let mut facts = Facts { operation: None, identity: Identity::NONE };
     match signature::read(question.head) {
         Ok(Reading::Unsigned(auth)) => facts.identity.auth = auth,
+        // Only an endpoint of AWS reads such a form.
+        Ok(Reading::Form) => {}
         Ok(Reading::Signed(claim)) => {
-            facts.identity = unproven(&claim, signature::account_of(claim.key_id()));
+            facts.identity = claim.unproven();
             if rented {
                 let said = "a signed call to a name that anyone can rent is not judged yet";
                 return Judgement::Deny(Denial::new(Reason::SigV4Unsupported, said, facts));
@@ -267,6 +350,39 @@ fn decide(
         Decision::Deny(denied) => {
             let (reason, said) = (denied.reason, denied.said.clone());
             Judgement::Deny(Denial { reason, said, facts, denied: Some(denied) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_set_counts_for_the_region_that_the_host_names() {
+        for (host, service, regions, want) in [
+            ("sts.us-west-2.amazonaws.com", "sts", "us-west-2", Some("us-west-2")),
+            ("sts.us-west-2.amazonaws.com", "sts", "us-east-1,us-west-2", Some("us-west-2")),
+            ("sts.us-west-2.amazonaws.com", "sts", "us-*", Some("us-west-2")),
+            ("sts.us-west-2.amazonaws.com", "sts", "*", Some("us-west-2")),
+            ("sts.us-west-2.amazonaws.com", "sts", "us-east-1", None),
+            ("sts.us-west-2.amazonaws.com", "sts", "eu-*", None),
+            ("sts.us-west-2.amazonaws.com", "s3", "*", None),
+            ("m.mrap.accesspoint.s3-global.amazonaws.com", "s3", "*", Some("*")),
+        ] {
+            let head = format!(
+                "GET / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Date: 20260102T030405Z\r\nX-Amz-Region-Set: {regions}\r\n\
+                 X-Amz-Content-Sha256: UNSIGNED-PAYLOAD\r\n\
+                 Authorization: AWS4-ECDSA-P256-SHA256 Credential=AKID/20260102/{service}/aws4_request, \
+                 SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-region-set, Signature={}\r\n\r\n",
+                "0".repeat(140)
+            );
+            let head = RequestHead::parse(head.into()).unwrap();
+            let Reading::Signed(claim) = signature::read(&head).unwrap() else { panic!("{host}") };
+            let HostKind::Service(endpoint) = Atlas::built_in().host(&head.authority().host) else {
+                panic!("{host}")
+            };
+            assert_eq!(region_at(&claim, &endpoint), want, "{host} {service} {regions}");
         }
     }
 }

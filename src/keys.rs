@@ -1,8 +1,14 @@
-//! Who may sign: gathers the keys we are given into a [`KnownKeys`] for the verifier.
+//! Who may sign: gathers the keys we are given into a [`KnownKeys`] for the verifier, and the accounts that are ours.
 //!
-//! Sources: one file that was named (then no other is asked), else the environment and the profile that the
-//! workload's SDK would select. Variables and files are read through functions passed in.
+//! Sources: one file that was named (then no other is asked), else the environment, the profile that the workload's
+//! SDK would select, and the endpoints of the platform (container, instance). AWS is never asked: where a source makes
+//! its keys later (SSO, an assumed role, a web identity), what it says of the account is enough to know `self`.
+//! Variables and files are read through functions passed in.
 
+mod cached;
+mod container;
+mod endpoint;
+mod imds;
 mod profile;
 
 use std::io;
@@ -31,11 +37,79 @@ pub enum KeysError {
     Malformed { path: PathBuf, line: usize, what: &'static str },
     #[error("`{set}` is set but `{missing}` is not")]
     HalfSet { set: &'static str, missing: &'static str },
+    #[error("the platform's credentials endpoint: {0}")]
+    Endpoint(String),
 }
 
-/// Every key of `explicit`; without it, the keys of the environment and of the selected profile with its
-/// `source_profile`s. No source at all gives no key and no error.
-pub fn load(explicit: Option<&Path>, env: Variables<'_>, read: ReadFile<'_>) -> Result<KnownKeys, KeysError> {
+/// The sources as they were named, and what the platform's endpoint gave so far.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    explicit: Option<PathBuf>,
+    /// Newest first. The one before it stays: programs keep a key until its end (facts/sigv4.md H).
+    fetched: Vec<container::Fetched>,
+    /// Accounts named by hand.
+    accounts: Vec<AccountId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    None,
+    Container,
+    Instance,
+}
+
+impl Keyring {
+    pub fn new(explicit: Option<PathBuf>, accounts: Vec<AccountId>) -> Self {
+        Self { explicit, fetched: Vec::new(), accounts }
+    }
+
+    /// Every key of the named file; without it, the keys of the environment, of the selected profile with its
+    /// `source_profile`s, and of the platform's endpoint. No source at all gives no key and no error.
+    pub fn known(&self, env: Variables<'_>, read: ReadFile<'_>) -> Result<KnownKeys, KeysError> {
+        let known = load(self.explicit.as_deref(), &self.fetched, env, read)?;
+        Ok(known.with_own_accounts(self.accounts.iter().copied()))
+    }
+
+    /// The platform's endpoint that an SDK would come to: the instance's only where nothing else is.
+    fn endpoint(&self, env: Variables<'_>, read: ReadFile<'_>) -> Result<Endpoint, KeysError> {
+        if self.explicit.is_some() {
+            return Ok(Endpoint::None);
+        }
+        if container::is_named(env) {
+            return Ok(Endpoint::Container);
+        }
+        let others = load(None, &[], env, read)?;
+        let alone = others.is_empty() && others.own_accounts().is_empty();
+        Ok(if alone && imds::applies(env, read) { Endpoint::Instance } else { Endpoint::None })
+    }
+
+    /// Whether there is an endpoint to follow.
+    pub fn has_endpoint(&self, env: Variables<'_>, read: ReadFile<'_>) -> bool {
+        self.endpoint(env, read).is_ok_and(|endpoint| endpoint != Endpoint::None)
+    }
+
+    /// Asks the platform's endpoint; `true` where it has a key that we hadn't. Blocks for some seconds at most.
+    pub fn fetch(&mut self, env: Variables<'_>, read: ReadFile<'_>) -> Result<bool, KeysError> {
+        let fetched = match self.endpoint(env, read)? {
+            Endpoint::None => return Ok(false),
+            Endpoint::Container => container::fetch(env, read)?,
+            Endpoint::Instance => imds::fetch(env)?,
+        };
+        if self.fetched.first().is_some_and(|known| known.is_same(&fetched)) {
+            return Ok(false);
+        }
+        self.fetched.insert(0, fetched);
+        self.fetched.truncate(2);
+        Ok(true)
+    }
+}
+
+fn load(
+    explicit: Option<&Path>,
+    fetched: &[container::Fetched],
+    env: Variables<'_>,
+    read: ReadFile<'_>,
+) -> Result<KnownKeys, KeysError> {
     if let Some(path) = explicit {
         let text =
             Zeroizing::new(read(path).map_err(|source| KeysError::Read { path: path.into(), source })?);
@@ -43,10 +117,16 @@ pub fn load(explicit: Option<&Path>, env: Variables<'_>, read: ReadFile<'_>) -> 
         let keys: Result<Vec<_>, _> = profiles.iter().map(|p| key_of(p, &[p])).collect();
         return Ok(KnownKeys::new(keys?.into_iter().flatten()));
     }
+    let set = |name: &str| env(name).filter(|value| !value.is_empty());
     let mut keys = Vec::new();
     keys.extend(from_environment(env)?);
-    keys.extend(from_profile(env, read)?);
-    Ok(KnownKeys::new(keys))
+    let mut accounts = from_profile(env, read, &mut keys)?;
+    keys.extend(fetched.iter().map(container::Fetched::key));
+    // A web identity's role: STS makes its keys when the workload asks.
+    if set("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
+        accounts.extend(set("AWS_ROLE_ARN").as_deref().and_then(account_in));
+    }
+    Ok(KnownKeys::new(keys).with_own_accounts(accounts))
 }
 
 fn from_environment(env: Variables<'_>) -> Result<Option<KnownKey>, KeysError> {
@@ -65,8 +145,13 @@ fn from_environment(env: Variables<'_>) -> Result<Option<KnownKey>, KeysError> {
     Ok(Some(key))
 }
 
-/// The profile that an SDK with this environment would select, and those that it gets its keys from.
-fn from_profile(env: Variables<'_>, read: ReadFile<'_>) -> Result<Vec<KnownKey>, KeysError> {
+/// The profile that an SDK with this environment would select, and those that it gets its keys from: their static
+/// keys, and the accounts of the keys that they will be given.
+fn from_profile(
+    env: Variables<'_>,
+    read: ReadFile<'_>,
+    keys: &mut Vec<KnownKey>,
+) -> Result<Vec<AccountId>, KeysError> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     let home = set("HOME");
     let open = |variable: &str, default: &str| -> Result<Option<(PathBuf, Zeroizing<String>)>, KeysError> {
@@ -90,7 +175,7 @@ fn from_profile(env: Variables<'_>, read: ReadFile<'_>) -> Result<Vec<KnownKey>,
     let credentials = parse(credentials.as_ref(), SectionNames::Plain)?;
     let config = parse(config.as_ref(), SectionNames::Prefixed)?;
 
-    let mut keys = Vec::new();
+    let mut accounts = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     let mut next = set("AWS_PROFILE").or_else(|| set("AWS_DEFAULT_PROFILE")).or(Some("default".into()));
     while let Some(name) = next.take().filter(|name| !seen.contains(name) && seen.len() < MAX_CHAIN) {
@@ -103,10 +188,39 @@ fn from_profile(env: Variables<'_>, read: ReadFile<'_>) -> Result<Vec<KnownKey>,
                 break;
             }
         }
-        next = places.iter().find_map(|place| place.value("source_profile")).map(Into::into);
+        let note = |name: &str| places.iter().find_map(|place| place.value(name));
+        accounts.extend(["role_arn", "login_session"].into_iter().filter_map(note).filter_map(account_in));
+        let numbers = ["sso_account_id", "aws_account_id"].into_iter().filter_map(note);
+        accounts.extend(numbers.filter_map(AccountId::parse));
+        if let Some(session) = note("login_session") {
+            keys.extend(cached::login(session, env, read));
+        }
+        keys.extend(cached::sso(note, env, read));
+        next = note("source_profile").map(Into::into);
         seen.push(name);
     }
-    Ok(keys)
+    Ok(accounts)
+}
+
+/// The `ca_bundle` of the selected profile: AWS's own tools believe it where no variable names another.
+pub fn ca_bundle(env: Variables<'_>, read: ReadFile<'_>) -> Option<PathBuf> {
+    let set = |name: &str| env(name).filter(|value| !value.is_empty());
+    let in_home = |place: &str| match place.strip_prefix("~/") {
+        Some(rest) => set("HOME").map(|home| Path::new(&home).join(rest)),
+        None => Some(place.into()),
+    };
+    let path = in_home(&set("AWS_CONFIG_FILE").unwrap_or_else(|| "~/.aws/config".to_owned()))?;
+    let text = Zeroizing::new(read(&path).ok()?);
+    let profiles = Profiles::parse(&text, &path, SectionNames::Prefixed).ok()?;
+    let selected = set("AWS_PROFILE").or_else(|| set("AWS_DEFAULT_PROFILE"));
+    in_home(profiles.get(selected.as_deref().unwrap_or("default"))?.value("ca_bundle")?)
+}
+
+/// The account of an ARN, whatever it names.
+fn account_in(arn: &str) -> Option<AccountId> {
+    let mut parts = arn.splitn(6, ':');
+    let account = parts.by_ref().nth(4).filter(|_| arn.starts_with("arn:"))?;
+    parts.next().and_then(|_| AccountId::parse(account))
 }
 
 fn parse(

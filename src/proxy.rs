@@ -2,34 +2,39 @@
 //!
 //! `listener` accepts, `connection` tells the story of a socket, `exchange` that of a request.
 
+pub mod advice;
 pub mod body;
+pub mod chain;
 pub mod connection;
 pub mod door;
 pub mod exchange;
 pub mod forward;
 pub mod http1;
 pub mod listener;
+mod owner;
 pub mod pool;
 pub mod reply;
 pub mod resolve;
 pub mod tunnel;
+mod waiting;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::config::{Config, Limits};
 use crate::engine::atlas::Atlas;
+use crate::engine::facts::Arrival;
 use crate::engine::policy::Policy;
 use crate::engine::signature::KnownKeys;
-use crate::record::Recorder;
+use crate::record::{Prelude, Recorder};
 use crate::tls::mint::Mint;
 use crate::tls::origin::{OriginTls, Witness};
 
 /// The origin's leg.
-pub type OriginStream = tokio_rustls::client::TlsStream<Witness<TcpStream>>;
+pub type OriginStream = tokio_rustls::client::TlsStream<Witness<chain::Way>>;
 
 /// What all workers read and none writes on a request's path.
 pub struct Shared {
@@ -40,6 +45,8 @@ pub struct Shared {
     pub mint: Mint,
     pub origin_tls: OriginTls,
     pub budget: body::Budget,
+    /// The second in which a bad signature was last explained.
+    pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
 }
@@ -52,11 +59,31 @@ pub struct Worker {
     pub pool: Arc<pool::Pool<OriginStream>>,
     /// Becomes true once: finish what is under way, take nothing new.
     pub draining: watch::Receiver<bool>,
+    /// The door it serves tells callers by their user, not by the password of `exec`.
+    pub by_owner: bool,
 }
 
 impl Worker {
+    /// A person reads our refusals, not a workload.
+    pub fn tells_why(&self) -> bool {
+        self.shared.config.exec.is_some()
+    }
+
     pub fn is_draining(&self) -> bool {
         *self.draining.borrow()
+    }
+}
+
+/// A client whose connection arrived: what its requests share.
+pub struct Caller {
+    pub arrival: Arrival,
+    prelude: Prelude,
+}
+
+impl Caller {
+    pub fn new(arrival: Arrival) -> Self {
+        let prelude = Recorder::prelude(&arrival);
+        Self { arrival, prelude }
     }
 }
 

@@ -9,27 +9,33 @@ pub mod event;
 pub mod intent;
 mod json;
 pub mod lane;
+pub mod leg;
 pub mod metrics;
 pub mod sink;
+pub mod tally;
 pub mod verify;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::facts::{Arrival, Door, words};
 use crate::engine::reason::Reason;
+use crate::engine::target::Authority;
 
 use self::attempt::Source;
 pub use self::attempt::{Decision, End, Outcome, Request, Upstream};
 use self::event::Facts;
+pub use self::event::Prelude;
 use self::json::Json;
 pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, Stamp};
+pub use self::leg::LegText;
 pub use self::metrics::Metrics;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
 use self::sink::{Handed, pipe::Acknowledgement};
+pub use self::tally::Tally;
 
 /// Buffers of ended attempts that a worker keeps for the next ones.
 const SPARE_BUFFERS: usize = 64;
@@ -67,6 +73,7 @@ pub struct Records {
     boot: BootId,
     lanes: AtomicU16,
     down: AtomicBool,
+    tally: OnceLock<Tally>,
 }
 
 impl Records {
@@ -78,7 +85,13 @@ impl Records {
             boot,
             lanes: AtomicU16::new(0),
             down: AtomicBool::new(false),
+            tally: OnceLock::new(),
         })
+    }
+
+    /// Counts from now on what is asked for; the same tally at every call.
+    pub fn tally(&self) -> &Tally {
+        self.tally.get_or_init(Tally::default)
     }
 
     /// One for each worker; each call begins a new lane.
@@ -180,36 +193,51 @@ pub struct Recorder(Arc<Worker>);
 
 impl Recorder {
     /// A request on a connection that arrived.
-    pub fn open(&self, arrival: &Arrival) -> Entry {
-        self.entry(Source::Arrival(arrival))
+    pub fn open(&self, prelude: &Prelude) -> Entry {
+        self.entry(prelude, || None)
+    }
+
+    /// What the requests of a connection that arrived say alike.
+    pub fn prelude(arrival: &Arrival) -> Prelude {
+        Prelude::of(Source::Arrival(arrival))
     }
 
     /// A connection that never became an arrival: a refused hello or CONNECT. `asked` is the name it asked for, as
     /// received.
     pub fn open_connection(&self, door: Door, peer: SocketAddr, asked: Option<&[u8]>) -> Entry {
-        self.entry(Source::Peer { door, peer, asked })
+        let call = || asked.map(|asked| String::from_utf8_lossy(asked).into_owned());
+        self.entry(&Prelude::of(Source::Peer { door, peer, asked }), call)
     }
 
     /// A call of our own (`origin: exeat`).
     pub fn open_own(&self) -> Entry {
-        self.entry(Source::Own)
+        self.entry(&Prelude::of(Source::Own), || None)
+    }
+
+    /// A client shook hands and went away unasked: no attempt, but it tells something where nothing else does.
+    pub fn note_left(&self) {
+        if let Some(tally) = self.0.records.tally.get() {
+            tally.note_left();
+        }
     }
 
     pub fn metrics(&self) -> &Metrics {
         &self.0.records.metrics
     }
 
-    fn entry(&self, source: Source<'_>) -> Entry {
+    fn entry(&self, prelude: &Prelude, call: impl FnOnce() -> Option<String>) -> Entry {
         let (number, buffer) = {
             let mut state = self.0.state();
             state.flows += 1;
             (state.flows, state.spare.pop())
         };
+        let call = self.0.records.tally.get().and_then(|_| call());
         let buffer = buffer.unwrap_or_else(|| Vec::with_capacity(SPARE_BYTES / 2));
         Entry {
             worker: Arc::clone(&self.0),
             flow: FlowId { lane: self.0.id, number },
-            facts: Facts::open(buffer, source),
+            facts: Facts::open(buffer, prelude),
+            call,
             opened: Instant::now(),
             closed: false,
         }
@@ -222,6 +250,8 @@ pub struct Entry {
     worker: Arc<Worker>,
     flow: FlowId,
     facts: Facts,
+    /// Where a tally is kept: what it is counted under.
+    call: Option<String>,
     opened: Instant,
     closed: bool,
 }
@@ -231,9 +261,19 @@ impl Entry {
         self.flow
     }
 
+    /// Says where it was to go, where it never becomes a request that can be judged.
+    pub fn was_for(&mut self, target: &Authority) {
+        if self.worker.records.tally.get().is_some() {
+            self.call = Some(target.to_string());
+        }
+    }
+
     /// Says what the request is, as soon as it is judged, whatever the decision. The last call counts.
     pub fn judged(&mut self, request: &Request<'_>) {
         self.facts.judge(request, self.worker.records.settings.include_data);
+        if self.worker.records.tally.get().is_some() {
+            self.call = Some(tally::call(request));
+        }
     }
 
     /// Writes the intent line; afterwards the request may go upstream. On `Err` it must not: 503 `limit.audit`.
@@ -267,6 +307,9 @@ impl Entry {
         let took = self.opened.elapsed();
         let records = &self.worker.records;
         records.metrics.count(&self.facts.labels, outcome, took);
+        if let Some(tally) = records.tally.get() {
+            tally.count(self.call.take(), self.facts.labels.decision, outcome);
+        }
         let recorded = match records.settings.level {
             Level::All => true,
             Level::Error => outcome.reason().is_some() || outcome.status >= 400,

@@ -1,10 +1,20 @@
 //! SigV4 vectors: AWS's own suite, the documentation's examples, real botocore requests, and what must be refused.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
+#[path = "sigv4/chunk_signer.rs"]
+mod chunk_signer;
+#[path = "sigv4/chunks.rs"]
+mod chunks;
+#[path = "sigv4/events.rs"]
+mod events;
+#[path = "sigv4/explain.rs"]
+mod explain;
 #[path = "sigv4/message.rs"]
 mod message;
 #[path = "sigv4/negative.rs"]
 mod negative;
+#[path = "sigv4/post.rs"]
+mod post;
 #[path = "sigv4/presigned.rs"]
 mod presigned;
 #[path = "sigv4/requests.rs"]
@@ -15,3 +25,5 @@ mod rules;
 mod signer;
 #[path = "sigv4/suite.rs"]
 mod suite;
+#[path = "sigv4/v4a.rs"]
+mod v4a;

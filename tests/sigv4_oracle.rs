@@ -69,6 +69,7 @@ fn passes(signer: &Signer, message: &Message) -> Result<(), String> {
     let claim = match read(&head).map_err(|e| e.said)? {
         Reading::Signed(claim) => claim,
         Reading::Unsigned(auth) => return Err(auth.to_string()),
+        Reading::Form => return Err("form".into()),
     };
     let body = claim.needs_body().then_some(&*message.body);
     let verdict = claim.verify(body, &known, signer.at).map_err(|e| e.said)?;
@@ -76,7 +77,7 @@ fn passes(signer: &Signer, message: &Message) -> Result<(), String> {
         return Err(verdict.identity.signature.to_string());
     }
     let mut check = verdict.due.start();
-    check.update(&message.body).and_then(|()| check.finish()).map(drop).map_err(|e| e.said)
+    check.update(&message.body).and_then(|_| check.finish()).map(drop).map_err(|e| e.said)
 }
 
 /// The byte at `at` of `bytes`, exchanged for another of its kind; nothing where it is neither letter nor digit.

@@ -114,8 +114,8 @@ pub fn page(reason: Reason) -> Page {
             "update the SDK or set `signature_version` to `s3v4`/`v4`.",
         ),
         Reason::SigV4Unsupported => (
-            "The signature has a form this build does not verify. Unknown is denied.",
-            "use SigV4 in the header or a presigned URL; the record names the algorithm that was met.",
+            "The signature has a form that is not verified here: an unknown payload word, chunks or events at a service that does not read them, or a signed chunk or event over 16 MiB. Unknown is denied.",
+            "use what an SDK sends (docs/signatures.md lists the forms), and chunks of 64 KiB to 1 MiB; the record names what was met.",
         ),
         Reason::SigV4Scope => (
             "The credential scope (date/region/service/aws4_request) is malformed or disagrees with the request's own date.",
@@ -126,7 +126,7 @@ pub fn page(reason: Reason) -> Page {
             "make the client's region and endpoint agree: AWS_REGION, `region_name`, and any endpoint override.",
         ),
         Reason::SigV4UnsignedHeader => (
-            "A header that changes what the call means (`host`, or an `x-amz-*` header) is not among the signed headers, so anybody could have added it.",
+            "A header that changes what the call means (`host`, or an `x-amz-*` header) is not among the signed headers, or a field of a form upload is in no condition of its policy: anybody could have added it.",
             "sign it. If something between client and proxy adds the header, stop it.",
         ),
         Reason::SigV4Path => (
@@ -134,12 +134,12 @@ pub fn page(reason: Reason) -> Page {
             "send the path in its normal form; for S3 keys with such names use a current SDK, which signs them as sent.",
         ),
         Reason::SigV4Skew => (
-            "The signature's time lies more than the service's tolerance (five minutes for most, fifteen for S3) from ours.",
+            "The signature's time lies more than fifteen minutes from ours, either way. The signature itself holds, or its key is not known.",
             "set the clock: the client's if only it is refused, this machine's if all are.",
         ),
         Reason::SigV4Expired => (
-            "A presigned URL is past its expiry, or asks for more than seven days.",
-            "presign again with a current time and a shorter expiry.",
+            "A presigned URL or the policy of a form upload is past its expiry.",
+            "presign again with a current time; seven days are the most.",
         ),
         Reason::SigV4UnknownKey => (
             "The access key is none we were given or have seen issued, so its signature cannot be checked.",
@@ -154,7 +154,7 @@ pub fn page(reason: Reason) -> Page {
             "look for middleware that alters headers, path or query after signing. The operator's record says which variant would verify, where one does.",
         ),
         Reason::SigV4Payload => (
-            "The body is not the one whose digest or chunk signatures the request promised. The last bytes were withheld, so the origin never saw the whole.",
+            "The body is not the one whose digest, chunk signatures, checksum or form policy the request promised. The bytes in question were withheld, so the origin never saw the whole.",
             "retry once; if it repeats, something between client and proxy changes bodies.",
         ),
         Reason::SigV4Perimeter => (
@@ -228,6 +228,10 @@ pub fn page(reason: Reason) -> Page {
             "The request can be read as two different operations, and only one of them would be judged.",
             "remove the doubled signal (two targets, an action in query and body).",
         ),
+        Reason::RequestProxyPassword => (
+            "The proxy of an `exec` serves the program that `exec` started, and that program brings the password in its proxy variables. This request brought none, or another one. Clients that only answer to a challenge are seen with this once, and then try again.",
+            "take the whole proxy URL from HTTPS_PROXY, user and password included; a program that drops them (or was not started by this `exec`) cannot use this proxy.",
+        ),
         Reason::RequestTimeout => (
             "The request's head or body did not arrive within its time limit.",
             "look at the client's network and at stalled uploads; `limits.head` and `limits.body_idle` set the times.",
@@ -286,6 +290,10 @@ pub fn page(reason: Reason) -> Page {
         Reason::UpstreamTls => (
             "The TLS handshake with the origin failed, most often by an alert of its own. Nothing of the request was sent.",
             "read the alert's name in the record; `handshake_failure` usually means nothing in common, `certificate_required` a client certificate.",
+        ),
+        Reason::UpstreamProxy => (
+            "A proxy is set before this one (`--upstream-proxy`, or HTTPS_PROXY in the environment of `exec`) and it opened no way to the origin: it is down, it refused the host, or it wants other credentials; the record says which. The request did not go around it.",
+            "look at the record's message; for a 407 put the user and password into the proxy's URL; for hosts that need no proxy set NO_PROXY (`--upstream-no-proxy` in `run`).",
         ),
         Reason::UpstreamProtocol => (
             "The origin's answer breaks HTTP's grammar or framing, so it was not passed on.",

@@ -38,6 +38,12 @@ pub(super) struct RunArgs {
     /// Dial another address: PATTERN:PORT=ADDR:PORT; may be given again, the first match wins
     #[arg(long, value_name = "RULE")]
     connect_to: Vec<String>,
+    /// Proxy that origins are reached through: http://[USER:PASSWORD@]HOST:PORT [env: EXEAT_UPSTREAM_PROXY]
+    #[arg(long, value_name = "URL")]
+    upstream_proxy: Option<String>,
+    /// Hosts that go past it, as in NO_PROXY [env: EXEAT_UPSTREAM_NO_PROXY]
+    #[arg(long, value_name = "LIST")]
+    upstream_no_proxy: Option<String>,
     /// AWS shared-credentials file: every profile is a known key [env: EXEAT_CREDENTIALS]
     #[arg(long, value_name = "FILE")]
     credentials: Option<String>,
@@ -68,6 +74,8 @@ impl RunArgs {
         push(Key::UpstreamRoots, "--upstream-roots", self.upstream_roots.into_iter().collect());
         push(Key::UpstreamCa, "--upstream-ca", self.upstream_ca);
         push(Key::ConnectTo, "--connect-to", self.connect_to);
+        push(Key::UpstreamProxy, "--upstream-proxy", self.upstream_proxy.into_iter().collect());
+        push(Key::UpstreamNoProxy, "--upstream-no-proxy", self.upstream_no_proxy.into_iter().collect());
         push(Key::Credentials, "--credentials", self.credentials.into_iter().collect());
         push(Key::Admin, "--admin", self.admin.into_iter().collect());
         push(Key::Workers, "--workers", self.workers.into_iter().collect());

@@ -4,8 +4,8 @@ use super::layer::{Key, Layer, Origin};
 use crate::engine::words::nearest;
 
 const PREFIX: &str = "EXEAT_";
-/// Read by `main`, before there is a config.
-const LOG: &str = "EXEAT_LOG";
+/// Not settings: read by `main` before there is a config, and set by `exec` for its child.
+const OTHERS: [&str; 2] = ["EXEAT_LOG", "EXEAT_EXEC"];
 
 /// The variable of a setting; `None` for what is a flag or file key only (it changes which address is dialled, and an
 /// environment is too easily inherited for that).
@@ -41,7 +41,7 @@ pub(super) fn read(
     let mut warnings = Vec::new();
     for name in names {
         let read = known.iter().any(|(_, known)| *known == name)
-            || name == LOG
+            || OTHERS.contains(&&*name)
             || policy_variable.as_ref() == Some(&name);
         if !name.starts_with(PREFIX) || read {
             continue;

@@ -19,6 +19,8 @@ words! {
         UpstreamRoots = "upstream_roots",
         UpstreamCa = "upstream_ca",
         ConnectTo = "connect_to",
+        UpstreamProxy = "upstream_proxy",
+        UpstreamNoProxy = "upstream_no_proxy",
         Credentials = "credentials",
         Admin = "admin",
         Workers = "workers",
@@ -62,6 +64,15 @@ pub struct Given {
 }
 
 impl Given {
+    /// For a value that may hold a password: it is not repeated.
+    pub(super) fn secret_problem(&self, want: &str) -> String {
+        let Self { key, origin, .. } = self;
+        match origin {
+            Origin::File { .. } => format!("{origin}: {key}: want {want}"),
+            _ => format!("{origin}: want {want}"),
+        }
+    }
+
     /// `config/exeat.yaml:3:9: workers: got "many", want a number from 1 to 256`.
     pub(super) fn problem(&self, want: &str) -> String {
         let Self { key, text, origin } = self;

@@ -1,11 +1,12 @@
 //! The policy: statements in, one decision out. Default deny, deny wins, order never matters, unknown is denied.
 //!
 //! Only this file makes a [`Permit`], so a path that skips the decision does not compile. Pure: what a request is was
-//! found out before; nothing here can fail. Cost follows the statements that name a request's service or host, not
-//! their number.
+//! found out before; nothing here can fail. A decision is a look-up of the statements that could name it, whatever their
+//! number; only a refusal looks further, for the nearest.
 
 mod action;
 mod admit;
+mod built_in;
 mod condition;
 mod file;
 mod http;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use self::admit::{Admission, Destination};
+pub use self::built_in::Mode;
 use self::file::Read;
 use self::index::Index;
 pub use self::node::{At, Code, Problem, Severity};
@@ -130,20 +132,14 @@ pub enum Decision {
 pub struct Policy {
     hash: String,
     report: bool,
+    /// Third parties that no statement names pass and are recorded; AWS is judged all the same.
+    report_http: bool,
     perimeter: Perimeter,
     addresses: Vec<(HostPattern, Vec<IpNet>)>,
     /// By id, so that which statement is named depends on no order.
     statements: Vec<Statement>,
-    denies: Index,
-    allows: Index,
+    index: Index,
 }
-
-/// AWS when verified, or by a key of our accounts; nothing else.
-const BUILT_IN: &str = r#"version: 1
-statements:
-  - {id: built-in-verified, effect: allow, action: "*", resource: "*"}
-  - {id: built-in-account, effect: allow, action: "*", resource: "*", when: {signature: unknown_key, signer.account: self}}
-"#;
 
 impl Policy {
     /// Reads a policy; `name` is what problems are told under, `atlas` what its actions and sets are looked up in.
@@ -156,28 +152,24 @@ impl Policy {
         Ok(Self::index(read, hash))
     }
 
-    /// What stands where no policy was named.
-    pub fn built_in() -> Self {
-        Self::read("built-in", BUILT_IN, Atlas::built_in()).expect("the built-in policy is read by a test").0
-    }
-
     fn index(read: Read, hash: String) -> (Self, Vec<Problem>) {
-        let mut statements = read.statements;
-        statements.sort_by(|a, b| a.placed.id.cmp(&b.placed.id));
-        let of = |effect| {
-            // A file of 1 MiB holds fewer than 2^32.
-            Index::of((0..).zip(&statements).filter(|(_, statement)| statement.effect == effect))
-        };
-        let policy = Self {
+        let mut policy = Self {
             hash,
             report: read.report,
+            report_http: false,
             perimeter: read.perimeter,
             addresses: read.addresses,
-            denies: of(Effect::Deny),
-            allows: of(Effect::Allow),
-            statements,
+            statements: read.statements,
+            index: Index::default(),
         };
+        policy.file();
         (policy, read.warnings)
+    }
+
+    /// Files every statement under what it names.
+    fn file(&mut self) {
+        self.statements.sort_by(|a, b| a.placed.id.cmp(&b.placed.id));
+        self.index = Index::of(&self.statements);
     }
 
     /// SHA-256 of the text, hex.
@@ -188,6 +180,11 @@ impl Policy {
     /// What no statement names passes and is recorded.
     pub fn default_report(&self) -> bool {
         self.report
+    }
+
+    /// Third parties that no statement names pass and are recorded.
+    pub fn observes_third_parties(&self) -> bool {
+        self.report || self.report_http
     }
 
     /// Private ranges that this host may resolve into.
@@ -209,89 +206,76 @@ impl Policy {
 
     /// Decides. Total, and the same for every order of the statements.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
-        let mut would = Vec::new();
         let Some(operation) = request.operation else {
-            if let Some(denied) = self.denied(request, None, &mut would) {
-                return denied;
-            }
-            return match self.allowed(request, None, &mut would) {
-                Some(found) => found.into_decision(would),
-                None => self.unnamed(request, None, would),
-            };
+            let found = self.find(request, None);
+            return self.conclude(request, &[(None, found)]);
         };
         if request.identity.signature == SignatureState::Bad {
-            return deny(Reason::SigV4Signature, None, "the signature does not match".to_owned(), would);
+            return deny(Reason::SigV4Signature, None, "the signature does not match".to_owned(), Vec::new());
         }
         // An operation that asks for nothing would be allowed by nothing: it is no operation.
-        let Some(first) = operation.asks.first() else {
-            return deny(Reason::PolicyNoMatch, None, "the operation names no action".to_owned(), would);
-        };
-        // Every deny before any allow: what is denied is said, not what is missing.
-        for ask in &operation.asks {
-            if let Some(denied) = self.denied(request, Some(ask), &mut would) {
-                return denied;
-            }
+        if operation.asks.is_empty() {
+            return deny(Reason::PolicyNoMatch, None, "the operation names no action".to_owned(), Vec::new());
         }
-        let mut all: Option<Found<'_>> = None;
-        for ask in &operation.asks {
-            match (self.allowed(request, Some(ask), &mut would), &mut all) {
-                (Some(found), None) => all = Some(found),
-                (Some(found), Some(all)) => all.min_tls13 |= found.min_tls13,
-                (None, _) => return self.unnamed(request, Some(ask), would),
-            }
-        }
-        match all {
-            Some(found) => found.into_decision(would),
-            None => self.unnamed(request, Some(first), would),
-        }
+        let found = operation.asks.iter().map(|ask| (Some(ask), self.find(request, Some(ask))));
+        self.conclude(request, &found.collect::<Vec<_>>())
     }
 
-    /// The refusal, where an enforced deny matches.
-    fn denied(&self, request: &Request<'_>, ask: Option<&Ask>, would: &mut Vec<Name>) -> Option<Decision> {
-        let mut first: Option<u32> = None;
-        self.each(&self.denies, request, ask, |at| {
+    /// What the statements say of one ask, or of a request to a third party.
+    fn find<'p>(&'p self, request: &Request<'_>, ask: Option<&Ask>) -> Found<'p> {
+        let mut found = Found { denies: u32::MAX, allows: u32::MAX, min_tls13: false, would: Vec::new() };
+        let visit = |at: u32| {
             let statement = &self.statements[at as usize];
-            if first.is_some_and(|first| first <= at) || !statement.denies(request, ask) {
-            } else if statement.report {
-                note(would, &statement.placed.id);
-            } else {
-                first = Some(at);
-            }
-        });
-        let statement = &self.statements[first? as usize];
-        let id = &statement.placed.id;
-        let said = match ask {
-            Some(ask) => format!("`{id}` denies {} on {}", ask.action, shown(&ask.resource)),
-            None => format!("`{id}` denies {} on {}", request.head.method(), request.host),
-        };
-        Some(deny(Reason::PolicyDenied, Some(statement), said, std::mem::take(would)))
-    }
-
-    /// The statement that allows it; what others that allow it oblige to, holds too.
-    fn allowed(&self, request: &Request<'_>, ask: Option<&Ask>, would: &mut Vec<Name>) -> Option<Found<'_>> {
-        let (mut first, mut min_tls13) = (u32::MAX, false);
-        self.each(&self.allows, request, ask, |at| {
-            let statement = &self.statements[at as usize];
+            let first = match statement.effect {
+                Effect::Deny => &mut found.denies,
+                Effect::Allow => &mut found.allows,
+            };
             // Another one is only of interest for what it obliges to, or would have done.
-            if first < at && !statement.report && !statement.min_tls13 {
+            if *first <= at && !statement.report && !statement.min_tls13 {
                 return;
             }
-            if statement.allows(request, ask, &self.perimeter) != Fit::Whole {
-            } else if statement.report {
-                note(would, &statement.placed.id);
-            } else {
-                first = first.min(at);
-                min_tls13 |= statement.min_tls13;
+            let acts = match statement.effect {
+                Effect::Deny => statement.denies(request, ask),
+                Effect::Allow => statement.allows(request, ask, &self.perimeter) == Fit::Whole,
+            };
+            if acts && statement.report {
+                found.would.push(&statement.placed.id);
+            } else if acts {
+                *first = at.min(*first);
+                found.min_tls13 |= statement.min_tls13;
             }
-        });
-        Some(Found { statement: self.statements.get(first as usize)?, min_tls13 })
+        };
+        match ask {
+            Some(ask) => self.index.for_ask(ask, visit),
+            None => self.index.for_host(request.host, visit),
+        }
+        found
     }
 
-    fn each(&self, index: &Index, request: &Request<'_>, ask: Option<&Ask>, visit: impl FnMut(u32)) {
-        match ask {
-            Some(ask) => index.for_ask(ask).for_each(visit),
-            None => index.for_host(request.host).for_each(visit),
+    /// Every deny before any allow: what is denied is said, not what is missing.
+    fn conclude(&self, request: &Request<'_>, all: &[(Option<&Ask>, Found<'_>)]) -> Decision {
+        let mut would: Vec<Name> =
+            all.iter().flat_map(|(_, found)| &found.would).map(|id| Name::clone(id)).collect();
+        would.sort_unstable();
+        would.dedup();
+        for (ask, found) in all {
+            let Some(statement) = self.statements.get(found.denies as usize) else { continue };
+            let id = &statement.placed.id;
+            let said = match ask {
+                Some(ask) => format!("`{id}` denies {} on {}", ask.action, shown(&ask.resource)),
+                None => format!("`{id}` denies {} on {}", request.head.method(), request.host),
+            };
+            return deny(Reason::PolicyDenied, Some(statement), said, would);
         }
+        let (mut statement, mut min_tls13) = (None, false);
+        for (ask, found) in all {
+            let Some(by) = self.statements.get(found.allows as usize) else {
+                return self.unnamed(request, *ask, would);
+            };
+            statement.get_or_insert_with(|| by.placed.clone());
+            min_tls13 |= found.min_tls13;
+        }
+        Decision::Allow(Permit { statement, min_tls13, observed: false, would })
     }
 
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
@@ -300,13 +284,14 @@ impl Policy {
         let outside = identity.signer.is_some()
             && request.operation.is_some()
             && !self.perimeter.holds_signer(identity, request.own());
-        if self.report && !outside {
+        let observed = self.report || (self.report_http && request.operation.is_none());
+        if observed && !outside {
             return Decision::Allow(Permit { statement: None, min_tls13: false, observed: true, would });
         }
         let (fit, statement) = self.nearest(request, ask);
         let reason = match fit {
-            // Everything else would have passed.
-            _ if self.report => Reason::SigV4Perimeter,
+            // Nothing else of a verified call would have been refused.
+            _ if self.report && identity.signature == SignatureState::Verified => Reason::SigV4Perimeter,
             Fit::ResourcePerimeter => Reason::PolicyPerimeter,
             Fit::Path if http::is_ambiguous(request.head.path()) => Reason::RequestPath,
             Fit::Perimeter => Reason::SigV4Perimeter,
@@ -334,6 +319,9 @@ impl Policy {
         let mut nearest = (Fit::Elsewhere, None);
         let mut visit = |at: u32| {
             let statement = &self.statements[at as usize];
+            if statement.effect == Effect::Deny {
+                return;
+            }
             let fit = statement.allows(request, ask, &self.perimeter);
             let before = nearest.1.is_none_or(|found| at < found);
             if !statement.report && fit > Fit::Elsewhere && (fit > nearest.0 || (fit == nearest.0 && before))
@@ -342,37 +330,24 @@ impl Policy {
             }
         };
         match ask {
-            Some(ask) => self.allows.of_service(&ask.action).for_each(&mut visit),
-            None => self.allows.for_host(request.host).for_each(&mut visit),
+            Some(ask) => self.index.of_service(&ask.action, &mut visit),
+            None => self.index.for_host(request.host, &mut visit),
         }
         (nearest.0, nearest.1.map(|at| &self.statements[at as usize]))
     }
 }
 
-/// What allows an ask.
+/// What the statements say of one ask: the first by id that denies it, and that allows it, or none ([`u32::MAX`]).
 struct Found<'p> {
-    statement: &'p Statement,
+    denies: u32,
+    allows: u32,
+    /// Some statement that allows it obliges to this.
     min_tls13: bool,
+    would: Vec<&'p Name>,
 }
 
-impl Found<'_> {
-    fn into_decision(self, mut would: Vec<Name>) -> Decision {
-        would.sort_unstable();
-        let statement = Some(self.statement.placed.clone());
-        Decision::Allow(Permit { statement, min_tls13: self.min_tls13, observed: false, would })
-    }
-}
-
-/// A statement that would have acted is told once.
-fn note(would: &mut Vec<Name>, id: &Name) {
-    if !would.contains(id) {
-        would.push(Name::clone(id));
-    }
-}
-
-fn deny(reason: Reason, statement: Option<&Statement>, said: String, mut would: Vec<Name>) -> Decision {
+fn deny(reason: Reason, statement: Option<&Statement>, said: String, would: Vec<Name>) -> Decision {
     let statement = statement.map(|statement| statement.placed.clone());
-    would.sort_unstable();
     Decision::Deny(Denied { reason, statement, said, would })
 }
 

@@ -47,6 +47,7 @@ words! {
         RequestMethod = "request.method",
         RequestPath = "request.path",
         RequestAmbiguous = "request.ambiguous",
+        RequestProxyPassword = "request.proxy_password",
         RequestTimeout = "request.timeout",
         RequestAborted = "request.aborted",
         LimitAudit = "limit.audit",
@@ -62,6 +63,7 @@ words! {
         UpstreamClientCertificate = "upstream.client_certificate",
         UpstreamNotTls = "upstream.not_tls",
         UpstreamTls = "upstream.tls",
+        UpstreamProxy = "upstream.proxy",
         UpstreamProtocol = "upstream.protocol",
         UpstreamClosed = "upstream.closed",
         Internal = "internal.error",
@@ -76,6 +78,7 @@ impl Reason {
             Self::RequestMalformed | Self::RequestFraming | Self::RequestUpgrade | Self::TargetMalformed => {
                 400
             }
+            Self::RequestProxyPassword => 407,
             Self::RequestTimeout => 408,
             Self::RequestExpectation => 417,
             Self::RequestTooLarge => 431,
@@ -87,6 +90,7 @@ impl Reason {
             | Self::UpstreamClientCertificate
             | Self::UpstreamNotTls
             | Self::UpstreamTls
+            | Self::UpstreamProxy
             | Self::UpstreamProtocol
             | Self::UpstreamClosed => 502,
             Self::UpstreamTimeout => 504,
@@ -138,6 +142,7 @@ impl Reason {
             Self::RequestMethod => "this method is not forwarded",
             Self::RequestPath => "the path can be read in two ways",
             Self::RequestAmbiguous => "the operation is ambiguous",
+            Self::RequestProxyPassword => "this proxy serves the child of one `exec`, which has its password",
             Self::RequestTimeout => "the request did not arrive in time",
             Self::RequestAborted => "the request broke off",
             Self::LimitAudit => "the audit record could not be written",
@@ -153,6 +158,7 @@ impl Reason {
             Self::UpstreamClientCertificate => "the origin wants a client certificate",
             Self::UpstreamNotTls => "the origin does not speak TLS",
             Self::UpstreamTls => "the TLS handshake with the origin failed",
+            Self::UpstreamProxy => "the proxy before this one opened no way to the origin",
             Self::UpstreamProtocol => "the origin's answer was malformed",
             Self::UpstreamClosed => "the origin closed the connection",
             Self::Internal => "an internal error",

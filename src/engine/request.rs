@@ -5,8 +5,10 @@
 //! Rules: RFC 9112 2.2, 3, 5, 6.3 where it says MUST, and refused where it leaves a choice (facts/security.md H1-H5).
 
 use std::mem::MaybeUninit;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use super::target::Authority;
 
@@ -89,6 +91,8 @@ struct Field {
     kind: Kind,
 }
 
+static BLANK_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+
 /// Finds a head's end, each byte looked at once over however many reads it takes.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
@@ -98,9 +102,21 @@ pub struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Length of the head in `buf`, leading blank lines included; `None` when more bytes are needed.
+    /// Length of the head in `buf`, leading blank lines included; `None` when more bytes are needed. A line end that
+    /// is not CR LF is refused as soon as it is met, at the latest when the head is parsed.
     /// `buf` must begin with the bytes of the last call. [`HeadError::TooLarge`] past [`MAX_HEAD`].
     pub fn scan(&mut self, buf: &[u8]) -> Result<Option<usize>, HeadError> {
+        if buf.is_empty() {
+            return Ok(None);
+        }
+        // A head that came in one piece, as most do. Its line ends are judged when it is parsed.
+        if self.at == 0
+            && is_token(buf[0])
+            && let Some(at) = BLANK_LINE.find(buf)
+        {
+            let end = at + 4;
+            return if end > MAX_HEAD { Err(HeadError::TooLarge) } else { Ok(Some(end)) };
+        }
         while let Some(found) = memchr::memchr2(b'\r', b'\n', &buf[self.at..]) {
             let at = self.at + found;
             // INVARIANT: the LF of a valid pair is skipped with its CR, so an LF met here stands alone.
@@ -171,7 +187,9 @@ impl RequestHead {
         let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(&raw, &mut slots) {
-            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Complete(end)) if end == raw.len() => {}
+            // It ended before we thought, at bare line feeds.
+            Ok(httparse::Status::Complete(_)) => return Err(HeadError::LineEnd),
             Ok(httparse::Status::Partial) => return Err(HeadError::RequestLine),
             Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
             Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => return Err(HeadError::Field),
@@ -358,7 +376,8 @@ impl ResponseHead {
             &raw,
             &mut slots,
         ) {
-            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Complete(end)) if end == raw.len() => {}
+            Ok(httparse::Status::Complete(_)) => return Err(HeadError::LineEnd),
             Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
             Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => return Err(HeadError::Field),
             Err(httparse::Error::Version) => return Err(HeadError::Version),
@@ -457,11 +476,19 @@ fn read_fields<'h>(
     headers: &[httparse::Header<'h>],
     version: Version,
 ) -> Result<(Vec<Field>, Marks<'h>), HeadError> {
+    if !raw.ends_with(b"\r\n\r\n") {
+        return Err(HeadError::LineEnd);
+    }
     let mut marks = Marks::default();
     let mut fields = Vec::with_capacity(headers.len());
     for header in headers {
         let kind = marks.see(header, version)?;
-        fields.push(Field::of(raw, header, kind));
+        let field = Field::of(raw, header, kind);
+        // httparse takes a CR only before its LF, but an LF alone too: what ends before a field must end in both.
+        if raw.get((field.name.start as usize).wrapping_sub(2)) != Some(&b'\r') {
+            return Err(HeadError::LineEnd);
+        }
+        fields.push(field);
     }
     Ok((fields, marks))
 }
@@ -469,7 +496,7 @@ fn read_fields<'h>(
 impl<'h> Marks<'h> {
     fn see(&mut self, header: &httparse::Header<'h>, version: Version) -> Result<Kind, HeadError> {
         let (name, value) = (header.name, header.value);
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let is = |known: &str| is_name(name.as_bytes(), known.as_bytes());
         match name.len() {
             2 if is("te") => return Ok(Kind::HopByHop),
             4 if is("host") => {
@@ -605,9 +632,22 @@ impl Field {
 
     /// It has that name, in any case. Compared as bytes: a name is looked up dozens of times a request.
     fn is(&self, raw: &Bytes, name: &str) -> bool {
-        (self.name.end - self.name.start) as usize == name.len()
-            && self.name.of(raw).eq_ignore_ascii_case(name.as_bytes())
+        is_name(self.name.of(raw), name.as_bytes())
     }
+}
+
+/// A field's name, in any case, is `known`: letters, digits, `-` and `_`. Eight bytes at once: names are compared
+/// dozens of times a request. Two tokens that differ in bit 5 alone differ in a letter's case, but for `^` and `~`.
+pub fn is_name(sent: &[u8], known: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    if sent.len() != known.len() {
+        return false;
+    }
+    let ((sent, sent_rest), (known, known_rest)) = (sent.as_chunks::<8>(), known.as_chunks::<8>());
+    let wide =
+        sent.iter().zip(known).fold(0, |all, (a, b)| all | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)));
+    let rest = sent_rest.iter().zip(known_rest).fold(0, |all, (a, b)| all | (a ^ b));
+    wide & !CASE == 0 && rest & !0x20 == 0
 }
 
 /// RFC 9110 5.6.2.
@@ -649,6 +689,26 @@ mod tests {
         let mut scanner = HeadScanner::default();
         let ends: Vec<_> = (0..=text.len()).filter_map(|n| scanner.scan(&text[..n]).unwrap()).collect();
         assert_eq!(ends.first(), whole.as_ref());
+    }
+
+    #[test]
+    fn a_line_end_without_cr_is_refused_wherever_it_hides() {
+        for text in [
+            "GET / HTTP/1.1\nHost: a.test\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\nA: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\n\nGET /b HTTP/1.1\r\n\r\n",
+            // As many CRs as LFs.
+            "GET / HTTP/1.1\r\nHost: a.test\n\nGET /b\r\r HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\r\nA: b\rc\nD: e\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\r\nD: e\nF: g\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\r\n\r\n",
+        ] {
+            assert!(head(text).is_err(), "{text:?}");
+            assert!(
+                ResponseHead::parse(text.replace("GET / HTTP/1.1", "HTTP/1.1 200 OK").into(), "GET").is_err()
+            );
+        }
+        assert!(head("GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\n\r\n").is_ok());
     }
 
     #[test]

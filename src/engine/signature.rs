@@ -1,33 +1,49 @@
 //! Verifies AWS Signature Version 4: who signed this request, and does the signature hold over what we forward?
 //!
 //! `read` (head alone) → [`Claim`] → `verify` (keys, clock, body where it is needed) → [`Verdict`]: the identity for
-//! `engine/policy.rs`, and what the body must still prove for the forwarder. Rules: facts/sigv4.md A1-A9, always the
-//! strict side where AWS leaves a choice. Header form, presigned queries; other forms are named and refused.
+//! `engine/policy.rs`, and what the body must still prove for the forwarder. A form upload's claim stands in its body:
+//! [`PostClaim`]. Rules: facts/sigv4.md A1-A9, always the strict side where AWS leaves a choice; docs/signatures.md.
 
 mod account;
 mod canonical;
+mod chain;
+mod check;
+mod checksum;
 mod chunked;
 mod claim;
+mod events;
+mod explain;
 mod fields;
 mod hex;
 mod keys;
 mod payload;
 pub(super) mod percent;
+mod pieces;
+mod post;
+mod seen;
+mod v4a;
 
 use std::borrow::Cow;
 
 pub use account::account_of;
 pub use canonical::{Parts, PathForm, Query, string_to_sign};
-pub use claim::Scope;
+pub use check::{BodyCheck, PayloadClaim};
+pub use checksum::Checksum;
+pub use chunked::MAX_SIGNED_CHUNK;
+pub use claim::{Algorithm, Scope};
+pub use explain::explain;
 pub use fields::SignedFields;
 pub use keys::{KnownKey, KnownKeys, SigningKey};
-pub use payload::{BodyCheck, Checksum, PayloadClaim};
+pub use post::PostClaim;
+pub use v4a::PublicKey;
 
 use super::facts::{Auth, Identity, PayloadState, SignatureState, Signer, Timestamp};
 use super::reason::Reason;
 use super::request::RequestHead;
-use claim::{QueryAuth, Seen};
+use chain::Chain;
+use keys::Checker;
 use payload::Payload;
+use seen::{QueryAuth, Seen};
 use subtle::ConstantTimeEq;
 
 /// How far a request's date may be from ours, either way, in seconds. S3's and STS's window; others have 5 minutes
@@ -55,6 +71,8 @@ pub enum Reading<'a> {
     /// No SigV4 signature: how else it says who it is, if at all.
     Unsigned(Auth),
     Signed(Claim<'a>),
+    /// A form upload: a [`PostClaim`] may stand in the body.
+    Form,
 }
 
 /// Reads a head; no key, no clock. The query form and any `authorization` at once are refused.
@@ -66,10 +84,20 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
             let said = "request is signed in `authorization` and in its query";
             return Err(Refusal::new(Reason::SigV4TwoForms, said));
         }
+        (Some(_), None) | (None, Some(_)) if seen.is_form && is_post_form(head) => {
+            let said = "a form upload, which is signed in its body, is signed in its head too";
+            return Err(Refusal::new(Reason::SigV4TwoForms, said));
+        }
         (None, Some(auth)) => return claim::from_query(head, seen, &auth).map(Reading::Signed),
         (None, None) if seen.sso_token.is_some() => return Ok(Reading::Unsigned(Auth::Token)),
-        (None, None) if is_post_form(head) => {
-            return Err(Refusal::new(Reason::SigV4Unsupported, "S3 form uploads are not supported yet"));
+        (None, None) if seen.is_form && is_post_form(head) => {
+            return match head.fields().find(|(name, _)| fields::starts_with_amz(name)) {
+                None => Ok(Reading::Form),
+                Some((name, _)) => {
+                    let said = format!("`{}` beside a form, which signs no header", fields::shown(name));
+                    Err(Refusal::new(Reason::SigV4UnsignedHeader, said))
+                }
+            };
         }
         (None, None) => return Ok(Reading::Unsigned(Auth::None)),
         (Some(value), None) => value,
@@ -77,14 +105,13 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
     let end = authorization.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(authorization.len());
     let (scheme, rest) = authorization.split_at(end);
     let is = |known: &str| scheme.eq_ignore_ascii_case(known.as_bytes());
+    if let Some(algorithm) = Algorithm::of(scheme) {
+        let Ok(rest) = std::str::from_utf8(rest) else {
+            return Err(Refusal::new(Reason::SigV4Malformed, "`authorization` is no ASCII text"));
+        };
+        return claim::from_header(head, &seen, algorithm, rest).map(Reading::Signed);
+    }
     match scheme {
-        b"AWS4-HMAC-SHA256" => {
-            let Ok(rest) = std::str::from_utf8(rest) else {
-                return Err(Refusal::new(Reason::SigV4Malformed, "`authorization` is no ASCII text"));
-            };
-            claim::from_header(head, &seen, rest).map(Reading::Signed)
-        }
-        b"AWS4-ECDSA-P256-SHA256" => Err(claim::unsupported_v4a()),
         b"" => Err(Refusal::new(Reason::SigV4Malformed, "`authorization` is empty")),
         _ if is("aws") => Err(Refusal::new(Reason::SigV4Version2, "request is signed with version 2")),
         _ if scheme.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"aws")) => {
@@ -96,30 +123,35 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
     }
 }
 
-/// A browser's form upload carries its signature in the body; only S3 reads those.
+/// A form that is sent here is an upload, which carries its signature in the body: only S3 reads those.
 fn is_post_form(head: &RequestHead) -> bool {
-    let form = |value: &[u8]| value.get(..19).is_some_and(|v| v.eq_ignore_ascii_case(b"multipart/form-data"));
     let s3 = |label: &str| label == "s3" || label.starts_with("s3-") || label.starts_with("s3express");
-    head.method() == "POST"
-        && head.authority().host.as_name().is_some_and(|name| name.split('.').any(s3))
-        && head.all("content-type").any(form)
+    head.method() == "POST" && head.authority().host.as_name().is_some_and(|name| name.split('.').any(s3))
 }
 
 /// A request that says it was signed: parsed, well-formed, not verified.
 #[derive(Debug)]
 pub struct Claim<'a> {
     form: Form,
+    algorithm: Algorithm,
     key_id: &'a str,
     scope: Scope<'a>,
     /// As signed.
     date: &'a str,
     signed_at: Timestamp,
-    signature: [u8; 32],
+    signature: Signature<'a>,
     token: Option<Cow<'a, [u8]>>,
     payload: Payload<'a>,
     /// The framing leaves no room for a body.
     is_empty: bool,
     parts: Parts<'a>,
+}
+
+/// A signature as sent, lower-case hex; and its value, where it is a HMAC's.
+#[derive(Debug, Clone, Copy)]
+struct Signature<'a> {
+    text: &'a str,
+    value: [u8; 32],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,9 +173,19 @@ pub struct Verdict {
 impl<'a> Claim<'a> {
     pub fn auth(&self) -> Auth {
         match self.form {
+            Form::Header if self.algorithm == Algorithm::Ecdsa => Auth::SigV4a,
             Form::Header => Auth::SigV4,
             Form::Query { .. } => Auth::Presigned,
         }
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Regions that the signature is good for: names, and of version 4A patterns too.
+    pub fn regions(&self) -> impl Iterator<Item = &'a str> {
+        claim::regions(self.scope.region)
     }
 
     pub fn key_id(&self) -> &'a str {
@@ -168,33 +210,41 @@ impl<'a> Claim<'a> {
         self.payload.state()
     }
 
+    /// Who it says it is, before anything is proven.
+    pub fn unproven(&self) -> Identity {
+        Identity {
+            auth: self.auth(),
+            signature: SignatureState::UnknownKey,
+            payload: self.payload.state(),
+            signer: Some(unknown_signer(self.key_id)),
+        }
+    }
+
     /// Judges the claim. `body` is the whole body where it was read; it may be `None` unless [`Self::needs_body`].
     ///
     /// A key that we don't know is no refusal: the identity says [`SignatureState::UnknownKey`], and the policy
     /// decides. Everything else about the request must be in order all the same.
     pub fn verify(&self, body: Option<&[u8]>, keys: &KnownKeys, now: Timestamp) -> Result<Verdict, Refusal> {
-        self.judge_time(now)?;
         let body = body.or(if self.is_empty { Some(&[]) } else { None });
-        let (signature, signer) = match keys.get(self.key_id) {
-            None => {
-                let account = account_of(self.key_id);
-                let signer = Signer { key_id: self.key_id.into(), account, role: None, own: false };
-                (SignatureState::UnknownKey, signer)
-            }
+        let (signature, signer, chain) = match keys.get(self.key_id) {
+            None => (SignatureState::UnknownKey, unknown_signer(self.key_id), None),
             Some(key) => {
-                self.check(key, body)?;
-                let signer = Signer {
-                    key_id: key.id.clone(),
-                    account: key.account,
-                    role: key.role.clone(),
-                    own: key.own,
-                };
-                (SignatureState::Verified, signer)
+                let checker = self.check(key, body)?;
+                let chain = self.payload.is_chained().then(|| self.chain(checker, key));
+                (SignatureState::Verified, signer_of(key), chain)
             }
         };
+        // After the signature: only a clock that is really wrong is called so, since SDKs correct theirs by it.
+        self.judge_time(now)?;
         let identity =
             Identity { auth: self.auth(), signature, payload: self.payload.state(), signer: Some(signer) };
-        Ok(Verdict { identity, due: self.payload.due(body)? })
+        Ok(Verdict { identity, due: self.payload.due(body, self.signed_at, chain)? })
+    }
+
+    /// The signatures of what follows the head.
+    fn chain(&self, checker: Checker, key: &KnownKey) -> Chain {
+        let chain = Chain::new(checker, self.date, &self.scope, self.signature.text);
+        if self.payload == Payload::Events { chain.of_events(&key.secret, &self.scope) } else { chain }
     }
 
     fn judge_time(&self, now: Timestamp) -> Result<(), Refusal> {
@@ -211,12 +261,14 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// The signature, then the token, under a key that we know.
-    fn check(&self, key: &KnownKey, body: Option<&[u8]>) -> Result<(), Refusal> {
-        let signing = key.signing_key(&self.scope);
+    /// The signature, then the token, under a key that we know. Gives what checked it.
+    fn check(&self, key: &KnownKey, body: Option<&[u8]>) -> Result<Checker, Refusal> {
+        let Some((checker, fresh)) = key.checker(self.algorithm, &self.scope) else {
+            return Err(Refusal::new(Reason::SigV4Signature, "the key has no pair for version 4A"));
+        };
         let holds = |form| {
             let canonical = self.canonical_request(form, body)?;
-            Some(signing.matches(&self.string_to_sign(&canonical), &self.signature))
+            Some(checker.confirms(&self.string_to_sign(&canonical), &self.signature))
         };
         let held = if self.scope.is_s3() {
             holds(PathForm::AsSent)
@@ -231,18 +283,11 @@ impl<'a> Claim<'a> {
             Some(false) => {
                 return Err(Refusal::new(Reason::SigV4Signature, "signature does not match the request"));
             }
-            Some(true) => key.remember(&signing),
+            Some(true) if fresh => key.remember(&checker),
+            Some(true) => {}
         }
-        let sent = self.token.as_deref();
-        match (sent, key.token.as_ref().map(super::facts::Secret::expose)) {
-            (None, None) => Ok(()),
-            (Some(sent), Some(known)) if bool::from(sent.ct_eq(known)) => Ok(()),
-            (Some(_), Some(_)) => Err(Refusal::new(Reason::SigV4Token, "session token is not the key's")),
-            (None, Some(_)) => Err(Refusal::new(Reason::SigV4Token, "session token of the key is missing")),
-            (Some(_), None) => {
-                Err(Refusal::new(Reason::SigV4Token, "session token with a key that has none"))
-            }
-        }
+        check_token(self.token.as_deref(), key)?;
+        Ok(checker)
     }
 
     fn path_may_be_recoded(&self) -> bool {
@@ -257,6 +302,28 @@ impl<'a> Claim<'a> {
 
     /// The string to sign over a canonical request.
     pub fn string_to_sign(&self, canonical: &[u8]) -> Vec<u8> {
-        string_to_sign(self.date, &self.scope, canonical)
+        string_to_sign(self.algorithm, self.date, &self.scope, canonical)
     }
+}
+
+/// A key that we don't know: all that is told is in its id.
+fn unknown_signer(key_id: &str) -> Signer {
+    Signer { key_id: key_id.into(), account: account_of(key_id), role: None, own: false }
+}
+
+/// A key that we know, as its source describes it.
+fn signer_of(key: &KnownKey) -> Signer {
+    Signer { key_id: key.id.clone(), account: key.account, role: key.role.clone(), own: key.own }
+}
+
+/// The session token is the key's own: exactly it, or none where the key has none.
+fn check_token(sent: Option<&[u8]>, key: &KnownKey) -> Result<(), Refusal> {
+    let said = match (sent, key.token.as_ref().map(super::facts::Secret::expose)) {
+        (None, None) => return Ok(()),
+        (Some(sent), Some(known)) if bool::from(sent.ct_eq(known)) => return Ok(()),
+        (Some(_), Some(_)) => "session token is not the key's",
+        (None, Some(_)) => "session token of the key is missing",
+        (Some(_), None) => "session token with a key that has none",
+    };
+    Err(Refusal::new(Reason::SigV4Token, said))
 }

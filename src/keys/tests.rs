@@ -12,13 +12,16 @@ fn gather(
 ) -> Result<KnownKeys, KeysError> {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
     let files: HashMap<_, _> = files.iter().copied().collect();
-    load(explicit.map(Path::new), &|name| variables.get(name).map(|value| (*value).to_owned()), &|path| {
-        match path.to_str().and_then(|path| files.get(path)) {
+    load(
+        explicit.map(Path::new),
+        &[],
+        &|name| variables.get(name).map(|value| (*value).to_owned()),
+        &|path| match path.to_str().and_then(|path| files.get(path)) {
             Some(&"unreadable") => Err(io::ErrorKind::PermissionDenied.into()),
             Some(text) => Ok((*text).to_owned()),
             None => Err(io::ErrorKind::NotFound.into()),
-        }
-    })
+        },
+    )
 }
 
 fn ids(keys: &KnownKeys) -> Vec<&str> {
@@ -155,4 +158,65 @@ fn reads_comments_nested_settings_and_repeats_as_sdks_do() {
     assert_eq!(key.secret.expose(), b"a#b;c");
     assert_eq!(key.token.as_ref().unwrap().expose(), b"two");
     assert_eq!(keys.len(), 1);
+}
+
+#[test]
+fn the_accounts_of_keys_made_later_are_ours_before_they_are_made() {
+    let mine = |variables: &[(&str, &str)], config: &str| {
+        let variables: Vec<_> = [("HOME", "/h")].into_iter().chain(variables.iter().copied()).collect();
+        let keys = gather(None, &variables, &[("/h/.aws/config", config)]).unwrap();
+        keys.own_accounts().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let sso = "[default]\nsso_session = s\nsso_account_id = 111111111111\nsso_role_name = dev\n";
+    assert_eq!(mine(&[], sso), ["111111111111"]);
+    let login = "[default]\nlogin_session = arn:aws:sts::222222222222:assumed-role/Admin/me\n";
+    assert_eq!(mine(&[], login), ["222222222222"]);
+    let chain = "[profile a]\nrole_arn = arn:aws:iam::333333333333:role/r\nsource_profile = b\n\
+                 [profile b]\nsso_account_id = 111111111111\n[profile c]\nsso_account_id = 999999999999\n";
+    assert_eq!(mine(&[("AWS_PROFILE", "a")], chain), ["111111111111", "333333333333"]);
+    assert_eq!(mine(&[("AWS_PROFILE", "b")], chain), ["111111111111"]);
+    assert!(mine(&[], chain).is_empty(), "no other profile is ours");
+    let role =
+        [("AWS_ROLE_ARN", "arn:aws:iam::444444444444:role/pod"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")];
+    assert_eq!(mine(&role, ""), ["444444444444"]);
+    assert!(mine(&role[..1], "").is_empty(), "a role alone is nobody's");
+    for odd in
+        ["role_arn = arn:aws:iam::33:role/r", "role_arn = arn:aws:iam::333333333333", "sso_account_id = x"]
+    {
+        assert!(mine(&[], &format!("[default]\n{odd}\n")).is_empty(), "{odd}");
+    }
+}
+
+#[test]
+fn what_the_cli_got_from_sso_is_verified() {
+    let config = "[default]\nsso_session = corp\nsso_account_id = 222222222222\nsso_role_name = dev\n";
+    // sha1('{"accountId":"222222222222","roleName":"dev","sessionName":"corp"}'), as botocore names the file.
+    let path = "/h/.aws/cli/cache/bf573f659d651096ce318bb16271cb5394f59022.json";
+    let cached = r#"{"ProviderType":"sso","Credentials":{"AccessKeyId":"ASIASSO","SecretAccessKey":"s","SessionToken":"t","Expiration":"2030-01-01T00:00:00Z"}}"#;
+    let files = [("/h/.aws/config", config), (path, cached)];
+    let keys = gather(None, &[("HOME", "/h")], &files).unwrap();
+    let key = keys.get("ASIASSO").unwrap();
+    assert_eq!((key.account, key.role.as_deref()), (account("222222222222"), Some("dev")));
+    // Another role's file is not this profile's.
+    let other = config.replace("dev", "admin");
+    let files = [("/h/.aws/config", other.as_str()), (path, cached)];
+    assert!(gather(None, &[("HOME", "/h")], &files).unwrap().is_empty());
+}
+
+#[test]
+fn a_login_session_gives_its_cached_key() {
+    let config = "[default]\nlogin_session = arn:aws:iam::222222222222:user/me\n";
+    // SHA-256 of the session's name, as the AWS CLI names the file.
+    let name = "/h/.aws/login/cache/HASH.json";
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"arn:aws:iam::222222222222:user/me");
+    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = name.replace("HASH", &hash);
+    let cached = r#"{"accessToken":{"accessKeyId":"ASIAOLD","secretAccessKey":"s","sessionToken":"t","accountId":"222222222222","expiresAt":"2030-01-01T00:00:00Z"},"tokenType":"urn:x"}"#;
+    let files = [("/h/.aws/config", config), (path.as_str(), cached)];
+    let keys = gather(None, &[("HOME", "/h")], &files).unwrap();
+    assert_eq!(keys.get("ASIAOLD").unwrap().account, account("222222222222"));
+    let files = [files[0], (path.as_str(), "{")];
+    let keys = gather(None, &[("HOME", "/h")], &files).unwrap();
+    assert!(keys.is_empty());
+    assert_eq!(keys.own_accounts(), [account("222222222222").unwrap()]);
 }

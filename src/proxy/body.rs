@@ -1,7 +1,8 @@
 //! Bodies as the data path passes them on: what a client sends, held to what was promised of it.
 //!
-//! [`Outbound`] hashes or decodes while it streams and withholds the completing bytes until the promise is met
-//! (facts/http1.md 3); what had to be read before the judgement goes first, the same bytes.
+//! [`Outbound`] hashes or decodes while it streams and withholds what is not proven yet: the completing bytes, and
+//! of a body signed in chunks each chunk until its signature holds (facts/http1.md 3). What had to be read before the
+//! judgement goes first, the same bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -16,15 +17,16 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::http1::body::FramingError;
+use super::waiting::Waiting;
 use crate::engine::facts::PayloadOutcome;
 use crate::engine::reason::Reason;
-use crate::engine::signature::BodyCheck;
+use crate::engine::signature::{BodyCheck, Refusal};
 
 /// The longest body that is read before it is judged (design: one body).
 pub const MAX_HELD: usize = 32 * 1024 * 1024;
 /// How long a body waits for its share of the budget.
 const BUDGET_WAIT: Duration = Duration::from_secs(5);
-const BUDGET_UNIT: usize = 16 * 1024;
+pub(super) const BUDGET_UNIT: usize = 16 * 1024;
 
 /// How the client's body failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +63,7 @@ impl Budget {
         Self(Arc::new(Semaphore::new((bytes / BUDGET_UNIT).max(1))))
     }
 
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
+    pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
         let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
         let wait = Arc::clone(&self.0).acquire_many_owned(units);
         match tokio::time::timeout(BUDGET_WAIT, wait).await {
@@ -146,6 +148,10 @@ impl Passage {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub fn outcome(&self) -> PayloadOutcome {
         let stored = self.outcome.load(Ordering::Relaxed);
         PayloadOutcome::ALL.iter().copied().find(|o| *o as u8 == stored).unwrap_or(PayloadOutcome::Unchecked)
@@ -162,22 +168,30 @@ pub struct Outbound<B> {
     rest: B,
     check: BodyCheck,
     checked: bool,
+    /// `None` where the check withholds nothing but the last piece, which needs no room.
+    waiting: Option<Box<Waiting>>,
     passage: Arc<Passage>,
 }
 
 impl<B: Inbound> Outbound<B> {
-    pub fn new(held: Held, rest: B, check: BodyCheck, passage: Arc<Passage>) -> Self {
-        Self { held, rest, check, checked: false, passage }
+    pub fn new(held: Held, rest: B, check: BodyCheck, budget: &Budget, passage: Arc<Passage>) -> Self {
+        let waiting = check.withholds().then(|| Box::new(Waiting::new(budget)));
+        Self { held, rest, check, checked: false, waiting, passage }
     }
 
-    fn see(&mut self, data: &[u8], last: bool) -> Result<(), BodyError> {
-        self.passage.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        let seen = self.check.update(data);
-        if seen.is_err() {
-            self.passage.set(PayloadOutcome::Mismatched);
+    /// Takes what was read and gives what may go on now; what waits comes out of `waiting`.
+    fn see(&mut self, mut data: Bytes, last: bool) -> Result<Bytes, BodyError> {
+        let withheld = match self.check.update(&data) {
+            Ok(withheld) => withheld,
+            Err(refusal) => return Err(self.refuse(refusal)),
+        };
+        if last {
+            self.finish()?;
         }
-        seen.map_err(refused)?;
-        if last { self.finish() } else { Ok(()) }
+        if let Some(waiting) = &mut self.waiting {
+            data = waiting.take(data, withheld);
+        }
+        Ok(data)
     }
 
     /// Called before the bytes that would complete the body are released.
@@ -185,22 +199,46 @@ impl<B: Inbound> Outbound<B> {
         if self.checked {
             return Ok(());
         }
-        self.checked = true;
         match self.check.finish() {
             Ok(outcome) => {
+                // INVARIANT: only here; a check that failed fails again, so such a body never ends in order.
+                self.checked = true;
                 self.passage.set(outcome);
                 Ok(())
             }
-            Err(refusal) => {
-                self.passage.set(PayloadOutcome::Mismatched);
-                Err(refused(refusal))
-            }
+            Err(refusal) => Err(self.refuse(refusal)),
         }
     }
-}
 
-fn refused(refusal: crate::engine::signature::Refusal) -> BodyError {
-    BodyError::Refused { reason: refusal.reason, said: refusal.said }
+    /// Nothing that waits goes on any more.
+    fn refuse(&mut self, refusal: Refusal) -> BodyError {
+        self.passage.set(PayloadOutcome::Mismatched);
+        self.waiting = None;
+        BodyError::Refused { reason: refusal.reason, said: refusal.said }
+    }
+
+    /// The next piece to look at: what was held, then what comes.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.held.bytes.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.held.bytes)))));
+        }
+        // The share of the budget is given back with the last held byte.
+        self.held.share = None;
+        match self.held.trailers.take() {
+            Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
+        }
+    }
+
+    /// Nothing is left to read.
+    fn is_read(&self) -> bool {
+        let held = &self.held;
+        held.bytes.is_empty() && held.trailers.is_none() && (held.whole || self.rest.is_end_stream())
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.bytes.len())
+    }
 }
 
 impl<B: Inbound> Inbound for Outbound<B> {
@@ -218,43 +256,39 @@ impl<B: Inbound> Body for Outbound<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if !this.held.bytes.is_empty() {
-            let bytes = std::mem::take(&mut this.held.bytes);
-            let last = this.held.whole && this.held.trailers.is_none();
-            return Poll::Ready(Some(this.see(&bytes, last).map(|()| Frame::data(bytes))));
-        }
-        // The share of the budget is given back with the last held byte.
-        this.held.share = None;
-        let next = match this.held.trailers.take() {
-            Some(trailers) => Some(Ok(Frame::trailers(trailers))),
-            None => ready!(Pin::new(&mut this.rest).poll_frame(cx)),
-        };
-        Poll::Ready(match next {
-            Some(Ok(frame)) => {
-                let seen = match frame.data_ref() {
-                    Some(data) => {
-                        let last = this.rest.is_end_stream();
-                        this.see(data, last)
-                    }
-                    None => this.finish(),
-                };
-                Some(seen.map(|()| frame))
+        loop {
+            if let Some(waiting) = &mut this.waiting {
+                if let Some(proven) = waiting.next() {
+                    this.passage.add(proven.len());
+                    return Poll::Ready(Some(Ok(Frame::data(proven))));
+                }
+                ready!(waiting.poll_room(this.check.room(), cx))?;
             }
-            Some(Err(error)) => Some(Err(error)),
-            None => this.finish().err().map(Err),
-        })
+            let frame = match ready!(this.poll_next(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(this.finish().err().map(Err)),
+            };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(trailers) => return Poll::Ready(Some(this.finish().map(|()| trailers))),
+            };
+            let last = this.is_read();
+            let data = this.see(data, last)?;
+            if !data.is_empty() {
+                this.passage.add(data.len());
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.checked
-            && self.held.bytes.is_empty()
-            && self.held.trailers.is_none()
-            && self.rest.is_end_stream()
+        self.checked && self.waiting() == 0 && self.is_read()
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.rest.size_hint().exact() {
-            Some(rest) => SizeHint::with_exact(rest + self.held.bytes.len() as u64),
+            Some(rest) => SizeHint::with_exact(rest + (self.held.bytes.len() + self.waiting()) as u64),
             None => SizeHint::default(),
         }
     }

@@ -13,9 +13,10 @@ use super::door::{self, Asked, DoorError};
 use super::exchange::{Answer, exchange, now};
 use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
+use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, Next, Passed};
-use super::http1::wire::Io;
-use super::{Worker, reply, tunnel};
+use super::{Caller, Worker, owner, reply, tunnel};
+use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
 use crate::engine::policy::TunnelPermit;
@@ -53,6 +54,11 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
             return refuse(&worker, socket, peer, b"", Reason::RequestTimeout, "no request in time").await;
         }
     };
+    if let Some(exec) = &worker.shared.config.exec
+        && !is_child(&worker, exec, &head, &socket, peer).await
+    {
+        return challenge(&worker, socket, peer).await;
+    }
     let target = match door::read(&head) {
         Ok(Asked::Connect(target)) => target,
         Ok(asked @ Asked::Plaintext { .. }) => {
@@ -123,6 +129,28 @@ async fn refuse(
     let subject = if asked.is_empty() { "this".into() } else { String::from_utf8_lossy(asked) };
     let answer = reply::to_nobody(reason, &subject, &entry.flow().to_string());
     entry.close(Outcome::refused(reason, reason.status(), said)).await;
+    let _ = socket.write_all(&answer).await;
+    let _ = socket.shutdown().await;
+    linger(&mut socket).await;
+}
+
+/// It has the password of this `exec`; or came to the door for clients that can't, as our own user.
+async fn is_child(worker: &Worker, exec: &Exec, head: &[u8], socket: &TcpStream, peer: SocketAddr) -> bool {
+    if worker.by_owner {
+        return match socket.local_addr() {
+            Ok(door) => owner::is_ours(peer, door).await,
+            Err(_) => false,
+        };
+    }
+    door::password(head).as_ref() == Some(&exec.password)
+}
+
+/// Asks who it is (RFC 9110 15.5.8). Clients that have the password bring it at once, or with their next try.
+async fn challenge(worker: &Worker, mut socket: TcpStream, peer: SocketAddr) {
+    let reason = Reason::RequestProxyPassword;
+    let entry = worker.recorder.open_connection(Door::Forward, peer, None);
+    let answer = reply::challenge(reason, &entry.flow().to_string());
+    entry.close(Outcome::refused(reason, reason.status(), reason.why())).await;
     let _ = socket.write_all(&answer).await;
     let _ = socket.shutdown().await;
     linger(&mut socket).await;
@@ -216,11 +244,11 @@ async fn established(
     worker.recorder.metrics().handshake(Leg::Client, tls.version);
     let arrival = Arrival::new(Door::Forward, target, peer, Some(tls), worker.shared.atlas);
     let connection = server::Connection::new(stream, super::client_patience(&limits));
-    requests(&worker, connection, &arrival).await;
+    requests(&worker, connection, &Caller::new(arrival)).await;
 }
 
 /// Serves requests until the client, the origin, a refusal or a drain ends the connection.
-async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arrival: &Arrival) {
+async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, caller: &Caller) {
     let mut draining = worker.draining.clone();
     let mut drained = pin!(super::drained(&mut draining));
     let mut served = false;
@@ -235,24 +263,26 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, arr
             Next::Closed(error) => {
                 if !served && let Some(alert) = error.as_ref().and_then(handshake::distrust) {
                     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
-                    let entry = worker.recorder.open(arrival);
+                    let mut entry = worker.recorder.open(&caller.prelude);
+                    entry.was_for(&caller.arrival.target);
                     let said = format!("client does not trust our CA (alert `{alert}`)");
                     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
+                } else if !served {
+                    worker.recorder.note_left();
                 }
                 return;
             }
             Next::Malformed(error) => {
-                return malformed(worker, client, arrival, of_head(error), &error.to_string()).await;
+                return malformed(worker, client, caller, of_head(error), &error.to_string()).await;
             }
             Next::Slow => {
-                return malformed(worker, client, arrival, Reason::RequestTimeout, "head took too long")
-                    .await;
+                return malformed(worker, client, caller, Reason::RequestTimeout, "head took too long").await;
             }
         };
         served = true;
         // A client that goes away takes its request with it: the dropped entry records that.
         // Boxed: an idle connection need not hold the room for a request.
-        let exchange = Box::pin(exchange(worker, &head, body, arrival));
+        let exchange = Box::pin(exchange(worker, &head, body, caller));
         let Some(answer) = client.unless_gone(exchange).await else { return };
         let go_on = match answer {
             Answer::Refused(answer) => {
@@ -326,12 +356,13 @@ async fn record<B>(
 async fn malformed<S: Io>(
     worker: &Worker,
     mut client: server::Connection<S>,
-    arrival: &Arrival,
+    caller: &Caller,
     reason: Reason,
     said: &str,
 ) {
-    let entry = worker.recorder.open(arrival);
-    let answer = reply::to_nobody(reason, &arrival.target.to_string(), &entry.flow().to_string());
+    let mut entry = worker.recorder.open(&caller.prelude);
+    entry.was_for(&caller.arrival.target);
+    let answer = reply::to_nobody(reason, &caller.arrival.target.to_string(), &entry.flow().to_string());
     entry.close(Outcome::refused(reason, reason.status(), said)).await;
     let _ = client.answer_whole(&answer).await;
     client.close().await;

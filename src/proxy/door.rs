@@ -2,6 +2,11 @@
 //!
 //! Pure: the head in, what it asks for out.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use crate::engine::facts::Secret;
 use crate::engine::request::{HeadError, is_token};
 use crate::engine::target::{Authority, TargetError};
 
@@ -69,6 +74,24 @@ impl Asked {
     }
 }
 
+/// The password that a head brings in `Proxy-Authorization: Basic`, whatever the user is called. `None` where there is
+/// none, or more than one.
+pub fn password(head: &[u8]) -> Option<Secret> {
+    let mut slots = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Request::new(&mut slots);
+    parsed.parse(head).ok()?;
+    let mut given = parsed.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("proxy-authorization"));
+    let (Some(field), None) = (given.next(), given.next()) else { return None };
+    let value = field.value.trim_ascii();
+    let (scheme, code) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let plain = Zeroizing::new(STANDARD.decode(code.trim_ascii()).ok()?);
+    let colon = plain.iter().position(|&byte| byte == b':')?;
+    Some(Secret::new(&plain[colon + 1..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +109,29 @@ mod tests {
             "CONNECT 0x7f.1:443 HTTP/1.1\r\n\r\n",
         ] {
             assert!(read(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_basic_field_brings_a_password() {
+        let head = |fields: &str| format!("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n{fields}\r\n");
+        let field = "Proxy-Authorization: Basic ZXhlYXQ6aHVzaDpodXNo\r\n";
+        for fields in [
+            field.to_owned(),
+            field.to_ascii_lowercase().replace("zxhlyxq6ahvzadpodxno", "ZXhlYXQ6aHVzaDpodXNo"),
+        ] {
+            assert_eq!(password(head(&fields).as_bytes()), Some(Secret::new(b"hush:hush")), "{fields}");
+        }
+        for fields in [
+            String::new(),
+            field.repeat(2),
+            field.replace("Basic", "Bearer"),
+            field.replace("ZX", "!!"),
+            field.replace("Proxy-", ""),
+            "Proxy-Authorization: Basic\r\n".to_owned(),
+            "Proxy-Authorization: Basic ZXhlYXQ=\r\n".to_owned(),
+        ] {
+            assert_eq!(password(head(&fields).as_bytes()), None, "{fields}");
         }
     }
 

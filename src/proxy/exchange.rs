@@ -1,15 +1,16 @@
 //! The story of a request: recognise, verify, decide, then forward or refuse. Recorded either way.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::Worker;
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
+use super::{Caller, Worker};
 use crate::engine::atlas::BodySeen;
-use crate::engine::facts::{Arrival, Identity, Protocol, Resource, Timestamp};
+use crate::engine::facts::{Identity, Protocol, Resource, Timestamp};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
@@ -27,6 +28,8 @@ pub enum Answer<B: Inbound> {
 struct Refusal {
     reason: Reason,
     said: String,
+    /// More for the client, where a person reads it.
+    detail: Option<String>,
 }
 
 /// Answers one request.
@@ -34,9 +37,9 @@ pub async fn exchange<B: Inbound>(
     worker: &Worker,
     head: &RequestHead,
     mut body: B,
-    arrival: &Arrival,
+    caller: &Caller,
 ) -> Answer<B> {
-    let mut entry = worker.recorder.open(arrival);
+    let mut entry = worker.recorder.open(&caller.prelude);
     let shared = &worker.shared;
     let policy = shared.policy.load_full();
     let started = Instant::now();
@@ -50,19 +53,30 @@ pub async fn exchange<B: Inbound>(
             Some(_) => BodySeen::TooLarge,
         };
         let now = now();
-        let question = Question { head, body: seen, arrival, keys: &keys, atlas: shared.atlas, now };
+        let question =
+            Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
         match engine::judge(&policy, &question) {
             Judgement::Allow(allowed) => break Ok(allowed),
-            Judgement::Deny(denial) => break Err(denial),
+            Judgement::Deny(mut denial) => {
+                // Once a second at most: whoever sends bad signatures chooses how many.
+                if denial.reason == Reason::SigV4Signature
+                    && shared.explained.swap(now.0, Ordering::Relaxed) != now.0
+                    && let Some(why) = engine::explain_signature(&question)
+                {
+                    denial.said = format!("{}; {why}", denial.said);
+                }
+                break Err(denial);
+            }
             Judgement::NeedBody => {}
         }
         drop(keys);
         if !std::mem::replace(&mut continued, true) && body.interim(CONTINUE).await.is_err() {
-            return broken(entry, head, BodyError::Gone(std::io::ErrorKind::BrokenPipe.into())).await;
+            let gone = BodyError::Gone(std::io::ErrorKind::BrokenPipe.into());
+            return Box::pin(broken(entry, head, gone)).await;
         }
-        match Held::read(&mut body, &shared.budget).await {
+        match Box::pin(Held::read(&mut body, &shared.budget)).await {
             Ok(read) => held = Some(read),
-            Err(error) => return broken(entry, head, error).await,
+            Err(error) => return Box::pin(broken(entry, head, error)).await,
         }
     };
     let spent = started.elapsed();
@@ -70,8 +84,11 @@ pub async fn exchange<B: Inbound>(
         Ok(allowed) => allowed,
         Err(denial) => {
             entry.judged(&denied_request(&denial, head, policy.hash(), spent));
+            let detail = worker
+                .tells_why()
+                .then(|| super::advice::of(&denial, head, shared.keys.load().own_accounts()));
             let Denial { reason, said, facts, .. } = denial;
-            return refuse(entry, head, &facts, Refusal { reason, said }).await;
+            return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
         }
     };
     entry.judged(&Request {
@@ -88,18 +105,21 @@ pub async fn exchange<B: Inbound>(
         match check.finish() {
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
-                let refusal = Refusal { reason: refusal.reason, said: refusal.said };
-                return refuse(entry, head, &facts, refusal).await;
+                let refusal = Refusal { reason: refusal.reason, said: refusal.said, detail: None };
+                return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }
     }
     // Boxed: it is handed on four times, and is half a kilobyte.
-    let outbound = Box::new(Outbound::new(held.unwrap_or_default(), body, check, Arc::clone(&passage)));
+    let outbound =
+        Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
     match forward::forward(worker, permit, head, outbound, !continued, &mut entry).await {
         Ok(forwarded) => Answer::Passed(Box::new(forwarded), entry, passage),
         Err(error) => {
             let said = error.to_string();
-            refuse(entry, head, &facts, Refusal { reason: error.reason(), said }).await
+            let detail = worker.tells_why().then(|| said.clone());
+            let refusal = Refusal { reason: error.reason(), said, detail };
+            Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
 }
@@ -123,7 +143,7 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         identity: &Identity::NONE,
         method: head.method(),
         host: head.authority(),
-        path: head.path(),
+        path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
         spent,
@@ -152,7 +172,7 @@ async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyErr
     entry.judged(&request(head, "", Duration::ZERO));
     let said = error.to_string();
     let facts = Facts { operation: None, identity: Identity::NONE };
-    refuse(entry, head, &facts, Refusal { reason: OriginError::of_body(&error), said }).await
+    refuse(entry, head, &facts, Refusal { reason: OriginError::of_body(&error), said, detail: None }).await
 }
 
 /// Writes the record, and says no in the request's own protocol.
@@ -163,6 +183,7 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         subject: &subject(head, facts),
         protocol: protocol(head, facts),
         flow: &flow,
+        detail: refusal.detail.as_deref(),
     };
     let answer = reply::to_request(&shown, head);
     entry.close(Outcome::refused(refusal.reason, refusal.reason.status(), &refusal.said)).await;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use super::body::{BodyError, Inbound};
+use super::chain::{self, ChainError, Way};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
 use super::pool::{Key, Leased, Slip, Upstream};
@@ -18,7 +19,7 @@ use crate::engine::request::{Framing, RequestHead, ResponseHead};
 use crate::engine::target::Authority;
 use crate::engine::target::destination::Refused;
 use crate::record::metrics::Leg;
-use crate::record::{AuditDown, Entry};
+use crate::record::{AuditDown, Entry, LegText};
 use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
 
 /// An answer on its way, and where it came from.
@@ -43,6 +44,8 @@ pub enum OriginError {
     ConnectTimeout { target: Authority, after: Duration },
     #[error("`{target}`: {error}")]
     Tls { target: Authority, error: OriginTlsError },
+    #[error("the upstream proxy `{proxy}` {error}")]
+    Proxy { proxy: Authority, error: ChainError },
     #[error("the origin spoke before it was asked")]
     SpokeFirst,
     #[error("the intent could not be written")]
@@ -59,6 +62,8 @@ impl OriginError {
             Self::Connect { .. } => Reason::UpstreamConnect,
             Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
             Self::Tls { error, .. } => error.reason(),
+            Self::Proxy { error: ChainError::Timeout, .. } => Reason::UpstreamTimeout,
+            Self::Proxy { .. } => Reason::UpstreamProxy,
             Self::SpokeFirst => Reason::UpstreamProtocol,
             Self::Audit(_) => Reason::LimitAudit,
             Self::Exchange(error) => match error {
@@ -104,12 +109,12 @@ pub async fn forward<B: Inbound>(
     }
     let started = Instant::now();
     loop {
-        // INVARIANT: re-checked after the audit write, the last wait before our first byte.
+        // INVARIANT: checked after the audit write, the last wait before our first byte.
         if !leased.conn.is_quiet() {
             if !reused {
                 return Err(OriginError::SpokeFirst);
             }
-            (leased, reused) = (dial(worker, &key, &permit).await?, false);
+            (leased, reused) = acquire(worker, &key, &permit).await?;
             continue;
         }
         let upstream = Arc::clone(&leased.upstream);
@@ -157,16 +162,35 @@ async fn acquire(
 async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<OriginStream>, OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
-    let (socket, address) = straight(worker, key).await?;
+    let (way, address) = reach(worker, key).await?;
     let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
-    let shaken = shared.origin_tls.connect(socket, &target.host, at_least(permit), deadline).await;
+    let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
     worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
-    Ok(Leased { conn: client::Connection::new(stream), upstream: Arc::new(Upstream { address, tls }) })
+    Ok(Leased {
+        conn: client::Connection::new(stream),
+        upstream: Arc::new(Upstream { address, tls: LegText::of(&tls) }),
+    })
+}
+
+/// A way to the origin: straight or through the upstream proxy.
+pub(super) async fn reach(worker: &Worker, key: &Key) -> Result<(Way, SocketAddr), OriginError> {
+    let shared = &worker.shared;
+    let target = &key.authority;
+    // `connect_to` says where to go itself; a destination that the proxy's bypass list names goes straight.
+    let proxy = shared.config.upstream_proxy.as_ref().filter(|p| key.dial.is_none() && p.carries(target));
+    match proxy {
+        Some(proxy) => {
+            let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
+            let opened = chain::through(proxy, target, &shared.origin_tls, &shared.own, deadline).await;
+            opened.map_err(|error| OriginError::Proxy { proxy: proxy.at.clone(), error })
+        }
+        None => straight(worker, key).await.map(|(socket, address)| (Way::Straight(socket), address)),
+    }
 }
 
 /// Resolve, keep what may be dialled, dial exactly that.
-pub(super) async fn straight(worker: &Worker, key: &Key) -> Result<(TcpStream, SocketAddr), OriginError> {
+async fn straight(worker: &Worker, key: &Key) -> Result<(TcpStream, SocketAddr), OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
     let addresses = match key.dial {

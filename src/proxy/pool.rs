@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::http1::client;
-use super::http1::wire::Io;
-use crate::engine::facts::TlsFacts;
+use super::http1::io::Io;
 use crate::engine::target::Authority;
+use crate::record::LegText;
 
 /// Origins drop idle connections after 5 to 60 s; a dead one costs a failed check, a held one a socket.
 const IDLE_FOR: Duration = Duration::from_secs(50);
@@ -30,7 +30,7 @@ pub struct Key {
 #[derive(Debug)]
 pub struct Upstream {
     pub address: SocketAddr,
-    pub tls: TlsFacts,
+    pub tls: LegText,
 }
 
 /// A connection and what is known of it.
@@ -57,16 +57,17 @@ impl<S> Default for Pool<S> {
 }
 
 impl<S: Io> Pool<S> {
-    /// The connection used last that is still quiet. Those that aren't are dropped. It must be looked at once more
-    /// right before it is written to: `forward.rs` does.
+    /// The connection used last. Whether it is still quiet is asked right before it is written to, by `forward.rs`:
+    /// asked here too, it would be asked twice.
     pub fn checkout(&self, key: &Key) -> Option<Leased<S>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let all = idle.get_mut(key)?;
-        while let Some(mut candidate) = all.pop() {
-            if candidate.since.elapsed() < IDLE_FOR && candidate.leased.conn.is_quiet() {
-                return Some(candidate.leased);
-            }
+        if let Some(last) = all.pop()
+            && last.since.elapsed() < IDLE_FOR
+        {
+            return Some(last.leased);
         }
+        // Those below have been idle for longer still.
         idle.remove(key);
         None
     }
@@ -116,7 +117,7 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::engine::facts::TlsVersion;
+    use crate::engine::facts::{TlsFacts, TlsVersion};
 
     fn key(host: &str, trust: u32) -> Key {
         Key { authority: Authority::parse(host, Some(443)).unwrap(), dial: None, trust }
@@ -125,7 +126,7 @@ mod tests {
     fn leased() -> (Leased<DuplexStream>, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
         let tls = TlsFacts { version: TlsVersion::Tls13, cipher: "", group: None, alpn: None, sni: None };
-        let upstream = Arc::new(Upstream { address: ([127, 0, 0, 1], 443).into(), tls });
+        let upstream = Arc::new(Upstream { address: ([127, 0, 0, 1], 443).into(), tls: LegText::of(&tls) });
         (Leased { conn: client::Connection::new(near), upstream }, far)
     }
 
@@ -142,15 +143,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_spoke_or_ended_while_idle_is_dropped() {
+    async fn a_connection_that_spoke_or_ended_while_idle_is_not_quiet() {
         let pool = Pool::default();
+        let (mut idle, _far) = leased();
+        assert!(idle.conn.is_quiet());
         let (spoke, mut far) = leased();
         far.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         pool.give_back(key("a.test", 0), spoke);
         let (ended, far) = leased();
         drop(far);
         pool.give_back(key("a.test", 0), ended);
-        assert!(pool.checkout(&key("a.test", 0)).is_none());
-        assert!(pool.is_empty());
+        for _ in 0..2 {
+            assert!(!pool.checkout(&key("a.test", 0)).unwrap().conn.is_quiet());
+        }
+        assert!(pool.checkout(&key("a.test", 0)).is_none() && pool.is_empty());
     }
 }

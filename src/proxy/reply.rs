@@ -16,6 +16,8 @@ pub struct Refusal<'a> {
     pub protocol: Protocol,
     /// Flow id: the request's name in audit lines.
     pub flow: &'a str,
+    /// Statement, place and fix. For the person at the terminal of `exec`; a workload under `run` is told nothing.
+    pub detail: Option<&'a str>,
 }
 
 /// The answer to a request whose head was read.
@@ -27,16 +29,25 @@ pub fn to_request(refusal: &Refusal<'_>, head: &RequestHead) -> Vec<u8> {
 
 /// The answer where no head could be read, or none belongs to it.
 pub fn to_nobody(reason: Reason, subject: &str, flow: &str) -> Vec<u8> {
-    render(&Refusal { reason, subject, protocol: Protocol::Http, flow }, false, false)
+    render(&Refusal { reason, subject, protocol: Protocol::Http, flow, detail: None }, false, false)
+}
+
+/// The 407, with what it asks for.
+pub fn challenge(reason: Reason, flow: &str) -> Vec<u8> {
+    let answer = to_nobody(reason, "this", flow);
+    let end = answer.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let (status, rest) = answer.split_at(end);
+    [status, b"Proxy-Authenticate: Basic realm=\"exeat\"\r\n", rest].concat()
 }
 
 /// The sentence the workload is shown.
 pub fn sentence(refusal: &Refusal<'_>) -> String {
-    let Refusal { reason, subject, flow, .. } = refusal;
+    let Refusal { reason, subject, flow, detail, .. } = refusal;
+    let detail = detail.map_or(String::new(), |detail| format!("; {}", clean(detail, 900)));
     let verb = if reason.status() == 403 { "denies" } else { "refuses" };
     format!(
-        "exeat {verb} {}: {} [{reason}] (exeat explain {reason}; flow {flow})",
-        clean(subject),
+        "exeat {verb} {}: {} [{reason}]{detail} (exeat explain {reason}; flow {flow})",
+        clean(subject, 300),
         reason.why()
     )
 }
@@ -181,11 +192,10 @@ fn xml(text: &str) -> String {
 }
 
 /// Foreign text in our sentence: printable ASCII, and not too much of it.
-fn clean(text: &str) -> String {
-    const MOST: usize = 300;
+fn clean(text: &str, most: usize) -> String {
     let mut out: String =
-        text.chars().take(MOST).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
-    if text.chars().nth(MOST).is_some() {
+        text.chars().take(most).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+    if text.chars().nth(most).is_some() {
         out.push_str("...");
     }
     out
@@ -213,6 +223,7 @@ mod tests {
             subject: "s3:Put<Object> on \u{1b}[2J\"x\"",
             protocol,
             flow: "f-1",
+            detail: None,
         }
     }
 

@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use super::Worker;
-use super::forward::{OriginError, straight};
+use super::chain::Way;
+use super::forward::{OriginError, reach};
 use super::pool::Key;
 use crate::engine::facts::{Door, Identity, TlsFacts, TlsVersion};
 use crate::engine::hello::server::{self, Answer, ServerHello};
@@ -24,7 +25,7 @@ use crate::engine::policy::{TunnelLimits, TunnelPermit};
 use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, destination};
 use crate::record::metrics::Leg;
-use crate::record::{Decision, End, Entry, Outcome, Request, Upstream};
+use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
 use crate::tls::origin::AtLeast;
 
 /// One for each thread: an idle tunnel holds no buffer.
@@ -140,9 +141,10 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
         Ok(()) => End::Tunnelled,
         Err(error) => End::Refused { reason: error.reason(), message: &message },
     };
+    let leg = seen.tls.as_ref().map(LegText::of);
     let upstream = seen.address.map(|address| Upstream {
         address,
-        tls: seen.tls.as_ref(),
+        tls: leg.as_ref(),
         reused: false,
         request_id: None,
         extended_request_id: None,
@@ -176,7 +178,7 @@ fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit, policy: &'a str)
         identity: &Identity::NONE,
         method: "CONNECT",
         host: target,
-        path: "",
+        path: b"",
         user_agent: None,
         trace: None,
         spent: Duration::ZERO,
@@ -192,10 +194,10 @@ async fn open(
     permit: &TunnelPermit,
     deadline: Instant,
     seen: &mut Seen,
-) -> Result<TcpStream, TunnelError> {
+) -> Result<Way, TunnelError> {
     let shared = &worker.shared;
     let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust: 0 };
-    let (mut origin, address) = straight(worker, &key).await?;
+    let (mut origin, address) = reach(worker, &key).await?;
     seen.address = Some(address);
     entry.intend().await.map_err(OriginError::Audit)?;
     let at_least = if permit.min_tls13() { AtLeast::Tls13 } else { AtLeast::Tls12 };
@@ -225,13 +227,14 @@ async fn open(
     Ok(origin)
 }
 
-async fn send(origin: &mut TcpStream, bytes: &[u8]) -> Result<(), TunnelError> {
-    origin.write_all(bytes).await.map_err(|_| TunnelError::Closed)
+async fn send(origin: &mut Way, bytes: &[u8]) -> Result<(), TunnelError> {
+    origin.write_all(bytes).await.map_err(|_| TunnelError::Closed)?;
+    origin.flush().await.map_err(|_| TunnelError::Closed)
 }
 
 /// The origin's first bytes until they are judged. `None`: an alert that the client is to read for itself.
 async fn receive(
-    origin: &mut TcpStream,
+    origin: &mut Way,
     mut bytes: Vec<u8>,
     at_least: AtLeast,
 ) -> Result<(Vec<u8>, Option<ServerHello>), TunnelError> {
@@ -319,19 +322,30 @@ fn facts(chose: &ServerHello, hello: &ClientHello) -> Option<TlsFacts> {
 /// Passes bytes both ways until both sides have ended, one fails, a limit is met, or `leave` says so.
 async fn carry(
     client: &mut TcpStream,
-    origin: &mut TcpStream,
+    origin: &mut Way,
     limits: TunnelLimits,
     passed: &Passed,
     leave: impl Future<Output = ()>,
 ) -> Result<(), TunnelError> {
-    let (from_client, to_client) = client.split();
-    let (from_origin, to_origin) = origin.split();
     let most = limits.bytes.unwrap_or(u64::MAX);
     let both = async {
-        let up = pump(from_client, to_origin, &passed.up, passed, most);
-        let down = pump(from_origin, to_client, &passed.down, passed, most);
         // A side that fails ends the other: half a connection is no use to anybody.
-        tokio::try_join!(up, down).map(|_| ())
+        match origin {
+            Way::Straight(origin) => {
+                let (from_client, to_client) = client.split();
+                let (from_origin, to_origin) = origin.split();
+                let up = pump(from_client, to_origin, &passed.up, passed, most);
+                let down = pump(from_origin, to_client, &passed.down, passed, most);
+                tokio::try_join!(up, down).map(|_| ())
+            }
+            Way::Sealed(origin) => {
+                let (from_client, to_client) = client.split();
+                let (from_origin, to_origin) = tokio::io::split(origin);
+                let up = copy(from_client, to_origin, &passed.up, passed, most);
+                let down = copy(from_origin, to_client, &passed.down, passed, most);
+                tokio::try_join!(up, down).map(|_| ())
+            }
+        }
     };
     tokio::select! {
         ended = both => match ended {
@@ -378,6 +392,30 @@ async fn pump(
         if !rest.is_empty() {
             to.write_all(&rest).await.map_err(|_| Cut::Lost)?;
         }
+        if passed.total() > most {
+            return Err(Cut::Cap);
+        }
+    }
+}
+
+/// One way of a tunnel through a proxy that speaks TLS itself: rare, so with a buffer of its own.
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mine: &AtomicU64,
+    passed: &Passed,
+    most: u64,
+) -> Result<(), Cut> {
+    let mut piece = vec![0; PIECE / 4];
+    loop {
+        let count = from.read(&mut piece).await.map_err(|_| Cut::Lost)?;
+        if count == 0 {
+            let _ = to.shutdown().await;
+            return Ok(());
+        }
+        mine.fetch_add(count as u64, Ordering::Relaxed);
+        to.write_all(&piece[..count]).await.map_err(|_| Cut::Lost)?;
+        to.flush().await.map_err(|_| Cut::Lost)?;
         if passed.total() > most {
             return Err(Cut::Cap);
         }

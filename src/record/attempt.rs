@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::facts::{
-    Arrival, Door, Identity, Name, Operation, PayloadOutcome, Protocol, SignatureState, TlsFacts, words,
+    Arrival, Door, Identity, Name, Operation, PayloadOutcome, Protocol, SignatureState, words,
 };
 use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
+
+use super::leg::LegText;
 
 words! {
     /// What the policy said of a request. `None` where it was never asked.
@@ -40,7 +42,7 @@ pub struct Request<'a> {
     /// Host as asked, in normal form.
     pub host: &'a Authority,
     /// Written only for third-party calls and with `include_data`; cut at `?`.
-    pub path: &'a str,
+    pub path: &'a [u8],
     pub user_agent: Option<&'a [u8]>,
     /// The request's `x-amzn-trace-id`.
     pub trace: Option<&'a [u8]>,
@@ -53,7 +55,7 @@ pub struct Request<'a> {
 pub struct Upstream<'a> {
     pub address: SocketAddr,
     /// `None` when it failed before the handshake was done.
-    pub tls: Option<&'a TlsFacts>,
+    pub tls: Option<&'a LegText>,
     /// The connection came out of the pool.
     pub reused: bool,
     /// The answer's `x-amzn-requestid` or `x-amz-request-id`.

@@ -6,12 +6,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::engine::facts::{Action, Auth, Identity, Resource, SignatureState, TlsFacts};
+use crate::engine::facts::{Action, Arrival, Auth, Door, Identity, Resource, SignatureState};
 use crate::engine::target::{Authority, Host};
 
 use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
 use super::json::Json;
 use super::lane::Stamp;
+use super::leg::LegText;
 
 /// Asks that are written out; `askCount` tells how many there were. That many S3 keys of 1,024 bytes fit a line.
 const MAX_ASKS: usize = 7;
@@ -19,6 +20,51 @@ const MAX_ARN: usize = 1_152;
 const MAX_NAME: usize = 128;
 const MAX_HOST: usize = 270;
 const MAX_TEXT: usize = 512;
+
+/// What all attempts of one connection say alike, written down once: where it came from, and how.
+pub struct Prelude {
+    /// `address | arrival`, see [`Facts`].
+    text: Vec<u8>,
+    address: u32,
+    door: Option<Door>,
+}
+
+impl Prelude {
+    pub fn of(source: Source<'_>) -> Self {
+        let mut text = Vec::with_capacity(512);
+        let mut json = Json(&mut text);
+        json.raw(",\"sourceIPAddress\":\"");
+        match source {
+            Source::Arrival(&Arrival { peer, .. }) | Source::Peer { peer, .. } => ip(&mut json, peer.ip()),
+            Source::Own => json.raw("exeat"),
+        }
+        json.raw("\"");
+        let address = mark(json.0);
+        let door = match source {
+            Source::Arrival(arrival) => {
+                json.word(",\"door\":\"", arrival.door.as_str());
+                json.raw(",\"target\":\"");
+                authority(&mut json, &arrival.target);
+                json.raw("\"");
+                if let Some(facts) = &arrival.tls {
+                    json.raw(",\"clientTls\":");
+                    json.0.extend_from_slice(LegText::of(facts).json());
+                }
+                Some(arrival.door)
+            }
+            Source::Peer { door, asked, .. } => {
+                json.word(",\"door\":\"", door.as_str());
+                json.maybe(",\"target\":", asked, MAX_HOST);
+                Some(door)
+            }
+            Source::Own => {
+                json.raw(",\"origin\":\"exeat\"");
+                None
+            }
+        };
+        Self { text, address, door }
+    }
+}
 
 /// Pieces of lines, written as soon as their facts are known, in one buffer:
 /// `address | arrival | top | ours | intent | resource`. Each piece but the last is JSON members with leading commas.
@@ -33,49 +79,17 @@ pub struct Facts {
 
 impl Facts {
     /// `buffer` is one to reuse.
-    pub fn open(mut buffer: Vec<u8>, source: Source<'_>) -> Self {
+    pub fn open(mut buffer: Vec<u8>, prelude: &Prelude) -> Self {
         buffer.clear();
-        let mut json = Json(&mut buffer);
-        json.raw(",\"sourceIPAddress\":\"");
-        let mut labels = Labels {
-            door: None,
+        buffer.extend_from_slice(&prelude.text);
+        let labels = Labels {
+            door: prelude.door,
             decision: Decision::None,
             protocol: None,
             signature: None,
             spent: Duration::ZERO,
         };
-        let address = match source {
-            Source::Arrival(arrival) => {
-                ip(&mut json, arrival.peer.ip());
-                json.raw("\"");
-                let end = mark(json.0);
-                labels.door = Some(arrival.door);
-                json.word(",\"door\":\"", arrival.door.as_str());
-                json.raw(",\"target\":\"");
-                authority(&mut json, &arrival.target);
-                json.raw("\"");
-                if let Some(facts) = &arrival.tls {
-                    tls(&mut json, ",\"clientTls\":", facts);
-                }
-                end
-            }
-            Source::Peer { door, peer, asked } => {
-                ip(&mut json, peer.ip());
-                json.raw("\"");
-                let end = mark(json.0);
-                labels.door = Some(door);
-                json.word(",\"door\":\"", door.as_str());
-                json.maybe(",\"target\":", asked, MAX_HOST);
-                end
-            }
-            Source::Own => {
-                json.raw("exeat\"");
-                let end = mark(json.0);
-                json.raw(",\"origin\":\"exeat\"");
-                end
-            }
-        };
-        let arrival = mark(&buffer);
+        let (address, arrival) = (prelude.address, mark(&buffer));
         Self { buffer, ends: [address, arrival, arrival, arrival, arrival], host: (0, 0), labels }
     }
 
@@ -125,7 +139,7 @@ impl Facts {
             }
         } else if include_data {
             // A path of a third party may be its secret (web hooks, bot tokens): only where data was asked for.
-            path = request.path.split('?').next();
+            path = request.path.split(|&b| b == b'?').next();
             json.maybe(",\"path\":", path, 2 * MAX_TEXT);
         }
         json.maybe(",\"trace\":", request.trace, MAX_NAME);
@@ -185,16 +199,15 @@ pub fn write(
         json.field(",\"errorMessage\":", message, MAX_TEXT);
     }
     if let Some(leg) = outcome.upstream.and_then(|up| up.tls) {
-        json.word(",\"tlsDetails\":{\"tlsVersion\":\"", leg.version.as_str());
-        // rustls tells TLS 1.3 suites apart by a prefix of its own; IANA, and CloudTrail, say `TLS_`.
-        json.raw(",\"cipherSuite\":\"TLS");
-        json.raw(leg.cipher.strip_prefix("TLS13").or(leg.cipher.strip_prefix("TLS")).unwrap_or(leg.cipher));
+        json.raw(",\"tlsDetails\":");
+        json.0.extend_from_slice(leg.details());
         let (host, end) = facts.host;
         if end > host {
-            json.raw("\",\"clientProvidedHostHeader\":\"");
+            json.raw(",\"clientProvidedHostHeader\":\"");
             json.0.extend_from_slice(&facts.buffer[host as usize..end as usize]);
+            json.raw("\"");
         }
-        json.raw("\"}");
+        json.raw("}");
     }
     json.raw(",\"eventID\":\"");
     stamp.flow(json, flow);
@@ -225,8 +238,9 @@ fn upstream(json: &mut Json<'_>, up: &Upstream<'_>) {
     json.raw(",\"upstream\":{\"address\":\"");
     ip(json, up.address.ip());
     json.count("\",\"port\":", up.address.port().into());
-    if let Some(facts) = up.tls {
-        tls(json, ",\"tls\":", facts);
+    if let Some(leg) = up.tls {
+        json.raw(",\"tls\":");
+        json.0.extend_from_slice(leg.json());
     }
     json.raw(if up.reused { ",\"reused\":true" } else { ",\"reused\":false" });
     json.count(",\"waitedUs\":", micros(up.waited));
@@ -296,19 +310,6 @@ fn user_identity(json: &mut Json<'_>, identity: &Identity) {
             json.raw("}}");
         }
     }
-    json.raw("}");
-}
-
-fn tls(json: &mut Json<'_>, prefix: &str, facts: &TlsFacts) {
-    json.raw(prefix);
-    json.raw("{\"version\":\"");
-    json.raw(facts.version.as_str());
-    json.word("\",\"cipher\":\"", facts.cipher);
-    if let Some(group) = facts.group {
-        json.word(",\"group\":\"", group);
-    }
-    json.maybe(",\"alpn\":", facts.alpn.as_deref(), MAX_NAME);
-    json.maybe(",\"sni\":", facts.sni.as_deref(), MAX_HOST);
     json.raw("}");
 }
 

@@ -42,7 +42,7 @@ pub fn members(json: &mut Json<'_>, request: &Request<'_>) {
 }
 
 /// Appends the resource as it is: it is escaped and cut when the line is written and the room for it known.
-pub fn resource(buffer: &mut Vec<u8>, request: &Request<'_>, path: Option<&str>) {
+pub fn resource(buffer: &mut Vec<u8>, request: &Request<'_>, path: Option<&[u8]>) {
     match request.operation {
         Some(operation) => {
             // The first of several; the event names more, and `asks` how many there are.
@@ -52,7 +52,7 @@ pub fn resource(buffer: &mut Vec<u8>, request: &Request<'_>, path: Option<&str>)
         }
         None => {
             buffer.extend_from_slice(request.host.to_string().as_bytes());
-            let path = path.unwrap_or_default().as_bytes();
+            let path = path.unwrap_or_default();
             buffer.extend_from_slice(&path[..path.len().min(MAX_INTENT)]);
         }
     }

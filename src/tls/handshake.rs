@@ -223,6 +223,11 @@ impl<S> Rewind<S> {
         &mut self.io
     }
 
+    /// All of the first bytes have been read again.
+    pub fn is_spent(&self) -> bool {
+        self.again.is_empty()
+    }
+
     /// The stream, and what of the first bytes nobody has taken yet.
     pub fn into_parts(mut self) -> (S, Vec<u8>) {
         self.again.drain(..self.at);

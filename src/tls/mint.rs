@@ -108,10 +108,19 @@ struct Leaf {
 impl Mint {
     /// A new CA with its key in memory only: ECDSA P-256, path length 0, ten years.
     pub fn in_memory(clock: Clock) -> Result<Self, MintError> {
+        Self::made(clock, CA_LIFE)
+    }
+
+    /// The same for one child of `exec`, whose files somebody may copy: a day.
+    pub fn for_a_day(clock: Clock) -> Result<Self, MintError> {
+        Self::made(clock, DAY)
+    }
+
+    fn made(clock: Clock, life: i64) -> Result<Self, MintError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let serial = random_serial()?;
         let now = clock().0;
-        let (starts, ends) = (now - DAY, now + CA_LIFE);
+        let (starts, ends) = (now - DAY, now + life);
         let mut params = CertificateParams::default();
         params.not_before = at(starts)?;
         params.not_after = at(ends)?;

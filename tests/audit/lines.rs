@@ -62,7 +62,7 @@ fn an_identity_that_was_not_verified_is_not_told_as_a_fact() {
     let arrival = arrival();
     for signature in [SignatureState::Bad, SignatureState::UnknownKey, SignatureState::Verified] {
         let (operation, identity) = (operation(), Identity { signature, ..identity() });
-        let mut entry = recorder.open(&arrival);
+        let mut entry = recorder.open(&Recorder::prelude(&arrival));
         entry.judged(&request(Some(&operation), &identity, &arrival.target));
         wait(entry.close(Outcome::refused(Reason::SigV4Signature, 403, "no")));
     }
@@ -111,21 +111,21 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         peer: "[2001:db8::1234:5678:9abc:def0]:1".parse().unwrap(),
         ..arrival()
     };
-    let would = vec![name.clone(); 100];
+    let (would, leg) = (vec![name.clone(); 100], LegText::of(&tls));
     let up = Upstream {
         request_id: Some(&bad),
         extended_request_id: Some(&bad),
         address: arrival.peer,
-        ..upstream(&tls)
+        ..upstream(&leg)
     };
     for operation in [Some(&operation), None] {
-        let mut entry = recorder.open(&arrival);
+        let mut entry = recorder.open(&Recorder::prelude(&arrival));
         entry.judged(&Request {
             statement: Some(&long),
             would: &would,
             policy: &long,
             method: &long,
-            path: &long,
+            path: long.as_bytes(),
             user_agent: Some(&bad),
             trace: Some(&bad),
             ..request(operation, &identity, &host)
@@ -163,9 +163,10 @@ fn queries_and_third_party_paths_stay_out_of_the_record() {
         let records = records_with(to_file(&path), Settings { include_data, ..Settings::default() });
         let recorder = records.recorder();
         for operation in [None, Some(&operation)] {
-            let mut entry = recorder.open(&arrival);
+            let mut entry = recorder.open(&Recorder::prelude(&arrival));
             let path = "/hooks/PLANTED-PATH?X-Amz-Security-Token=PLANTED-TOKEN";
-            entry.judged(&Request { path, ..request(operation, &identity, &arrival.target) });
+            entry
+                .judged(&Request { path: path.as_bytes(), ..request(operation, &identity, &arrival.target) });
             wait(entry.intend()).unwrap();
             wait(entry.close(answered(None)));
         }
@@ -180,9 +181,9 @@ fn an_entry_that_is_dropped_records_that_it_was_aborted() {
     let path = folder("aborted").join("audit.jsonl");
     let records = records(to_file(&path));
     let recorder = records.recorder();
-    drop(recorder.open(&arrival()));
+    drop(recorder.open(&Recorder::prelude(&arrival())));
     let (operation, identity, arrival) = (operation(), identity(), arrival());
-    let mut entry = recorder.open(&arrival);
+    let mut entry = recorder.open(&Recorder::prelude(&arrival));
     entry.judged(&request(Some(&operation), &identity, &arrival.target));
     wait(entry.intend()).unwrap();
     drop(entry);
@@ -213,6 +214,6 @@ fn levels_leave_out_what_they_say() {
 fn entries_travel_with_the_task_that_owns_them() {
     fn is_send<T: Send>(_: T) {}
     let recorder = records(to_file(Path::new("/dev/null"))).recorder();
-    is_send(recorder.open(&arrival()));
-    is_send(async move { recorder.open(&arrival()).close(answered(None)).await });
+    is_send(recorder.open(&Recorder::prelude(&arrival())));
+    is_send(async move { recorder.open(&Recorder::prelude(&arrival())).close(answered(None)).await });
 }

@@ -97,7 +97,7 @@ fn request<'a>(operation: Option<&'a Operation>, identity: &'a Identity, host: &
         identity,
         method: "POST",
         host,
-        path: "/",
+        path: b"/",
         user_agent: Some(b"Boto3/1.40.1 md/Botocore#1.40.1 lang/python#3.13"),
         trace: Some(b"Root=1-67891233-abcdef012345678912345678"),
         spent: Duration::from_micros(12),
@@ -114,7 +114,7 @@ fn answered(upstream: Option<Upstream<'_>>) -> Outcome<'_> {
     }
 }
 
-fn upstream(tls: &TlsFacts) -> Upstream<'_> {
+fn upstream(tls: &LegText) -> Upstream<'_> {
     Upstream {
         address: "52.94.0.1:443".parse().unwrap(),
         tls: Some(tls),
@@ -127,19 +127,19 @@ fn upstream(tls: &TlsFacts) -> Upstream<'_> {
 
 /// One allowed request: two lines.
 async fn pass(recorder: &Recorder) -> Result<FlowId, AuditDown> {
-    let (operation, identity, arrival, tls) = (operation(), identity(), arrival(), tls());
-    let mut entry = recorder.open(&arrival);
+    let (operation, identity, arrival, leg) = (operation(), identity(), arrival(), LegText::of(&tls()));
+    let mut entry = recorder.open(&Recorder::prelude(&arrival));
     let flow = entry.flow();
     entry.judged(&request(Some(&operation), &identity, &arrival.target));
     entry.intend().await?;
-    entry.close(answered(Some(upstream(&tls)))).await;
+    entry.close(answered(Some(upstream(&leg)))).await;
     Ok(flow)
 }
 
 /// One denied request: one line.
 async fn refuse(recorder: &Recorder) {
     let (operation, identity, arrival) = (operation(), identity(), arrival());
-    let mut entry = recorder.open(&arrival);
+    let mut entry = recorder.open(&Recorder::prelude(&arrival));
     entry.judged(&Request {
         decision: Decision::Deny,
         ..request(Some(&operation), &identity, &arrival.target)

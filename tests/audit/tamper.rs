@@ -151,7 +151,7 @@ fn an_intent_without_event_is_an_interrupted_call_and_no_fault() {
     let path = folder("interrupted").join("audit.jsonl");
     let recorder = records(to_file(&path)).recorder();
     let (operation, identity, arrival) = (operation(), identity(), arrival());
-    let mut entry = recorder.open(&arrival);
+    let mut entry = recorder.open(&Recorder::prelude(&arrival));
     entry.judged(&request(Some(&operation), &identity, &arrival.target));
     wait(entry.intend()).unwrap();
     let report = verify(std::fs::read(&path).unwrap());

@@ -10,7 +10,7 @@ import lab
 # Every name the clients ask for. A proxy that let a name through which is not here would fail its handshake.
 AWS_HOSTS = [
     "*.amazonaws.com", "*.us-east-1.amazonaws.com", "*.s3.amazonaws.com", "*.s3.us-east-1.amazonaws.com",
-    "*.ddb.us-east-1.amazonaws.com",
+    "*.ddb.us-east-1.amazonaws.com", "*.sso.us-east-1.amazonaws.com",
 ]
 
 

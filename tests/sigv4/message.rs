@@ -96,6 +96,7 @@ pub fn signed(head: &RequestHead) -> Result<Claim<'_>, Refusal> {
     match read(head)? {
         Reading::Signed(claim) => Ok(claim),
         Reading::Unsigned(auth) => panic!("read as {auth}"),
+        Reading::Form => panic!("read as a form"),
     }
 }
 

@@ -53,3 +53,24 @@ fn a_presigned_query_gives_no_x_amz_parameter_twice() {
     let twice = signer.sign(message("PUT", "/k?x-amz-acl=private&X-Amz-Acl=public-read", &[]));
     assert_eq!(reason(verify(&signer, &twice)), Reason::SigV4Malformed);
 }
+
+#[test]
+fn a_token_that_comes_after_the_signature_counts_for_iot_alone() {
+    let token = "Tok+1/=";
+    for (service, ok) in [("iotdevicegateway", true), ("iotdata", false), ("sts", false)] {
+        let plain = Signer { presign: Some(60), service, ..Signer::default() };
+        let mut message = plain.sign(message("GET", "/mqtt", &[]));
+        message
+            .target
+            .extend(format!("&X-Amz-Security-Token={}", super::signer::escaped(token.as_bytes())).bytes());
+        let known = super::message::keys(plain.id, plain.secret, Some(token));
+        let judged = message.verify(&known, plain.at).map(drop);
+        if ok {
+            judged.unwrap();
+            let other = super::message::keys(plain.id, plain.secret, Some("Tok2"));
+            assert_eq!(reason(message.verify(&other, plain.at).map(drop)), Reason::SigV4Token);
+        } else {
+            assert_eq!(reason(judged), Reason::SigV4Signature, "{service}");
+        }
+    }
+}

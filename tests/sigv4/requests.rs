@@ -168,7 +168,10 @@ fn a_whole_body_given_to_the_verifier_settles_the_payload() {
         let claim = signed(&head).unwrap();
         let due = claim.verify(Some(&message.body), &keys, RECORDED).unwrap().due;
         let unsigned = claim.payload() == PayloadState::Unsigned;
-        assert_eq!(due, if unsigned { PayloadClaim::Nothing } else { PayloadClaim::Met }, "{id}");
+        assert!(
+            matches!((unsigned, due), (true, PayloadClaim::Nothing) | (false, PayloadClaim::Met)),
+            "{id}"
+        );
         let mut other = message.body.clone();
         *other.first_mut().unwrap() ^= 1;
         assert_eq!(claim.verify(Some(&other), &keys, RECORDED).is_ok(), unsigned, "{id}");

@@ -1,8 +1,11 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod chunks;
 mod codec;
 mod connect;
+mod events;
+mod forms;
 mod life;
 mod request;
 mod support;

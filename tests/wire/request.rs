@@ -79,6 +79,21 @@ async fn each_refusal_sends_not_one_byte_upstream() {
 }
 
 #[tokio::test]
+async fn a_bad_signature_is_explained_to_the_operator_and_not_to_the_client() {
+    let (proxy, origin) = aws::start().await;
+    let fields = [("accept-encoding", "identity")];
+    let head = sign::s3_head("GET", S3, "/ours/a", &fields, &Body::Bytes(b""), None);
+    let head = head.replacen("accept-encoding: identity", "accept-encoding: gzip, br", 1);
+    let mut client = proxy.intercepted(S3).await;
+    let answer = aws::ask(&mut client, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("reason=sigv4.signature;"), "{answer}");
+    assert!(!answer.contains("accept-encoding"), "{answer}");
+    let event = proxy.events().remove(0);
+    assert!(event.to_string().contains("it holds if `accept-encoding` is `identity`"), "{event}");
+    assert_eq!(origin.bytes(), 0);
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_what_was_signed_never_completes_upstream() {
     let (proxy, origin) = aws::start().await;
     let body = vec![b'a'; 3 << 20];

@@ -173,5 +173,5 @@ pub fn is_signed(head: &RequestHead, body: &[u8], keys: &KnownKeys) -> bool {
     let Ok(verdict) = claim.verify(Some(body), keys, now) else { return false };
     let mut check = verdict.due.start();
     verdict.identity.signature == SignatureState::Verified
-        && check.update(body).and_then(|()| check.finish()).is_ok()
+        && check.update(body).and_then(|_| check.finish()).is_ok()
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cli::{Error, Output, OutputArgs};
 use crate::engine::atlas::Atlas;
 use crate::engine::facts::Timestamp;
-use crate::engine::policy::Policy;
+use crate::engine::policy::{self, Policy};
 use crate::engine::target::destination::{Asked, Decided, Mode, Rules, decide};
 
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ fn mode(text: &str) -> Result<Mode, String> {
 /// `false` (exit 1) where the destination is refused.
 pub fn target(args: &TargetArgs, out: &mut dyn Write) -> Result<bool, Error> {
     let policy = match &args.policy {
-        None => Policy::built_in(),
+        None => Policy::built_in(policy::Mode::Run),
         Some(path) => crate::app::read_policy_file(path)?,
     };
     let addresses = |text: &Option<String>| text.as_deref().map(answers).transpose().map_err(Error::Usage);

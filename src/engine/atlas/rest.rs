@@ -139,24 +139,26 @@ impl Asked<'_> {
     pub(super) fn pick(&self, rows: &[Row], of: &[(&'static str, Vec<u16>)]) -> Pick {
         let method = self.head.method();
         let of = of.iter().find(|(own, _)| *own == method).map_or(&[][..], |(_, of)| of);
-        let mut held: Vec<u16> = Vec::new();
+        let conditions = |at: u16| &rows[usize::from(at)].conditions;
+        let (mut best, mut others) = (None, Vec::new());
         for &at in of {
-            match self.all_hold(&rows[usize::from(at)]) {
-                None => return Pick::Ambiguous,
-                Some(false) => {}
-                Some(true) => held.push(at),
+            match (self.all_hold(&rows[usize::from(at)]), best) {
+                (None, _) => return Pick::Ambiguous,
+                (Some(false), _) => {}
+                (Some(true), None) => best = Some(at),
+                (Some(true), Some(before)) if conditions(at).len() > conditions(before).len() => {
+                    others.push(before);
+                    best = Some(at);
+                }
+                (Some(true), Some(_)) => others.push(at),
             }
         }
-        let conditions = |at: u16| &rows[usize::from(at)].conditions;
-        let Some(best) = held.iter().copied().max_by_key(|&at| conditions(at).len()) else {
-            return Pick::Nothing;
-        };
+        let Some(best) = best else { return Pick::Nothing };
         let contradicts = |at: u16| {
-            at != best
-                && (conditions(at).len() == conditions(best).len()
-                    || conditions(at).iter().any(|c| !conditions(best).contains(c)))
+            conditions(at).len() == conditions(best).len()
+                || conditions(at).iter().any(|c| !conditions(best).contains(c))
         };
-        if held.into_iter().any(contradicts) { Pick::Ambiguous } else { Pick::Row(best) }
+        if others.into_iter().any(contradicts) { Pick::Ambiguous } else { Pick::Row(best) }
     }
 
     /// `None` where a condition's key is repeated or oddly cased.

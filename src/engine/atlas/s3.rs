@@ -4,6 +4,8 @@
 //! key makes another operation. A query key that no operation has makes the operation unknown. `x-amz-*` headers may
 //! stand in the query of a presigned request (facts/sigv4.md D, E; S3 API reference, "Actions").
 
+use std::borrow::Cow;
+
 use super::actions::{Condition, Row};
 use super::data::Service;
 use super::hosts::{Style, is_bucket};
@@ -13,15 +15,16 @@ use super::resource::{Asks, given_arn};
 use super::rest::{Asked, Pick, S3Level};
 use super::xml;
 use crate::engine::facts::{Action, Ask, Name, Operation, Protocol, Resource};
+use crate::engine::form::{self, Form};
 use crate::engine::reason::Reason;
 
 /// What host and path address.
 struct Address<'a> {
     level: S3Level,
     /// Bucket, access point or MRAP as the request says it.
-    container: Option<String>,
+    container: Option<Cow<'a, str>>,
     /// Decoded; `None` also where it is not UTF-8.
-    key: Option<std::borrow::Cow<'a, str>>,
+    key: Option<Cow<'a, str>>,
     style: Style,
 }
 
@@ -75,7 +78,7 @@ pub(super) fn recognise(call: &Call<'_>) -> Recognition {
             None => call.unknown(None),
         };
     }
-    let address = match address(call) {
+    let address = match address(call, path) {
         Ok(address) => address,
         Err(said) => return refused(Reason::RequestPath, said),
     };
@@ -111,35 +114,60 @@ pub(super) fn recognise(call: &Call<'_>) -> Recognition {
     }
 }
 
-/// A browser's form: its key stands in the body.
+/// A browser's form: its key stands in the body, and fields there do what headers do elsewhere.
 fn post_form(call: &Call<'_>, service: &Service, address: &Address<'_>) -> Option<Recognition> {
     let kind = call.head.all("content-type").next()?;
-    let multipart = kind.get(..19).is_some_and(|k| k.eq_ignore_ascii_case(b"multipart/form-data"));
-    let plain = multipart
+    let plain = form::is_form(kind)
         && call.head.method() == "POST"
         && address.level == S3Level::Bucket
         && call.head.query().is_none();
-    plain.then(|| {
-        Recognition::Operation(Operation {
-            service: Name::clone(&service.name),
-            name: Some("PostObject".into()),
-            region: Name::clone(&call.region),
-            protocol: Protocol::S3,
-            asks: vec![Ask { action: Action::Known("s3:PutObject".into()), resource: Resource::Unknown }],
-        })
-    })
+    if !plain {
+        return None;
+    }
+    let form = match call.body {
+        BodySeen::Unread => return Some(Recognition::NeedBody),
+        BodySeen::Whole(body) if !call.is_encoded() => Form::parse(kind, body).ok(),
+        BodySeen::Whole(_) | BodySeen::TooLarge => None,
+    };
+    let key = form.as_ref().and_then(Form::key);
+    let resource = resource(call, address, key.as_deref());
+    let mut actions = vec!["s3:PutObject"];
+    for (operations, header, action) in OF_HEADER {
+        // Two of the fields lack the prefix.
+        let bare = header.strip_prefix("x-amz-").filter(|name| matches!(*name, "acl" | "tagging"));
+        let begins =
+            |name: &str, start: &str| name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start));
+        let is = |name: &str| match header.strip_suffix('*') {
+            Some(start) => begins(name, start),
+            None => {
+                name.eq_ignore_ascii_case(header) || bare.is_some_and(|bare| name.eq_ignore_ascii_case(bare))
+            }
+        };
+        // Of a form that is not readable, any field may be there.
+        let there = form.as_ref().is_none_or(|form| form.fields().any(|(name, _)| is(name)));
+        if operations.contains(&"PutObject") && there && !actions.contains(action) {
+            actions.push(action);
+        }
+    }
+    Some(Recognition::Operation(Operation {
+        service: Name::clone(&service.name),
+        name: Some("PostObject".into()),
+        region: Name::clone(&call.region),
+        protocol: Protocol::S3,
+        asks: actions.into_iter().map(|action| ask(address, &action.into(), resource.clone())).collect(),
+    }))
 }
 
-fn address<'a>(call: &Call<'a>) -> Result<Address<'a>, &'static str> {
+fn address<'a>(call: &Call<'a>, path: &'a str) -> Result<Address<'a>, &'static str> {
     let style = call.endpoint.style;
-    let path = &call.head.path()[1..];
+    let path = &path[1..];
     let (container, key) = match style {
         Style::Plain | Style::ExpressControl => match path.split_once('/') {
             _ if path.is_empty() => (None, ""),
             Some((bucket, key)) => (Some(bucket_of_path(bucket)?), key),
             None => (Some(bucket_of_path(path)?), ""),
         },
-        _ => (Some(call.endpoint.left().to_owned()), path),
+        _ => (Some(Cow::Borrowed(call.endpoint.left())), path),
     };
     let level = match (&container, key.is_empty()) {
         (None, _) => S3Level::Service,
@@ -150,11 +178,11 @@ fn address<'a>(call: &Call<'a>) -> Result<Address<'a>, &'static str> {
 }
 
 /// Also the buckets that us-east-1 took before 2018: capitals and underscores.
-fn bucket_of_path(segment: &str) -> Result<String, &'static str> {
+fn bucket_of_path(segment: &str) -> Result<Cow<'_, str>, &'static str> {
     let name = decoded(segment).ok_or("bucket that is no text")?;
     let plain = (3..=255).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if plain { Ok(name.into_owned()) } else { Err("path that names no bucket") }
+    if plain { Ok(name) } else { Err("path that names no bucket") }
 }
 
 /// All a request asks for; `None` where a header that decides is there twice.
@@ -252,11 +280,10 @@ fn resource(call: &Call<'_>, address: &Address<'_>, key: Option<&str>) -> Resour
     let account = host_account.or(call.signer_account);
     let digits = || account.map(|a| a.to_string()).unwrap_or_default();
     let point = |label: &str| label.rsplit_once('-').map(|(name, _)| name.to_owned());
-    let mut object = "/object/";
     let arn = match address.style {
         Style::Plain | Style::Bucket => {
-            object = "/";
-            bucket_arn(partition, container)
+            let arn = bucket_arn(partition, container, key);
+            return arn.map_or(Resource::Unknown, |arn| Resource::Arn { arn, account: None });
         }
         Style::Express | Style::ExpressControl => {
             let arn = format!("arn:{partition}:s3express:{region}:{}:bucket/{container}", digits());
@@ -284,19 +311,19 @@ fn resource(call: &Call<'_>, address: &Address<'_>, key: Option<&str>) -> Resour
     };
     let Some(mut arn) = arn else { return Resource::Unknown };
     if !key.is_empty() {
-        arn.reserve_exact(object.len() + key.len());
-        arn.push_str(object);
+        arn.push_str("/object/");
         arn.push_str(key);
     }
-    let account = account.filter(|_| !matches!(address.style, Style::Plain | Style::Bucket));
     Resource::Arn { arn, account }
 }
 
-/// `None` for the aliases of access points: which bucket they stand for is not in their name.
-fn bucket_arn(partition: &str, bucket: &str) -> Option<String> {
+/// A bucket, or an object where there is a key. `None` for the aliases of access points: which bucket they stand for
+/// is not in their name.
+fn bucket_arn(partition: &str, bucket: &str, key: &str) -> Option<String> {
     let alias =
         ["-s3alias", "--ol-s3", "--op-s3", "--xa-s3", ".mrap"].iter().any(|end| bucket.ends_with(end));
-    (!alias).then(|| ["arn:", partition, ":s3:::", bucket].concat())
+    (!alias)
+        .then(|| ["arn:", partition, ":s3:::", bucket, if key.is_empty() { "" } else { "/" }, key].concat())
 }
 
 /// What is read by a copy: `[/]bucket/key[?versionId=…]`, or an access point's ARN.
@@ -315,9 +342,9 @@ fn source_ask(call: &Call<'_>, source: &str) -> Ask {
         let (bucket, key) = text.split_once('/')?;
         let plain = bucket_of_path(bucket).is_ok() && !key.is_empty();
         let directory = bucket.ends_with("--x-s3");
-        let arn = bucket_arn(call.endpoint.partition(), bucket)
+        let arn = bucket_arn(call.endpoint.partition(), bucket, key)
             .filter(|_| plain && (!directory || is_bucket(bucket)))?;
-        Some(Resource::Arn { arn: format!("{arn}/{key}"), account: None })
+        Some(Resource::Arn { arn, account: None })
     });
     let directory = text
         .as_deref()

@@ -13,27 +13,68 @@ use super::statement::{AwsRule, Rule, Statement};
 use crate::engine::facts::{Action, Ask, Resource};
 use crate::engine::target::Authority;
 
-/// Entries are sorted, so that a key's statements lie together.
 #[derive(Debug, Default)]
 pub struct Index {
-    entries: Vec<(u64, u32)>,
+    places: Table,
+    /// By service alone: where the resource could not be read, and to find the nearest.
+    services: Table,
     /// Some statement names every service.
     any_service: bool,
-    /// By service alone: where the resource could not be read, and to find the nearest.
-    services: Vec<(u64, u32)>,
+}
+
+/// Statements by key, those of one key together.
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<(u64, u32)>,
+    /// A bit for the end of each key, of 16 or more times as many: most keys that are asked for are in no table.
+    filter: Vec<u64>,
+}
+
+impl Table {
+    fn push(&mut self, key: Key, at: u32) {
+        self.entries.push((key.0, at));
+    }
+
+    fn finish(&mut self) {
+        self.entries.sort_unstable();
+        self.entries.dedup();
+        self.filter = vec![0; (self.entries.len() / 4).next_power_of_two()];
+        for (key, _) in &self.entries {
+            let (word, bit) = Self::place(&self.filter, Key(*key));
+            self.filter[word] |= bit;
+        }
+    }
+
+    fn place(filter: &[u64], key: Key) -> (usize, u64) {
+        // The filter's length is a power of two, and 2^32 words are more than there can be.
+        ((key.0 >> 6) as usize & (filter.len() - 1), 1 << (key.0 & 63))
+    }
+
+    fn under(&self, key: Key) -> &[(u64, u32)] {
+        let (word, bit) = Self::place(&self.filter, key);
+        if self.filter[word] & bit == 0 {
+            return &[];
+        }
+        let from = &self.entries[self.entries.partition_point(|(filed, _)| *filed < key.0)..];
+        let length = from.partition_point(|(filed, _)| *filed == key.0);
+        &from[..length]
+    }
 }
 
 /// Deeper separators are not looked at: a key of an object may have hundreds.
 const DEEPEST: usize = 12;
+/// Statements of a service up to which they are not worth a look-up by resource.
+const FEW: usize = 8;
 /// Service of statements that name them all.
 const ANY: &str = "*";
 /// Host key of patterns without two literal last labels.
 const ANYWHERE: &str = "*";
 
 impl Index {
-    pub fn of<'s>(statements: impl Iterator<Item = (u32, &'s Statement)>) -> Self {
+    pub fn of(statements: &[Statement]) -> Self {
         let mut index = Self::default();
-        for (at, statement) in statements {
+        // A file of 1 MiB holds fewer than 2^32.
+        for (at, statement) in (0..).zip(statements) {
             match &statement.rule {
                 Rule::Aws(rule) => index.file_aws(at, rule),
                 Rule::Http(rule) => index.file_http(at, rule),
@@ -41,10 +82,8 @@ impl Index {
                 Rule::Tunnel(_) => {}
             }
         }
-        index.entries.sort_unstable();
-        index.entries.dedup();
-        index.services.sort_unstable();
-        index.services.dedup();
+        index.places.finish();
+        index.services.finish();
         index
     }
 
@@ -52,9 +91,9 @@ impl Index {
         for service in rule.actions.iter().map(|action| action.service().unwrap_or(ANY)) {
             self.any_service |= service == ANY;
             let service = Key::of(service);
-            self.services.push((service.0, at));
+            self.services.push(service, at);
             for pattern in &rule.resources {
-                self.entries.push((filed_under(service, pattern.as_str()).0, at));
+                self.places.push(filed_under(service, pattern.as_str()), at);
             }
         }
     }
@@ -62,50 +101,50 @@ impl Index {
     fn file_http(&mut self, at: u32, rule: &HttpRule) {
         for host in &rule.hosts {
             let key = HostPattern::key(host);
-            self.entries.push((host_key(key.as_deref().unwrap_or(ANYWHERE)).0, at));
+            self.places.push(host_key(key.as_deref().unwrap_or(ANYWHERE)), at);
         }
     }
 
-    /// Statements that could name what is asked.
-    pub fn for_ask<'a>(&'a self, ask: &'a Ask) -> impl Iterator<Item = u32> + 'a {
+    /// Visits the statements that could name what is asked; one more than once, where several of its patterns could.
+    pub fn for_ask(&self, ask: &Ask, mut visit: impl FnMut(u32)) {
+        let mut visit_all = |found: &[(u64, u32)]| found.iter().for_each(|(_, at)| visit(*at));
         let any = self.any_service.then_some(ANY);
-        let services = std::iter::once(service(&ask.action)).chain(any).map(Key::of);
-        services.flat_map(move |service| {
-            let read = match &ask.resource {
-                Resource::Arn { arn, .. } => Some(Keys::of(service, arn)),
-                Resource::None => Some(Keys::of(service, "")),
-                Resource::Unknown => None,
-            };
-            let all = read.is_none().then(|| under(&self.services, service));
-            let found = read.into_iter().flatten().flat_map(|key| under(&self.entries, key));
-            found.chain(all.into_iter().flatten())
-        })
+        for service in std::iter::once(service(&ask.action)).chain(any).map(Key::of) {
+            let all = self.services.under(service);
+            match &ask.resource {
+                Resource::Unknown => visit_all(all),
+                // To look at so few is cheaper than to walk an ARN.
+                _ if all.len() <= FEW => visit_all(all),
+                Resource::Arn { arn, .. } => {
+                    Keys::of(service, arn).for_each(|key| visit_all(self.places.under(key)));
+                }
+                Resource::None => visit_all(self.places.under(service)),
+            }
+        }
     }
 
-    /// Statements of the asked action's service, whatever the resource.
-    pub fn of_service<'a>(&'a self, action: &Action) -> impl Iterator<Item = u32> + 'a {
-        under(&self.services, Key::of(service(action))).chain(under(&self.services, Key::of(ANY)))
+    /// Visits the statements of the asked action's service, whatever the resource.
+    pub fn of_service(&self, action: &Action, mut visit: impl FnMut(u32)) {
+        for service in [service(action), ANY].map(Key::of) {
+            self.services.under(service).iter().for_each(|(_, at)| visit(*at));
+        }
     }
 
-    /// Statements that could name a host.
-    pub fn for_host<'a>(&'a self, target: &Authority) -> impl Iterator<Item = u32> + 'a {
+    /// Visits the statements that could name a host.
+    pub fn for_host(&self, target: &Authority, mut visit: impl FnMut(u32)) {
         let last_two = target.host.as_name().and_then(|name| {
             let last = name.rfind('.')?;
             Some(name[..last].rfind('.').map_or(name, |at| &name[at + 1..]))
         });
-        let keys = [last_two.map(host_key), Some(host_key(ANYWHERE))];
-        keys.into_iter().flatten().flat_map(|key| under(&self.entries, key))
+        for key in last_two.into_iter().chain([ANYWHERE]).map(host_key) {
+            self.places.under(key).iter().for_each(|(_, at)| visit(*at));
+        }
     }
-}
-
-fn under(entries: &[(u64, u32)], key: Key) -> impl Iterator<Item = u32> + '_ {
-    let from = entries.partition_point(|(filed, _)| *filed < key.0);
-    entries[from..].iter().take_while(move |(filed, _)| *filed == key.0).map(|(_, at)| *at)
 }
 
 fn service(action: &Action) -> &str {
     match action {
-        Action::Known(whole) => whole.split_once(':').map_or(whole, |(service, _)| service),
+        Action::Known(whole) => memchr::memchr(b':', whole.as_bytes()).map_or(whole, |colon| &whole[..colon]),
         Action::Unknown(service) => service,
     }
 }

@@ -10,12 +10,25 @@ pub use host::HostPattern;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     text: Box<str>,
-    literal: bool,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Literal,
+    /// Its only wildcard is the `*` at its end.
+    Beginning,
+    Other,
 }
 
 impl Glob {
     pub fn new(text: &str) -> Self {
-        Self { text: text.into(), literal: !text.contains(['*', '?']) }
+        let form = match text.find(['*', '?']) {
+            None => Form::Literal,
+            Some(at) if at + 1 == text.len() && text.ends_with('*') => Form::Beginning,
+            Some(_) => Form::Other,
+        };
+        Self { text: text.into(), form }
     }
 
     pub fn as_str(&self) -> &str {
@@ -23,7 +36,7 @@ impl Glob {
     }
 
     pub fn is_literal(&self) -> bool {
-        self.literal
+        self.form == Form::Literal
     }
 
     /// Matches everything.
@@ -32,10 +45,10 @@ impl Glob {
     }
 
     pub fn matches(&self, text: &str) -> bool {
-        if self.literal {
-            *self.text == *text
-        } else {
-            glob(self.text.as_bytes(), text.as_bytes(), |a, b| a == b, character)
+        match self.form {
+            Form::Literal => *self.text == *text,
+            Form::Beginning => text.as_bytes().starts_with(&self.text.as_bytes()[..self.text.len() - 1]),
+            Form::Other => glob(self.text.as_bytes(), text.as_bytes(), |a, b| a == b, character),
         }
     }
 
@@ -53,6 +66,9 @@ impl Glob {
 
     /// IAM compares action names without case.
     pub fn matches_ignoring_case(&self, text: &str) -> bool {
+        if self.form == Form::Literal {
+            return self.text.eq_ignore_ascii_case(text);
+        }
         glob(self.text.as_bytes(), text.as_bytes(), |a, b| a.eq_ignore_ascii_case(&b), character)
     }
 }

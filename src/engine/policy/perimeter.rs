@@ -42,6 +42,11 @@ impl Perimeter {
         })
     }
 
+    /// The resource belongs to an account whose keys may sign.
+    pub fn holds_account(&self, resource: &Resource, own: Own<'_>) -> bool {
+        matches!(resource, Resource::Arn { account: account @ Some(_), .. } if self.signers.holds(*account, own))
+    }
+
     /// `by`: the pattern that named the resource. Where the resource has no account, its literal name is the consent;
     /// for a bucket also a signed owner inside, whom S3 then holds the bucket to.
     pub fn holds_resource(&self, request: &Request<'_>, ask: &Ask, by: &ArnPattern) -> bool {

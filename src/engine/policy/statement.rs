@@ -1,6 +1,7 @@
 //! One statement: what it is about, and whether it denies or allows an ask.
 
 use super::action::ActionPattern;
+use super::built_in::SignIn;
 use super::condition::{Condition, Named};
 use super::http::HttpRule;
 use super::pattern::{ArnPattern, Own};
@@ -38,6 +39,8 @@ pub struct Statement {
     /// First second in which it no longer stands.
     pub expires: Option<i64>,
     pub min_tls13: bool,
+    /// One of the set `sdk-sign-in`.
+    pub sign_in: Option<SignIn>,
 }
 
 /// How far a statement that might have allowed came; the furthest is named in the refusal.
@@ -161,6 +164,17 @@ impl Statement {
     }
 
     fn within(&self, rule: &AwsRule, request: &Request<'_>, ask: &Ask, perimeter: &Perimeter) -> Fit {
+        match self.sign_in {
+            Some(SignIn::Inside) if !perimeter.holds_account(&ask.resource, request.own()) => {
+                return Fit::ResourcePerimeter;
+            }
+            // These calls are about keys and have nothing of anybody's for a resource.
+            Some(SignIn::Any) if ask.resource == Resource::Unknown => return Fit::Whole,
+            _ => {}
+        }
+        if perimeter.resources.is_none() {
+            return Fit::Whole;
+        }
         let mut by = rule.on(&ask.resource, request.own());
         if by.any(|by| perimeter.holds_resource(request, ask, by)) {
             Fit::Whole

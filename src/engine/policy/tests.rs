@@ -32,8 +32,9 @@ fn of(statements: &[&str]) -> String {
 
 #[test]
 fn the_built_in_policy_is_read_and_nothing_is_odd_about_it() {
-    assert_eq!(told(BUILT_IN), Vec::<String>::new());
-    assert_eq!(Policy::built_in().statements.len(), 2);
+    assert_eq!(told(built_in::BUILT_IN), Vec::<String>::new());
+    assert_eq!(told(built_in::SIGN_IN), Vec::<String>::new());
+    assert_eq!(Policy::built_in(Mode::Run).statements.len(), 3);
 }
 
 #[test]

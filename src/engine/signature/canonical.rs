@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use aws_lc_rs::digest;
 
-use super::claim::Scope;
+use super::claim::{Algorithm, Scope};
 use super::fields::SignedFields;
 use super::percent::{self, Plus};
 use super::{Refusal, hex};
@@ -35,17 +35,23 @@ pub enum PathForm {
     EncodedAgain,
 }
 
+impl PathForm {
+    pub(super) fn write(self, path: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::AsSent => out.extend_from_slice(path),
+            Self::Recoded => out.extend_from_slice(&recoded(path)),
+            Self::EncodedAgain => percent::encode(out, path, true),
+        }
+    }
+}
+
 impl Parts<'_> {
     /// The canonical request; `payload` is the digest's text or the word that stands for it.
     pub fn text(&self, form: PathForm, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(self.method.as_bytes());
         out.push(b'\n');
-        match form {
-            PathForm::AsSent => out.extend_from_slice(self.path),
-            PathForm::Recoded => out.extend_from_slice(&recoded(self.path)),
-            PathForm::EncodedAgain => percent::encode(&mut out, self.path, true),
-        }
+        form.write(self.path, &mut out);
         out.push(b'\n');
         self.query.write(&mut out);
         out.push(b'\n');
@@ -58,22 +64,14 @@ impl Parts<'_> {
     }
 }
 
-/// `AWS4-HMAC-SHA256`, date, scope and the canonical request's digest, a line each.
-pub fn string_to_sign(date: &str, scope: &Scope<'_>, canonical: &[u8]) -> Vec<u8> {
+/// Algorithm, date, scope and the canonical request's digest, a line each.
+pub fn string_to_sign(algorithm: Algorithm, date: &str, scope: &Scope<'_>, canonical: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(192);
-    for part in [
-        "AWS4-HMAC-SHA256\n",
-        date,
-        "\n",
-        scope.date,
-        "/",
-        scope.region,
-        "/",
-        scope.service,
-        "/aws4_request\n",
-    ] {
+    for part in [algorithm.as_str(), "\n", date, "\n"] {
         out.extend_from_slice(part.as_bytes());
     }
+    scope.write(algorithm, &mut out);
+    out.push(b'\n');
     out.extend_from_slice(&hex::write(&sha256(canonical)));
     out
 }
@@ -138,8 +136,8 @@ pub struct Query<'q>(Vec<Parameter<'q>>);
 type Parameter<'q> = (Cow<'q, [u8]>, Cow<'q, [u8]>);
 
 impl<'q> Query<'q> {
-    /// Everything after the `?`. `leave_out` is the one parameter that isn't signed (`X-Amz-Signature`).
-    pub fn parse(raw: &'q [u8], leave_out: Option<&str>) -> Result<Self, Refusal> {
+    /// Everything after the `?`. `leave_out`: parameters that aren't signed (`X-Amz-Signature`).
+    pub fn parse(raw: &'q [u8], leave_out: &[&str]) -> Result<Self, Refusal> {
         let mut parameters = Vec::new();
         for piece in raw.split(|&b| b == b'&').filter(|piece| !piece.is_empty()) {
             let (name, value) = halves(piece);
@@ -149,7 +147,7 @@ impl<'q> Query<'q> {
                 })
             };
             let (name, value) = (canonical(name)?, canonical(value)?);
-            if leave_out.is_none_or(|left_out| *name != *left_out.as_bytes()) {
+            if !leave_out.iter().any(|left_out| *name == *left_out.as_bytes()) {
                 parameters.push((name, value));
             }
         }
@@ -162,7 +160,7 @@ impl<'q> Query<'q> {
         self.0.iter().map(|(name, _)| &**name)
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         for (at, (name, value)) in self.0.iter().enumerate() {
             if at > 0 {
                 out.push(b'&');
@@ -188,7 +186,7 @@ mod tests {
 
     fn query(raw: &str) -> Result<String, Refusal> {
         let mut out = Vec::new();
-        Query::parse(raw.as_bytes(), Some("X-Amz-Signature"))?.write(&mut out);
+        Query::parse(raw.as_bytes(), &["X-Amz-Signature"])?.write(&mut out);
         Ok(String::from_utf8(out).unwrap())
     }
 

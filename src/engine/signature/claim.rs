@@ -1,27 +1,51 @@
 //! Parsing of a SigV4 claim, header form and query form: one struct gives the identity **and** the signature.
 //!
-//! Everything that needs neither key nor clock is judged here (facts/sigv4.md A1, A3, A5): two forms at once, names
-//! given twice, scopes, dates, signed headers, paths. `super::Claim::verify` does the rest.
+//! Everything that needs neither key nor clock is judged here (facts/sigv4.md A1, A3, A5): scopes, dates, signed
+//! headers, paths. `super::seen` found the fields; `super::Claim::verify` does the rest.
 
 use std::borrow::Cow;
 
-use super::canonical::{Parts, Query, halves, judge_path};
-use super::fields::{SignedFields, pieces};
-use super::payload::{Payload, Told};
+use super::canonical::{Parts, Query, judge_path};
+use super::fields::SignedFields;
+use super::payload::Payload;
 use super::percent::{self, Plus};
-use super::{Claim, Form, Refusal, hex};
+use super::pieces::{cut, pieces};
+use super::seen::{self, PARAMETERS, QueryAuth, Seen};
+use super::{Claim, Form, Refusal, Signature, hex, v4a};
 use crate::engine::facts::Timestamp;
 use crate::engine::reason::Reason;
-use crate::engine::request::{Framing, RequestHead};
+use crate::engine::request::RequestHead;
 
 /// Seven days: S3's limit, which the other services' are below.
 const MAX_EXPIRES: u32 = 604_800;
+
+/// How a request is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    Hmac,
+    /// Version 4A.
+    Ecdsa,
+}
+
+impl Algorithm {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hmac => "AWS4-HMAC-SHA256",
+            Self::Ecdsa => "AWS4-ECDSA-P256-SHA256",
+        }
+    }
+
+    pub(super) fn of(name: &[u8]) -> Option<Self> {
+        [Self::Hmac, Self::Ecdsa].into_iter().find(|known| known.as_str().as_bytes() == name)
+    }
+}
 
 /// What a signing key is good for. Scopes end in `aws4_request`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scope<'a> {
     /// `YYYYMMDD`.
     pub date: &'a str,
+    /// Of version 4A the region set, which stands beside the scope: patterns with commas between them.
     pub region: &'a str,
     pub service: &'a str,
 }
@@ -31,98 +55,13 @@ impl Scope<'_> {
     pub fn is_s3(&self) -> bool {
         matches!(self.service, "s3" | "s3express" | "s3-outposts" | "s3-object-lambda")
     }
-}
 
-/// Fields that a claim rests on, from one pass over the head. A repeated one is refused, whichever the form.
-#[derive(Debug, Default)]
-pub(super) struct Seen<'a> {
-    pub authorization: Option<&'a [u8]>,
-    amz_date: Option<&'a [u8]>,
-    date: Option<&'a [u8]>,
-    token: Option<&'a [u8]>,
-    express_token: Option<&'a [u8]>,
-    /// The SSO portal's own field.
-    pub sso_token: Option<&'a [u8]>,
-    told: Told<'a>,
-}
-
-impl<'a> Seen<'a> {
-    pub fn of(head: &'a RequestHead) -> Result<Self, Refusal> {
-        let mut seen = Self::default();
-        for (name, value) in head.fields() {
-            let (slot, known) = match name.len() {
-                4 => (&mut seen.date, "date"),
-                10 => (&mut seen.amz_date, "x-amz-date"),
-                13 if matches!(name[0], b'x' | b'X') => (&mut seen.told.trailer, "x-amz-trailer"),
-                13 => (&mut seen.authorization, "authorization"),
-                20 if matches!(name[19], b'n' | b'N') => (&mut seen.token, "x-amz-security-token"),
-                20 => (&mut seen.told.content_sha256, "x-amz-content-sha256"),
-                21 => (&mut seen.express_token, "x-amz-s3session-token"),
-                22 => (&mut seen.sso_token, "x-amz-sso_bearer_token"),
-                28 => (&mut seen.told.decoded_length, "x-amz-decoded-content-length"),
-                _ => continue,
-            };
-            if name.eq_ignore_ascii_case(known.as_bytes()) && slot.replace(value).is_some() {
-                return Err(malformed(format!("`{known}` is sent more than once")));
-            }
+    /// As a string to sign has it.
+    pub(super) fn write(&self, algorithm: Algorithm, out: &mut Vec<u8>) {
+        let region = if algorithm == Algorithm::Hmac { [self.region, "/"] } else { [""; 2] };
+        for part in [self.date, "/", region[0], region[1], self.service, "/aws4_request"] {
+            out.extend_from_slice(part.as_bytes());
         }
-        seen.told.is_empty = matches!(head.framing(), Framing::None | Framing::Length(0));
-        Ok(seen)
-    }
-}
-
-/// Authentication parameters of a query, raw, each at most once and in its exact spelling.
-#[derive(Debug, Default)]
-pub(super) struct QueryAuth<'a> {
-    slots: [Option<&'a str>; PARAMETERS.len()],
-}
-
-/// Parameters that are part of the query form. The last two stand for header fields of S3.
-const PARAMETERS: [&str; 9] = [
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-    "X-Amz-Security-Token",
-    "X-Amz-S3session-Token",
-    "X-Amz-Content-Sha256",
-];
-
-impl<'a> QueryAuth<'a> {
-    /// `None` where no name of the query form occurs. SigV2's is refused, as are repeats and other spellings.
-    pub fn of(query: &'a str) -> Result<Option<Self>, Refusal> {
-        let mut auth = None;
-        for piece in query.split('&') {
-            let raw = halves(piece.as_bytes()).0;
-            // A malformed escape names nothing; where the query is signed it is refused later.
-            let Some(name) = percent::decode(raw, Plus::Space) else { continue };
-            if name.eq_ignore_ascii_case(b"AWSAccessKeyId") {
-                return Err(Refusal::new(Reason::SigV4Version2, "query is signed with version 2"));
-            }
-            if !name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-")) {
-                continue;
-            }
-            let Some(at) = PARAMETERS.iter().position(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-            else {
-                continue;
-            };
-            let known = PARAMETERS[at];
-            if raw != known.as_bytes() {
-                return Err(malformed(format!("`{known}` is spelt another way in the query")));
-            }
-            let value = piece.get(known.len() + 1..).unwrap_or_default();
-            let slots = &mut auth.get_or_insert_with(Self::default).slots;
-            if slots[at].replace(value).is_some() {
-                return Err(malformed(format!("`{known}` is in the query more than once")));
-            }
-        }
-        Ok(auth)
-    }
-
-    fn demand(&self, at: usize) -> Result<&'a str, Refusal> {
-        self.slots[at].ok_or_else(|| malformed(format!("`{}` is missing from the query", PARAMETERS[at])))
     }
 }
 
@@ -130,17 +69,15 @@ impl<'a> QueryAuth<'a> {
 pub(super) fn from_header<'a>(
     head: &'a RequestHead,
     seen: &Seen<'a>,
+    algorithm: Algorithm,
     rest: &'a str,
 ) -> Result<Claim<'a>, Refusal> {
     let (mut credential, mut names, mut signature) = (None, None, None);
     for pair in pieces(rest, b',') {
-        let pair = pair.trim_matches([' ', '\t']);
-        let equals = memchr::memchr(b'=', pair.as_bytes());
-        let (key, value) = equals.map_or(("", ""), |at| (&pair[..at], &pair[at + 1..]));
-        let slot = match key {
-            "Credential" => &mut credential,
-            "SignedHeaders" => &mut names,
-            "Signature" => &mut signature,
+        let (slot, value, key) = match cut(pair.trim_ascii(), b'=') {
+            (key @ "Credential", Some(value)) => (&mut credential, value, key),
+            (key @ "SignedHeaders", Some(value)) => (&mut names, value, key),
+            (key @ "Signature", Some(value)) => (&mut signature, value, key),
             _ => {
                 return Err(malformed(
                     "`authorization` is no list of credential, signed headers and signature",
@@ -154,7 +91,10 @@ pub(super) fn from_header<'a>(
     let (Some(credential), Some(names), Some(signature)) = (credential, names, signature) else {
         return Err(malformed("`authorization` lacks credential, signed headers or signature"));
     };
-    let (key_id, scope) = read_credential(credential, false)?;
+    let (key_id, mut scope) = read_credential(credential, algorithm, false)?;
+    if algorithm == Algorithm::Ecdsa {
+        scope.region = region_set(seen.region_set.and_then(|set| std::str::from_utf8(set).ok()), false)?;
+    }
     let fields = SignedFields::of(Cow::Borrowed(names), head)?;
     let date = match (seen.amz_date, seen.date) {
         (Some(date), _) => date,
@@ -164,18 +104,19 @@ pub(super) fn from_header<'a>(
     };
     let (date, signed_at) = dated(date, &scope)?;
     let token = token(seen.token.map(Cow::Borrowed), seen.express_token.map(Cow::Borrowed), &scope)?;
-    let payload = Payload::read(&seen.told, scope.is_s3(), false)?;
+    let payload = Payload::read(&seen.told, algorithm, scope.is_s3(), false)?;
     Ok(Claim {
         form: Form::Header,
+        algorithm,
         key_id,
         scope,
         date,
         signed_at,
-        signature: read_signature(signature)?,
+        signature: read_signature(signature, algorithm)?,
         token,
         payload,
         is_empty: seen.told.is_empty,
-        parts: parts(head, fields, &scope, None)?,
+        parts: parts(head, fields, &scope, &[])?,
     })
 }
 
@@ -185,30 +126,36 @@ pub(super) fn from_query<'a>(
     mut seen: Seen<'a>,
     auth: &QueryAuth<'a>,
 ) -> Result<Claim<'a>, Refusal> {
-    match auth.demand(0)? {
-        "AWS4-HMAC-SHA256" => {}
-        "AWS4-ECDSA-P256-SHA256" => return Err(unsupported_v4a()),
-        _ => return Err(malformed("`X-Amz-Algorithm` is unknown")),
-    }
+    let Some(algorithm) = Algorithm::of(auth.demand(seen::ALGORITHM)?.as_bytes()) else {
+        return Err(malformed("`X-Amz-Algorithm` is unknown"));
+    };
     if seen.amz_date.is_some() || seen.token.is_some() || seen.express_token.is_some() {
         let said = "date or token is sent as a header beside the signed query";
         return Err(Refusal::new(Reason::SigV4TwoForms, said));
     }
-    let (key_id, scope) = read_credential(auth.demand(1)?, true)?;
-    let expires = auth.demand(3)?;
+    let (key_id, mut scope) = read_credential(auth.demand(seen::CREDENTIAL)?, algorithm, true)?;
+    match (algorithm, auth.get(seen::REGION_SET)) {
+        (Algorithm::Ecdsa, set) => scope.region = region_set(set, true)?,
+        (Algorithm::Hmac, None) => {}
+        (Algorithm::Hmac, Some(_)) => return Err(malformed("a region set, but not of version 4A")),
+    }
+    let expires = auth.demand(seen::EXPIRES)?;
     let plain = (1..=6).contains(&expires.len()) && expires.bytes().all(|b| b.is_ascii_digit());
     let expires = expires.parse().ok().filter(|seconds| plain && (1..=MAX_EXPIRES).contains(seconds));
     let Some(expires) = expires else {
         return Err(malformed("`X-Amz-Expires` is not within 1 and 604800 seconds"));
     };
-    let names = match decoded(auth.demand(4)?)? {
+    let names = match decoded(auth.demand(seen::SIGNED_HEADERS)?)? {
         Cow::Borrowed(names) => Cow::Borrowed(std::str::from_utf8(names).unwrap_or_default()),
         Cow::Owned(names) => Cow::Owned(String::from_utf8(names).unwrap_or_default()),
     };
     let fields = SignedFields::of(names, head)?;
-    let token =
-        token(auth.slots[6].map(decoded).transpose()?, auth.slots[7].map(decoded).transpose()?, &scope)?;
-    match (auth.slots[8], seen.told.content_sha256) {
+    let token = token(
+        auth.get(seen::TOKEN).map(decoded).transpose()?,
+        auth.get(seen::EXPRESS_TOKEN).map(decoded).transpose()?,
+        &scope,
+    )?;
+    match (auth.get(seen::CONTENT_SHA256), seen.told.content_sha256) {
         (Some(stated), None) if scope.is_s3() => seen.told.content_sha256 = Some(stated.as_bytes()),
         (Some(_), _) => {
             let said = "`X-Amz-Content-Sha256` is in the query, where a header has it or no service reads it";
@@ -216,17 +163,21 @@ pub(super) fn from_query<'a>(
         }
         (None, _) => {}
     }
-    let payload = Payload::read(&seen.told, scope.is_s3(), true)?;
-    let (date, signed_at) = dated(auth.demand(2)?.as_bytes(), &scope)?;
-    let parts = parts(head, fields, &scope, Some(PARAMETERS[5]))?;
+    let payload = Payload::read(&seen.told, algorithm, scope.is_s3(), true)?;
+    let (date, signed_at) = dated(auth.demand(seen::DATE)?.as_bytes(), &scope)?;
+    // IoT's clients put the token into the finished URL (AWS IoT Developer Guide, "MQTT over WSS").
+    let unsigned = if scope.service == "iotdevicegateway" { 2 } else { 1 };
+    let parts =
+        parts(head, fields, &scope, &[PARAMETERS[seen::SIGNATURE], PARAMETERS[seen::TOKEN]][..unsigned])?;
     refuse_repeats(&parts.query)?;
     Ok(Claim {
         form: Form::Query { expires },
+        algorithm,
         key_id,
         scope,
         date,
         signed_at,
-        signature: read_signature(auth.demand(5)?)?,
+        signature: read_signature(auth.demand(seen::SIGNATURE)?, algorithm)?,
         token,
         payload,
         is_empty: seen.told.is_empty,
@@ -234,16 +185,12 @@ pub(super) fn from_query<'a>(
     })
 }
 
-pub(super) fn unsupported_v4a() -> Refusal {
-    Refusal::new(Reason::SigV4Unsupported, "signature version 4A is not supported yet")
-}
-
-fn malformed(said: impl Into<String>) -> Refusal {
+pub(super) fn malformed(said: impl Into<String>) -> Refusal {
     Refusal::new(Reason::SigV4Malformed, said)
 }
 
 /// The date, which must be the scope's.
-fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, Timestamp), Refusal> {
+pub(super) fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, Timestamp), Refusal> {
     let date = std::str::from_utf8(date).unwrap_or_default();
     let Some(at) = read_date(date) else {
         return Err(malformed("date is not of the form YYYYMMDDTHHMMSSZ"));
@@ -254,16 +201,46 @@ fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, Timestamp), 
     Ok((date, at))
 }
 
-fn read_signature(text: &str) -> Result<[u8; 32], Refusal> {
-    hex::parse(text.as_bytes()).ok_or_else(|| malformed("signature is not 64 lower-case hex digits"))
+pub(super) fn read_signature(text: &str, algorithm: Algorithm) -> Result<Signature<'_>, Refusal> {
+    match algorithm {
+        Algorithm::Hmac => hex::parse(text.as_bytes())
+            .map(|value| Signature { text, value })
+            .ok_or_else(|| malformed("signature is not 64 lower-case hex digits")),
+        Algorithm::Ecdsa => hex::parse_any(text.as_bytes())
+            .filter(|der| (8..=v4a::MAX_SIGNATURE / 2).contains(&der.len()))
+            .map(|_| Signature { text, value: [0; 32] })
+            .ok_or_else(|| malformed("signature is not 16 to 144 lower-case hex digits")),
+    }
 }
 
-/// What is signed beside the payload. `leave_out` is the query's own signature.
+/// Region names and patterns (`us-west-2`, `us-*`, `*`), commas between them; in a query a comma may be an escape.
+/// They are borrowed, so no other escape may stand in them: nothing in them needs one.
+fn region_set(text: Option<&str>, escaped: bool) -> Result<&str, Refusal> {
+    let Some(text) = text.filter(|text| text.len() <= 1024 && (escaped || !text.contains('%'))) else {
+        return Err(Refusal::new(Reason::SigV4Scope, "version 4A without one region set of 1 KiB at most"));
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'*');
+    if regions(text).all(|region| !region.is_empty() && region.bytes().all(plain)) {
+        Ok(text)
+    } else {
+        Err(Refusal::new(Reason::SigV4Scope, "region set is no list of regions"))
+    }
+}
+
+/// The members of a region set.
+pub(super) fn regions(set: &str) -> impl Iterator<Item = &str> {
+    pieces(set, b',')
+        .flat_map(|part| part.split("%2C"))
+        .flat_map(|part| part.split("%2c"))
+        .map(|part| part.trim_matches(' '))
+}
+
+/// What is signed beside the payload. `leave_out`: parameters of the query that aren't.
 fn parts<'a>(
     head: &'a RequestHead,
     fields: SignedFields<'a>,
     scope: &Scope<'_>,
-    leave_out: Option<&str>,
+    leave_out: &[&str],
 ) -> Result<Parts<'a>, Refusal> {
     let path = head.path_bytes();
     judge_path(path, scope.is_s3())?;
@@ -271,26 +248,41 @@ fn parts<'a>(
     Ok(Parts { method: head.method(), path, query, fields })
 }
 
-/// `key-id/date/region/service/aws4_request`; in a query `/` may be `%2F`. Parts are borrowed, so they may hold no
-/// other escapes: nothing in them needs one.
-fn read_credential(text: &str, escaped: bool) -> Result<(&str, Scope<'_>), Refusal> {
+/// `key-id/date/region/service/aws4_request`, without region in version 4A; in a query `/` may be `%2F`. Parts are
+/// borrowed, so they may hold no other escapes: nothing in them needs one.
+pub(super) fn read_credential(
+    text: &str,
+    algorithm: Algorithm,
+    escaped: bool,
+) -> Result<(&str, Scope<'_>), Refusal> {
     let scope = |said: &str| Err(Refusal::new(Reason::SigV4Scope, said));
     let mut parts = [""; 5];
     let mut count = 0;
     let mut rest = Some(text);
     while let Some(text) = rest {
-        let slash = memchr::memchr(b'/', text.as_bytes()).map(|at| (at, 1));
-        let escape = || text.find("%2F").or_else(|| text.find("%2f")).map(|at| (at, 3));
-        let end = if escaped { slash.or_else(escape) } else { slash };
-        let part = end.map_or(text, |(at, _)| &text[..at]);
-        rest = end.map(|(at, length)| &text[at + length..]);
-        let Some(slot) = parts.get_mut(count) else { return scope("credential has more than five parts") };
+        let part;
+        (part, rest) = match cut(text, b'/') {
+            (part, None) if escaped => part
+                .split_once("%2F")
+                .or_else(|| part.split_once("%2f"))
+                .map_or((part, None), |(part, rest)| (part, Some(rest))),
+            cut => cut,
+        };
+        // Its regions stand in a set of their own.
+        if count == 2 && algorithm == Algorithm::Ecdsa {
+            parts[2] = "any";
+            count += 1;
+        }
+        let Some(slot) = parts.get_mut(count) else { return scope("credential has too many parts") };
         *slot = part;
         count += 1;
     }
     let [key_id, date, region, service, terminator] = parts;
     if count != 5 || terminator != "aws4_request" {
-        return scope("credential is not key/date/region/service/aws4_request");
+        return scope(match algorithm {
+            Algorithm::Hmac => "credential is not key/date/region/service/aws4_request",
+            Algorithm::Ecdsa => "credential is not key/date/service/aws4_request",
+        });
     }
     let word = |text: &str, longest: usize| {
         (1..=longest).contains(&text.len())
@@ -378,11 +370,11 @@ mod tests {
     fn a_credential_has_five_parts_and_nothing_odd_in_them() {
         let good = "AKID/20150830/us-east-1/s3/aws4_request";
         let want = ("AKID", Scope { date: "20150830", region: "us-east-1", service: "s3" });
-        assert_eq!(read_credential(good, false).unwrap(), want);
-        assert_eq!(read_credential(good, true).unwrap(), want);
-        assert_eq!(read_credential(&good.replace('/', "%2F"), true).unwrap(), want);
-        assert_eq!(read_credential(&good.replace('/', "%2f"), true).unwrap(), want);
-        assert!(read_credential(&good.replace('/', "%2F"), false).is_err());
+        assert_eq!(read_credential(good, Algorithm::Hmac, false).unwrap(), want);
+        assert_eq!(read_credential(good, Algorithm::Hmac, true).unwrap(), want);
+        assert_eq!(read_credential(&good.replace('/', "%2F"), Algorithm::Hmac, true).unwrap(), want);
+        assert_eq!(read_credential(&good.replace('/', "%2f"), Algorithm::Hmac, true).unwrap(), want);
+        assert!(read_credential(&good.replace('/', "%2F"), Algorithm::Hmac, false).is_err());
         for text in [
             "AKID/20150830/us-east-1/s3",
             "AKID/20150830/us-east-1/s3/aws4_request/x",
@@ -395,8 +387,14 @@ mod tests {
             "",
         ] {
             for escaped in [true, false] {
-                assert_eq!(read_credential(text, escaped).unwrap_err().reason, Reason::SigV4Scope, "{text}");
+                let read = read_credential(text, Algorithm::Hmac, escaped);
+                assert_eq!(read.unwrap_err().reason, Reason::SigV4Scope, "{text}");
             }
         }
+        let without_region = "AKID/20150830/s3/aws4_request";
+        let read = read_credential(without_region, Algorithm::Ecdsa, false).unwrap();
+        assert_eq!((read.0, read.1.date, read.1.service), ("AKID", "20150830", "s3"));
+        assert!(read_credential(good, Algorithm::Ecdsa, false).is_err());
+        assert!(read_credential(without_region, Algorithm::Hmac, false).is_err());
     }
 }

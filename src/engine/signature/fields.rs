@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::Refusal;
+use super::pieces::pieces;
 use crate::engine::reason::Reason;
-use crate::engine::request::{RequestHead, is_token};
+use crate::engine::request::{RequestHead, is_name, is_token};
 
 /// The fields that `SignedHeaders` names, in its order.
 #[derive(Debug)]
@@ -16,70 +17,68 @@ pub struct SignedFields<'f> {
 
 #[derive(Debug, Clone, Copy)]
 struct Line<'f> {
+    /// Which of the names; a repeated field's values stand one after the other.
+    name: usize,
     value: &'f [u8],
-    /// Starts its name; a repeated field's later values join the first.
-    first: bool,
 }
 
 impl<'f> SignedFields<'f> {
     /// Reads the fields of a request that `names` lists, and refuses what the list must not leave out.
     pub fn of(names: Cow<'f, str>, head: &'f RequestHead) -> Result<Self, Refusal> {
-        let fields = head.fields();
-        let (signed, covered) = Self::gather(names, &fields)?;
-        if !signed.contains("host") {
-            return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
-        }
-        for (at, (name, _)) in fields.enumerate() {
-            let is_covered = covered >> at & 1 == 1;
-            if !is_covered && starts_with_amz(name) {
+        let signed = Self::gather(names, head.fields(), |name, is_signed| {
+            if !is_signed && starts_with_amz(name) {
                 return Err(Refusal::new(
                     Reason::SigV4UnsignedHeader,
                     format!("`{}` is not signed", shown(name)),
                 ));
             }
             // Framing is written anew: the length in the same digits, the coding not necessarily.
-            if is_covered && (name.eq_ignore_ascii_case(b"transfer-encoding") || head.is_hop_by_hop(name)) {
+            if is_signed && (is_name(name, b"transfer-encoding") || head.is_hop_by_hop(name)) {
                 let said = format!("`{}` is signed but stays on this connection", shown(name));
                 return Err(Refusal::new(Reason::SigV4Malformed, said));
             }
+            Ok(())
+        })?;
+        if !signed.contains("host") {
+            return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
         }
         Ok(signed)
     }
 
-    /// The fields that `names` lists, out of `fields`; and a bit for each of `fields`, 128 at most, that it covers.
+    /// The fields that `names` lists, out of `fields`. `judge` is told of each of these whether it is listed.
     pub fn gather<'n>(
         names: Cow<'f, str>,
-        fields: &(impl Iterator<Item = (&'n [u8], &'f [u8])> + Clone),
-    ) -> Result<(Self, u128), Refusal> {
-        let malformed = |said: &str| Refusal::new(Reason::SigV4Malformed, said);
-        if fields.clone().count() > 128 {
-            return Err(malformed("more than 128 header fields"));
-        }
-        let mut lines = Vec::with_capacity(8);
-        let mut covered = 0;
+        fields: impl Iterator<Item = (&'n [u8], &'f [u8])>,
+        mut judge: impl FnMut(&'n [u8], bool) -> Result<(), Refusal>,
+    ) -> Result<Self, Refusal> {
+        let malformed = |said: &str| Err(Refusal::new(Reason::SigV4Malformed, said));
+        let mut listed = Vec::with_capacity(8);
         let mut last = "";
         for name in pieces(&names, b';') {
-            let lower = name.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase());
-            if name.is_empty() || !lower {
-                return Err(malformed("signed headers are not a list of lower-case names"));
+            if name.is_empty() || !name.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase()) {
+                return malformed("signed headers are not a list of lower-case names");
             }
             if name <= last {
-                return Err(malformed("signed headers are not in order, each once"));
+                return malformed("signed headers are not in order, each once");
             }
             last = name;
-            let mut first = true;
-            for (at, (field, value)) in fields.clone().enumerate() {
-                if field.len() == name.len() && field.eq_ignore_ascii_case(name.as_bytes()) {
-                    lines.push(Line { value, first });
-                    covered |= 1 << at;
-                    first = false;
-                }
-            }
-            if first {
-                return Err(malformed(&format!("signed header `{name}` is not in the request")));
+            listed.push(name.as_bytes());
+        }
+        let mut lines: Vec<Line<'f>> = Vec::with_capacity(8);
+        for (field, value) in fields {
+            let same = |name: &&[u8]| is_name(field, name) && field.eq_ignore_ascii_case(name);
+            let name = listed.iter().position(same);
+            judge(field, name.is_some())?;
+            if let Some(name) = name {
+                lines.push(Line { name, value });
             }
         }
-        Ok((Self { names, lines }, covered))
+        lines.sort_by_key(|line| line.name); // stable: repeats stay in arrival order
+        let mut have = lines.chunk_by(|a, b| a.name == b.name).map(|same| same[0].name);
+        if let Some((_, name)) = listed.iter().enumerate().find(|(at, _)| have.next() != Some(*at)) {
+            return malformed(&format!("signed header `{}` is not in the request", shown(name)));
+        }
+        Ok(Self { names, lines })
     }
 
     /// As the client listed them.
@@ -92,19 +91,34 @@ impl<'f> SignedFields<'f> {
         pieces(&self.names, b';').any(|signed| signed.eq_ignore_ascii_case(name))
     }
 
+    /// Names and canonical values.
+    pub(super) fn canonical(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
+        let grouped = self.lines.chunk_by(|a, b| a.name == b.name);
+        pieces(&self.names, b';').zip(grouped).map(|(name, same)| {
+            let mut value = Vec::new();
+            write_values(&mut value, same);
+            (name, value)
+        })
+    }
+
     /// A `name:value` line each.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let mut names = pieces(&self.names, b';');
-        for (at, line) in self.lines.iter().enumerate() {
-            if line.first {
-                out.extend_from_slice(names.next().unwrap_or_default().as_bytes());
-            }
-            out.push(if line.first { b':' } else { b',' });
-            write_value(out, line.value);
-            if self.lines.get(at + 1).is_none_or(|next| next.first) {
-                out.push(b'\n');
-            }
+        for (name, same) in pieces(&self.names, b';').zip(self.lines.chunk_by(|a, b| a.name == b.name)) {
+            out.extend_from_slice(name.as_bytes());
+            out.push(b':');
+            write_values(out, same);
+            out.push(b'\n');
         }
+    }
+}
+
+/// Values of one name, joined.
+fn write_values(out: &mut Vec<u8>, same: &[Line<'_>]) {
+    for (at, line) in same.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_value(out, line.value);
     }
 }
 
@@ -122,23 +136,12 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(rest);
 }
 
-/// [`str::split`] at an ASCII byte, which costs a third of it at these lengths.
-pub(super) fn pieces(text: &str, at: u8) -> impl Iterator<Item = &str> {
-    let mut rest = Some(text);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let end = memchr::memchr(at, text.as_bytes());
-        rest = end.map(|end| &text[end + 1..]);
-        Some(end.map_or(text, |end| &text[..end]))
-    })
-}
-
-fn starts_with_amz(name: &[u8]) -> bool {
-    name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
+pub(super) fn starts_with_amz(name: &[u8]) -> bool {
+    name.get(..6).is_some_and(|start| is_name(start, b"x-amz-"))
 }
 
 /// A field's name for a sentence.
-fn shown(name: &[u8]) -> String {
+pub(super) fn shown(name: &[u8]) -> String {
     name.escape_ascii().to_string().to_ascii_lowercase()
 }
 
@@ -149,7 +152,7 @@ mod tests {
     fn write(names: &str, fields: &[(&str, &[u8])]) -> Result<String, Refusal> {
         let mut out = Vec::new();
         let fields = fields.iter().map(|(name, value)| (name.as_bytes(), *value));
-        SignedFields::gather(names.into(), &fields)?.0.write(&mut out);
+        SignedFields::gather(names.into(), fields, |_, _| Ok(()))?.write(&mut out);
         Ok(String::from_utf8(out).unwrap())
     }
 

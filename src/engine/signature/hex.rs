@@ -1,17 +1,26 @@
-//! Lower-case hex of SHA-256 values, both ways.
+//! Lower-case hex: of SHA-256 values both ways, of other values inwards.
 
 /// 64 lower-case hex digits, else `None`.
 pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
     if text.len() != 64 {
         return None;
     }
-    let (mut value, mut bad) = ([0; 32], 0);
+    let (mut value, mut odd) = ([0; 32], 0);
     for (byte, pair) in value.iter_mut().zip(text.chunks_exact(2)) {
-        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
-        bad |= high | low;
+        let (high, low) = (VALUE[usize::from(pair[0])], VALUE[usize::from(pair[1])]);
+        odd |= high | low;
         *byte = high << 4 | low & 15;
     }
-    (bad & NONE == 0).then_some(value)
+    (odd < 16).then_some(value)
+}
+
+/// Lower-case hex digits, an even number of them, else `None`.
+pub fn parse_any(text: &[u8]) -> Option<Vec<u8>> {
+    let pairs = text.chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return None;
+    }
+    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 pub fn write(value: &[u8; 32]) -> [u8; 64] {
@@ -24,18 +33,22 @@ pub fn write(value: &[u8; 32]) -> [u8; 64] {
     text
 }
 
-/// In the table: not a lower-case hex digit.
-const NONE: u8 = 0x80;
-
-/// Value of each byte as a digit.
-const VALUES: [u8; 256] = {
-    let mut values = [NONE; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        values[b"0123456789abcdef"[digit] as usize] = digit as u8;
-        digit += 1;
+fn digit(byte: u8) -> Option<u8> {
+    match VALUE[usize::from(byte)] {
+        value @ 0..16 => Some(value),
+        _ => None,
     }
-    values
+}
+
+/// Of a lower-case digit; 255 of anything else.
+const VALUE: [u8; 256] = {
+    let mut table = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        table[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
 };
 
 #[cfg(test)]
@@ -49,5 +62,8 @@ mod tests {
         assert_eq!(parse(&text), Some(value));
         assert_eq!(parse(&text[..63]), None);
         assert_eq!(parse(&text.to_ascii_uppercase()), None);
+        assert_eq!(parse_any(&text).as_deref(), Some(&value[..]));
+        assert_eq!(parse_any(&text[..63]), None);
+        assert_eq!(parse_any(b"0A"), None);
     }
 }

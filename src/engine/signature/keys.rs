@@ -3,14 +3,17 @@
 //! A plain value: `crate::keys` fills it from its sources, `Claim::verify` looks a key id up in it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
+use super::Signature;
 use super::account::account_of;
-use super::claim::Scope;
+use super::claim::{Algorithm, Scope};
+use super::hex;
+use super::v4a::PublicKey;
 use crate::engine::facts::{AccountId, Name, Secret};
 
 /// Signing keys remembered for one key: about (services x regions) in use, twice that around midnight UTC.
@@ -29,6 +32,8 @@ pub struct KnownKey {
     /// We were given it: its account counts as `self`.
     pub own: bool,
     signing_keys: SigningKeys,
+    /// Of version 4A; derived at its first use.
+    public_key: OnceLock<Option<Arc<PublicKey>>>,
 }
 
 impl KnownKey {
@@ -42,28 +47,36 @@ impl KnownKey {
             role: None,
             own: true,
             signing_keys: SigningKeys::default(),
+            public_key: OnceLock::new(),
         }
     }
 
-    /// The signing key for a scope: remembered, or derived now.
-    pub(super) fn signing_key(&self, scope: &Scope<'_>) -> Signing {
-        let remembered = self.signing_keys.0.load();
-        match remembered.iter().find(|cached| cached.is_for(scope)) {
-            Some(cached) => Signing { cached: Arc::clone(cached), fresh: false },
-            None => Signing { cached: Arc::new(Cached::derive(&self.secret, scope)), fresh: true },
+    /// The key that checks version 4A, whatever the scope.
+    fn public_key(&self) -> Option<&Arc<PublicKey>> {
+        let derive = || PublicKey::derive(&self.id, &self.secret).map(Arc::new);
+        self.public_key.get_or_init(derive).as_ref()
+    }
+
+    /// What checks signatures within a scope, and whether it was derived now instead of remembered. `None` where
+    /// there is no such key (see [`PublicKey::derive`]).
+    pub(super) fn checker(&self, algorithm: Algorithm, scope: &Scope<'_>) -> Option<(Checker, bool)> {
+        if algorithm == Algorithm::Ecdsa {
+            return self.public_key().map(|key| (Checker::Ecdsa(Arc::clone(key)), false));
         }
+        let remembered = self.signing_keys.0.load();
+        Some(match remembered.iter().find(|cached| cached.is_for(scope)) {
+            Some(cached) => (Checker::Hmac(Arc::clone(cached)), false),
+            None => (Checker::derive(&self.secret, scope), true),
+        })
     }
 
     /// Keeps a signing key that has verified a signature. Only those: scopes that anybody may write can't push
     /// good ones out.
-    pub(super) fn remember(&self, signing: &Signing) {
-        if !signing.fresh {
-            return;
-        }
-        let scope = &signing.cached.scope;
+    pub(super) fn remember(&self, checker: &Checker) {
+        let Checker::Hmac(cached) = checker else { return };
         self.signing_keys.0.rcu(|old| {
-            let others = old.iter().filter(|other| other.scope != *scope);
-            std::iter::once(&signing.cached).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
+            let others = old.iter().filter(|other| other.scope != cached.scope);
+            std::iter::once(cached).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
         });
     }
 }
@@ -86,6 +99,14 @@ impl KnownKeys {
         own_accounts.sort_unstable();
         own_accounts.dedup();
         Self { keys, own_accounts }
+    }
+
+    /// Further accounts that are ours: of keys whose secret we don't hold, as their sources tell.
+    pub fn with_own_accounts(mut self, accounts: impl IntoIterator<Item = AccountId>) -> Self {
+        self.own_accounts.extend(accounts);
+        self.own_accounts.sort_unstable();
+        self.own_accounts.dedup();
+        self
     }
 
     pub fn get(&self, id: &str) -> Option<&KnownKey> {
@@ -145,21 +166,48 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// A signing key in use, and whether it is one that we already kept.
-pub(super) struct Signing {
-    cached: Arc<Cached>,
-    fresh: bool,
+/// Checks a request's signature, and those of its chunks and trailers.
+#[derive(Debug, Clone)]
+pub enum Checker {
+    Hmac(Arc<Cached>),
+    Ecdsa(Arc<PublicKey>),
 }
 
-impl std::ops::Deref for Signing {
-    type Target = SigningKey;
-    fn deref(&self) -> &SigningKey {
-        &self.cached.key
+impl Checker {
+    /// For one scope, not remembered.
+    pub fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
+        Self::Hmac(Arc::new(Cached::derive(secret, scope)))
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Hmac(_) => Algorithm::Hmac,
+            Self::Ecdsa(_) => Algorithm::Ecdsa,
+        }
+    }
+
+    /// A request's own signature.
+    pub(super) fn confirms(&self, text: &[u8], signature: &Signature<'_>) -> bool {
+        match self {
+            Self::Hmac(cached) => cached.key.matches(text, &signature.value),
+            Self::Ecdsa(key) => key.holds(text, signature.text),
+        }
+    }
+
+    /// A later one: `signature` as text, without padding.
+    pub fn holds(&self, text: &[u8], signature: &str) -> bool {
+        match self {
+            Self::Ecdsa(key) => key.holds(text, signature),
+            Self::Hmac(cached) => {
+                hex::parse(signature.as_bytes()).is_some_and(|signature| cached.key.matches(text, &signature))
+            }
+        }
     }
 }
 
+/// A signing key and what it is for.
 #[derive(Debug)]
-struct Cached {
+pub struct Cached {
     scope: [Box<str>; 3],
     key: SigningKey,
 }
@@ -210,15 +258,15 @@ mod tests {
         let dates: Vec<String> = (0..100).map(|n| format!("202601{n:02}")).collect();
         for date in &dates {
             let scope = Scope { date, region: "us-east-1", service: "s3" };
-            assert!(key.signing_key(&scope).fresh && key.signing_key(&scope).fresh, "not kept unasked");
-            let signing = key.signing_key(&scope);
-            key.remember(&signing);
-            key.remember(&signing);
-            assert!(!key.signing_key(&scope).fresh);
+            let (checker, fresh) = key.checker(Algorithm::Hmac, &scope).unwrap();
+            assert!(fresh && key.checker(Algorithm::Hmac, &scope).unwrap().1, "not kept unasked");
+            key.remember(&checker);
+            key.remember(&checker);
+            assert!(!key.checker(Algorithm::Hmac, &scope).unwrap().1);
         }
         assert_eq!(key.signing_keys.0.load().len(), REMEMBERED);
         let other = Scope { date: &dates[99], region: "us-east-2", service: "s3" };
-        assert!(key.signing_key(&other).fresh);
+        assert!(key.checker(Algorithm::Hmac, &other).unwrap().1);
     }
 
     #[test]
@@ -236,7 +284,8 @@ mod tests {
         let mut key = key("A");
         key.token = Some(Secret::new(b"the-token"));
         let scope = Scope { date: "20150830", region: "us-east-1", service: "iam" };
-        key.remember(&key.signing_key(&scope));
+        key.remember(&key.checker(Algorithm::Hmac, &scope).unwrap().0);
+        key.checker(Algorithm::Ecdsa, &scope).unwrap();
         let text = format!("{:?}", KnownKeys::new([key]));
         assert!(!text.contains("wJalr") && !text.contains("the-token"), "{text}");
     }

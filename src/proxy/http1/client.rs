@@ -14,7 +14,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{Decoder, Encoder, FramingError, Step};
-use super::wire::{Io, Reader, Writer};
+use super::io::Io;
+use super::wire::{Reader, Writer};
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead};
 use crate::proxy::body::{BodyError, Inbound};
 

@@ -11,7 +11,8 @@ use bytes::{BufMut, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{Decoder, Encoder, FramingError, Step};
-use super::wire::{Half, Io, Reader, Writer};
+use super::io::Io;
+use super::wire::{Half, Reader, Writer};
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
 use crate::engine::target::Authority;
 use crate::proxy::body::{BodyError, Inbound};

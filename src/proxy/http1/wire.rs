@@ -11,14 +11,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncReadExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::io::Io;
 use crate::engine::request::{HeadError, HeadScanner};
-
-/// What both legs run over: TCP, TLS, or a test's pipe.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
 /// Heads are read on a scratch of this size, so that an idle connection holds no buffer.
 const HEAD_SCRATCH: usize = 8 * 1024;
@@ -134,6 +131,7 @@ impl<S: Io> Reader<S> {
 
     /// Reads what has come, a head's worth. `Ok(0)` is the end of the stream.
     pub fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ready!(self.io.with(|mut io| io.poll_readable(cx)));
         // Not zeroed: 8 KiB of zeros a poll were a third of a request's instructions.
         let mut scratch = [MaybeUninit::uninit(); HEAD_SCRATCH];
         let mut read = ReadBuf::uninit(&mut scratch);

@@ -298,3 +298,14 @@ fn a_stale_certificate_is_taken_away() {
     Mint::retract_ca(&file).unwrap();
     assert!(Mint::retract_ca(&folder.0).is_err());
 }
+
+#[test]
+fn the_ca_of_one_child_lasts_a_day_and_then_makes_nothing() {
+    let (clock, read) = settable(NOW);
+    let mint = Mint::for_a_day(read).unwrap();
+    let host = Host::parse("a.test").unwrap();
+    clock.store(NOW + 86_399, std::sync::atomic::Ordering::Relaxed);
+    assert!(mint.leaf_for(&host).is_ok());
+    clock.store(NOW + 86_400, std::sync::atomic::Ordering::Relaxed);
+    assert!(matches!(mint.leaf_for(&host), Err(MintError::UnfitCa("expired"))));
+}

@@ -13,6 +13,10 @@ use super::sign::CREDENTIALS;
 use super::tls::{Ca, ClientTls};
 
 pub const S3: &str = "s3.us-east-1.amazonaws.com";
+pub const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
+
+/// A request that begins so is answered as soon as its head is in.
+const EARLY: &[u8] = b"PUT /ours/early ";
 
 pub const POLICY: &str = "version: 1
 statements:
@@ -33,6 +37,16 @@ impl Origin {
     /// All bytes of all connections.
     pub fn bytes(&self) -> usize {
         self.0.lock().unwrap().iter().map(Vec::len).sum()
+    }
+
+    /// So many of `byte` came, wherever they stood.
+    pub fn count(&self, byte: u8) -> usize {
+        self.0.lock().unwrap().iter().flatten().filter(|&&b| b == byte).count()
+    }
+
+    /// `text` came, wherever it stood.
+    pub fn saw(&self, text: &[u8]) -> bool {
+        self.0.lock().unwrap().iter().any(|bytes| origin::find(bytes, text).is_some())
     }
 
     /// Requests that came whole.
@@ -57,7 +71,10 @@ impl Origin {
                     let whole = {
                         let mut all = this.0.lock().unwrap();
                         all[at].extend_from_slice(&piece[..n]);
-                        origin::messages(&all[at], false, |_, _| false).map_or(0, |(whole, _)| whole.len())
+                        let whole = origin::messages(&all[at], false, |_, _| false);
+                        let head = origin::find(&all[at], b"\r\n\r\n").is_some();
+                        let early = usize::from(head && all[at].starts_with(EARLY));
+                        whole.map_or(0, |(whole, _)| whole.len()).max(early)
                     };
                     for _ in answered..whole {
                         let answer =
@@ -77,13 +94,19 @@ pub async fn start() -> (Proxy, Origin) {
     start_with(POLICY, None).await
 }
 
-pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
-    let ca = Ca::new();
+/// The origin alone, and where it is.
+pub async fn origin(ca: &Ca) -> (Origin, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let origin = Origin::default();
-    let acceptor = ca.acceptor(&[S3, "*.s3.us-east-1.amazonaws.com", "app.test"]);
+    let acceptor = ca.acceptor(&[S3, BEDROCK, "*.s3.us-east-1.amazonaws.com", "app.test"]);
     tokio::spawn(origin.clone().serve(listener, acceptor));
+    (origin, address)
+}
+
+pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
+    let ca = Ca::new();
+    let (origin, address) = origin(&ca).await;
     let proxy = Proxy::start(&Setup {
         policy,
         connect_to: vec![("*:443".into(), address)],

@@ -1,5 +1,6 @@
 //! The HTTP/1 case files of `tests/vectors/http1`, and how their segments are played.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -8,6 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub fn load(file: &str) -> Vec<Value> {
     let path = format!("{}/tests/vectors/http1/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("case file");
+    if text.contains("gzip_zeros_mib") {
+        gzip_chunks(GZIP_MIB);
+    }
     let all: Value = serde_json::from_str(&text).expect("case file is JSON");
     all["cases"].as_array().expect("cases").clone()
 }
@@ -51,7 +55,7 @@ pub async fn play<S: AsyncWrite + Unpin>(segments: &Value, io: &mut S) -> Ending
                 } else if let Some(how) = map.get("close") {
                     return if how.is_string() { Ending::Drop } else { Ending::Close };
                 } else if let Some(mib) = map.get("gzip_zeros_mib") {
-                    io.write_all(&gzip_chunks(mib.as_u64().expect("MiB"))).await
+                    io.write_all(gzip_chunks(mib.as_u64().expect("MiB"))).await
                 } else {
                     // Segments that say when to speak are played by the origin itself.
                     let early = map.get("send_on_connect").or_else(|| map.get("respond_before_body"));
@@ -89,8 +93,17 @@ async fn drip<S: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// So many MiB of zeros, gzipped, in one chunked body.
-fn gzip_chunks(mib: u64) -> Vec<u8> {
+const GZIP_MIB: u64 = 1024;
+
+/// So many MiB of zeros, gzipped, in one chunked body. Made once, before the first connection: it takes seconds, in
+/// which an origin would be silent between its head and its body.
+fn gzip_chunks(mib: u64) -> &'static [u8] {
+    static MADE: OnceLock<Vec<u8>> = OnceLock::new();
+    assert_eq!(mib, GZIP_MIB, "one size is made");
+    MADE.get_or_init(|| gzip(mib))
+}
+
+fn gzip(mib: u64) -> Vec<u8> {
     use std::io::Write;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     let zeros = vec![0; 1024 * 1024];

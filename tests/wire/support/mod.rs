@@ -2,6 +2,8 @@
 
 pub mod aws;
 pub mod cases;
+#[path = "../../sigv4/chunk_signer.rs"]
+pub mod chunk_signer;
 pub mod origin;
 pub mod proxy;
 pub mod relay;

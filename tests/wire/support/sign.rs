@@ -18,6 +18,8 @@ pub const CREDENTIALS: &str = "[default]\naws_access_key_id = AKIARZPUZDIKEXAMPL
 pub enum Body<'a> {
     Bytes(&'a [u8]),
     Unsigned,
+    /// The word that stands for it.
+    Word(&'a str),
 }
 
 /// Head of a signed S3 request, blank line included; `fields` are signed too.
@@ -58,6 +60,7 @@ pub fn s3_head_as(
     let body = match body {
         Body::Bytes(bytes) => SignableBody::Bytes(bytes),
         Body::Unsigned => SignableBody::UnsignedPayload,
+        Body::Word(word) => SignableBody::Precomputed((*word).into()),
     };
     let mut headers = vec![("host", host)];
     headers.extend_from_slice(fields);

@@ -99,6 +99,7 @@ impl Reader<'_> {
             report,
             expires,
             min_tls13,
+            sign_in: None,
         });
         (id, statement)
     }

@@ -132,13 +132,12 @@ impl ArnPattern {
 
 /// `arn:PARTITION:s3:::…`: one namespace for all accounts, and no account in the name.
 pub fn is_bucket(arn: &str) -> bool {
-    let mut fields = arn.splitn(6, ':').skip(2);
-    fields.next() == Some("s3") && fields.next() == Some("") && fields.next() == Some("")
+    split(arn).is_some_and(|(front, account, _)| account.is_empty() && front.ends_with(":s3:"))
 }
 
 /// `arn:p:s:r`, account, resource.
 pub fn split(arn: &str) -> Option<(&str, &str, &str)> {
-    let mut colons = arn.match_indices(':').map(|(at, _)| at);
+    let mut colons = arn.bytes().enumerate().filter(|(_, byte)| *byte == b':').map(|(at, _)| at);
     let fourth = colons.nth(3)?;
     let fifth = colons.next()?;
     Some((&arn[..fourth], &arn[fourth + 1..fifth], &arn[fifth + 1..]))

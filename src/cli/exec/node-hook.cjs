@@ -1,0 +1,102 @@
+'use strict';
+// Written by `exeat exec`, loaded through NODE_OPTIONS. Node's own clients, and the AWS SDK with them, read no proxy
+// variables (before Node 24 none do): their connections are opened here, through HTTPS_PROXY, as CONNECT tunnels.
+const { HTTPS_PROXY = '', NO_PROXY = '' } = process.env;
+const url = HTTPS_PROXY ? new URL(HTTPS_PROXY) : null;
+
+if (url && url.protocol === 'http:') {
+  const net = require('node:net');
+  const tls = require('node:tls');
+  const http = require('node:http');
+  const https = require('node:https');
+  const http2 = require('node:http2');
+  const bare = (host) => String(host || 'localhost').replace(/^\[|\]$/g, '').toLowerCase();
+  const past = NO_PROXY.split(',').map((entry) => bare(entry.trim())).filter(Boolean);
+  const own = (host) => /^127\./.test(host) || past.some((entry) => host === entry || host.endsWith('.' + entry));
+  const credentials = decodeURIComponent(url.username) + ':' + decodeURIComponent(url.password);
+  const authorization = url.username ? 'Proxy-Authorization: Basic ' + Buffer.from(credentials).toString('base64') + '\r\n' : '';
+
+  // A socket to the proxy, handed over once it has opened a way to `host:port`.
+  const tunnel = (host, port, done) => {
+    const name = host.includes(':') ? '[' + host + ']' : host;
+    const socket = net.connect({ host: bare(url.hostname), port: Number(url.port || 80) });
+    const fail = (error) => { socket.destroy(); done(error); };
+    let head = Buffer.alloc(0);
+    const closed = () => fail(new Error('the proxy closed the connection'));
+    const read = (chunk) => {
+      head = Buffer.concat([head, chunk]);
+      const end = head.indexOf('\r\n\r\n');
+      if (end < 0) return head.length > 16384 ? fail(new Error('the proxy did not answer CONNECT')) : undefined;
+      socket.removeListener('data', read);
+      socket.removeListener('error', fail);
+      socket.removeListener('close', closed);
+      socket.pause();
+      const status = head.subarray(0, end).toString('latin1').split('\r\n', 1)[0];
+      if (!/^HTTP\/1\.[01] 2\d\d/.test(status)) return fail(new Error('CONNECT ' + name + ':' + port + ': ' + status));
+      const rest = head.subarray(end + 4);
+      if (rest.length) socket.unshift(rest);
+      done(null, socket);
+    };
+    socket.setNoDelay(true);
+    socket.on('data', read).on('error', fail).on('close', closed);
+    socket.write('CONNECT ' + name + ':' + port + ' HTTP/1.1\r\nHost: ' + name + ':' + port + '\r\n' + authorization + '\r\n');
+  };
+
+  // http and https, and every library on top of them that brings no agent with a way of its own.
+  const route = (agent, secure) => {
+    const direct = agent.createConnection;
+    agent.createConnection = function (...given) {
+      const options = given.find((value) => value && typeof value === 'object') || {};
+      const done = given.find((value) => typeof value === 'function');
+      const host = bare(options.host || options.hostname);
+      if (options.socketPath || options.path?.startsWith?.('\0') || !done || own(host)) return direct.apply(this, given);
+      tunnel(host, options.port || (secure ? 443 : 80), (error, socket) => {
+        if (error) return done(error);
+        if (!secure) return done(null, socket);
+        const servername = options.servername || (net.isIP(host) ? '' : host);
+        done(null, tls.connect({ ...options, host: undefined, port: undefined, path: undefined, socket, servername }));
+      });
+      return undefined;
+    };
+  };
+  route(http.Agent.prototype, false);
+  route(https.Agent.prototype, true);
+
+  // fetch: undici's dispatcher, made anew with our way to connect. One that the program has set itself stays.
+  const key = Symbol.for('undici.globalDispatcher.1');
+  const dispatcher = () => {
+    void globalThis.Headers; // loads undici
+    const current = globalThis[key];
+    if (!current || current.constructor.name !== 'Agent' || current.exeat) return;
+    const ours = new current.constructor({
+      connect: ({ hostname, host, protocol, port, servername }, done) => {
+        const name = bare(hostname || host);
+        const secure = protocol === 'https:';
+        const number = Number(port || (secure ? 443 : 80));
+        const finish = (error, socket) => {
+          if (error || !secure) return done(error, socket);
+          const sealed = tls.connect({ socket, servername: servername || name, ALPNProtocols: ['http/1.1'] });
+          sealed.once('error', done).once('secureConnect', () => { sealed.removeListener('error', done); done(null, sealed); });
+        };
+        if (!own(name)) return tunnel(name, number, finish);
+        const socket = net.connect({ host: name, port: number });
+        socket.once('error', finish).once('connect', () => { socket.removeListener('error', finish); finish(null, socket); });
+      },
+    });
+    Object.defineProperty(ours, 'exeat', { value: true });
+    globalThis[key] = ours;
+  };
+  const { fetch } = globalThis;
+  if (typeof fetch === 'function') {
+    globalThis.fetch = function (...given) { dispatcher(); return fetch.apply(this, given); };
+  }
+
+  // The proxy speaks HTTP/1.1 as yet. Going around it in silence would be worse than saying so.
+  const { connect } = http2;
+  http2.connect = function (authority, ...given) {
+    const host = bare(new URL(String(authority)).hostname);
+    if (own(host)) return connect.call(this, authority, ...given);
+    throw new Error('exeat does not carry HTTP/2 yet; give the AWS client `requestHandler: new NodeHttpHandler()`');
+  };
+  require('node:module').syncBuiltinESMExports();
+}

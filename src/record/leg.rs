@@ -1,0 +1,49 @@
+//! One leg's TLS, written down once a connection: every request on it says the same.
+
+use crate::engine::facts::TlsFacts;
+
+use super::json::Json;
+
+const MAX_ALPN: usize = 128;
+const MAX_SNI: usize = 270;
+
+/// Members of lines that tell of one leg.
+#[derive(Debug)]
+pub struct LegText {
+    /// `tlsDetails`, still open, then the whole object of our own.
+    text: Vec<u8>,
+    split: usize,
+}
+
+impl LegText {
+    pub fn of(facts: &TlsFacts) -> Self {
+        let mut text = Vec::with_capacity(256);
+        let mut json = Json(&mut text);
+        json.word("{\"tlsVersion\":\"", facts.version.as_str());
+        // rustls tells TLS 1.3 suites apart by a prefix of its own; IANA, and CloudTrail, say `TLS_`.
+        json.raw(",\"cipherSuite\":\"TLS");
+        let cipher = facts.cipher;
+        json.raw(cipher.strip_prefix("TLS13").or(cipher.strip_prefix("TLS")).unwrap_or(cipher));
+        json.raw("\"");
+        let split = json.0.len();
+        json.word("{\"version\":\"", facts.version.as_str());
+        json.word(",\"cipher\":\"", facts.cipher);
+        if let Some(group) = facts.group {
+            json.word(",\"group\":\"", group);
+        }
+        json.maybe(",\"alpn\":", facts.alpn.as_deref(), MAX_ALPN);
+        json.maybe(",\"sni\":", facts.sni.as_deref(), MAX_SNI);
+        json.raw("}");
+        Self { text, split }
+    }
+
+    /// CloudTrail's `tlsDetails`, its brace not closed.
+    pub(super) fn details(&self) -> &[u8] {
+        &self.text[..self.split]
+    }
+
+    /// All that is known of the leg.
+    pub(super) fn json(&self) -> &[u8] {
+        &self.text[self.split..]
+    }
+}

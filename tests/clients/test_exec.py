@@ -1,0 +1,163 @@
+"""`exeat exec -- CMD`: clients that are told nothing but their environment, each runtime by its own hooks."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import audit
+import lab
+from world import ACCOUNT, ANSWERS_TLS, FOREIGN_KEY, KEY, REGION, SECRET, Trial, clean_environment, client
+
+AWS = str(Path(sys.executable).parent / "aws")
+NODE_MODULES = lab.ROOT / "target" / "clients-node" / "node_modules"
+BUCKET = "trial-data"
+
+# Every kind of client that Node has; the SDK's with defaults, streams included.
+NODE = r"""
+const { S3Client, PutObjectCommand, GetObjectCommand } = require('@aws-sdk/client-s3');
+const { DynamoDBClient, ListTablesCommand } = require('@aws-sdk/client-dynamodb');
+const https = require('node:https');
+const { Readable } = require('node:stream');
+const get = (url) => new Promise((done, failed) => https.get(url, (answer) => {
+  let text = ''; answer.on('data', (piece) => { text += piece; }).on('end', () => done([answer.statusCode, text]));
+}).on('error', failed));
+(async () => {
+  const s3 = new S3Client({}), Bucket = process.env.BUCKET;
+  await s3.send(new PutObjectCommand({ Bucket, Key: 'node.txt', Body: 'by node' }));
+  await s3.send(new PutObjectCommand({ Bucket, Key: 'stream.txt', Body: Readable.from(['by ', 'stream']), ContentLength: 9 }));
+  const got = await s3.send(new GetObjectCommand({ Bucket, Key: 'stream.txt' }));
+  const said = { body: await got.Body.transformToString() };
+  said.tables = (await new DynamoDBClient({}).send(new ListTablesCommand({}))).TableNames.length >= 0;
+  said.fetch = (await fetch('https://api.example.amazonaws.com/')).headers.get('exeat-verdict');
+  said.again = (await fetch('https://api.example.amazonaws.com/')).status;
+  said.https = (await get('https://api.example.amazonaws.com/'))[1];
+  try { await fetch('http://api.example.amazonaws.com/'); said.plain = 'went'; } catch (error) { said.plain = String(error.cause); }
+  console.log(JSON.stringify(said));
+})().catch((error) => { console.error(error); process.exit(1); });
+"""
+
+KINESIS = r"""
+const { KinesisClient, ListStreamsCommand } = require('@aws-sdk/client-kinesis');
+new KinesisClient({ maxAttempts: 1 }).send(new ListStreamsCommand({})).then(() => console.log('went'), (error) => console.log(String(error)));
+"""
+
+JAVA = r"""
+import java.io.*; import java.net.*; import java.net.http.*;
+public class Ask { public static void main(String[] names) throws Exception {
+    for (String name : names) {
+        HttpURLConnection old = (HttpURLConnection) new URL("https://" + name + "/").openConnection();
+        System.out.println(old.getResponseCode() + " " + old.getHeaderField("exeat-verdict"));
+        HttpResponse<String> now = HttpClient.newHttpClient().send(
+            HttpRequest.newBuilder(URI.create("https://" + name + "/")).build(), HttpResponse.BodyHandlers.ofString());
+        System.out.println(now.statusCode() + " " + now.headers().firstValue("exeat-verdict").orElse(""));
+    }
+} }
+"""
+
+
+class Exec(Trial):
+    def run_it(self, *child, flags=(), **variables):
+        """Runs the child under `exec`: (finished process, its events)."""
+        self.file = audit.Audit(self.world.folder / f"exec-{self.id()}.jsonl")
+        mark = self.file.mark()
+        command = [self.world.program, "exec", "--upstream-ca", self.world.folder / "origin-ca.pem", "--audit", self.file.path,
+                   "--connect-to", f"*:443=127.0.0.1:{self.world.moto.port}", *flags, "--", *child]
+        environment = clean_environment() | {
+            "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
+            "HOME": str(self.world.folder), "NODE_PATH": str(NODE_MODULES), "BUCKET": BUCKET} | variables
+        done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True, timeout=120)
+        return done, self.file.since(mark)[1]
+
+    def calls(self, events):
+        return [(event.call, event.ours["signature"]) for event in events if event.ours.get("decision") == "allow"]
+
+    def test_boto3_is_verified_and_refused_with_the_place_of_the_rule(self):
+        client("s3").create_bucket(Bucket=BUCKET)
+        script = ("import boto3; s3 = boto3.client('s3'); s3.put_object(Bucket='trial-data', Key='exec.txt', Body=b'x');"
+                  "print(s3.get_object(Bucket='trial-data', Key='exec.txt')['Body'].read()); s3.delete_bucket(Bucket='others')")
+        policy = Path(__file__).parent / "policy.yaml"
+        done, events = self.run_it(sys.executable, "-c", script, flags=["--policy", policy])
+        self.assertEqual((done.returncode, done.stdout), (1, "b'x'\n"), done)
+        self.assertEqual(self.calls(events), [("s3:PutObject", "verified"), ("s3:GetObject", "verified")])
+        self.assertRegex(done.stderr, r"AccessDenied.*s3:DeleteBucket on arn:aws:s3:::others.*to allow it: \{id: NAME")
+        self.assertIn("3 calls, 1 refused", done.stderr)
+
+    def test_the_aws_cli_with_a_profile_whose_keys_come_later_passes_by_its_account(self):
+        folder = self.world.folder / "later"
+        (folder / ".aws").mkdir(parents=True, exist_ok=True)
+        (folder / ".aws" / "config").write_text(f"[profile sso]\nsso_account_id = {ACCOUNT}\nsso_role_name = dev\nregion = {REGION}\n")
+        # The keys that the program ends up with, which exec never sees: as SSO's would be, of that account or of another.
+        for key, code in ((KEY.replace("AKIA", "ASIA"), 0), (FOREIGN_KEY.replace("AKIA", "ASIA"), 254)):
+            keys = ["env", f"AWS_ACCESS_KEY_ID={key}", f"AWS_SECRET_ACCESS_KEY={SECRET}", "AWS_SESSION_TOKEN=t"]
+            done, events = self.run_it(*keys, AWS, "dynamodb", "list-tables", HOME=str(folder), AWS_PROFILE="sso",
+                                       AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+            self.assertIn(f"your account {ACCOUNT}", done.stderr)
+            if code == 0:
+                self.assertEqual(done.returncode, 0, done)
+                self.assertEqual(self.calls(events), [("dynamodb:ListTables", "unknown_key")])
+            else:
+                self.assertNotEqual(done.returncode, 0, done)
+                self.assertIn("[sigv4.unknown_key]", done.stderr)
+
+    def test_web_identity_signs_in_and_goes_on(self):
+        role = f"arn:aws:iam::{ACCOUNT}:role/trial"
+        token = self.world.folder / "token"
+        token.write_text("a.b.c")
+        done, events = self.run_it(
+            sys.executable, "-c", "import boto3; print(boto3.client('dynamodb').list_tables()['ResponseMetadata']['HTTPStatusCode'])",
+            AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", AWS_ROLE_ARN=role, AWS_WEB_IDENTITY_TOKEN_FILE=str(token))
+        self.assertIn(("sts:AssumeRoleWithWebIdentity", "unsigned"), self.calls(events), done)
+        self.assertIn(f"your account {ACCOUNT}", done.stderr)
+
+    def test_an_sso_profile_gets_its_keys_by_a_call_that_nobody_signs(self):
+        folder, start = self.world.folder / "sso", "https://d-1234567890.awsapps.com/start"
+        cache = folder / ".aws" / "sso" / "cache"
+        cache.mkdir(parents=True, exist_ok=True)
+        (folder / ".aws" / "config").write_text(f"[default]\nsso_start_url = {start}\nsso_region = {REGION}\nsso_account_id = {ACCOUNT}\nsso_role_name = dev\n")
+        (cache / (hashlib.sha1(start.encode()).hexdigest() + ".json")).write_text(
+            json.dumps({"startUrl": start, "region": REGION, "accessToken": "t", "expiresAt": "2099-01-01T00:00:00Z"}))
+        done, events = self.run_it(sys.executable, "-c", "import boto3; boto3.client('dynamodb').list_tables()",
+                                   HOME=str(folder), AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+        # moto has no such portal; that exeat let the call out is what counts.
+        self.assertTrue(events, done)
+        for event in events:
+            self.assertEqual((event.ours["decision"], event.ours["actions"]), ("allow", ["sso:GetRoleCredentials"]), done)
+            self.assertEqual((event.ours["statement"], event.ours["auth"]), ("sdk-sign-in-sso", "token"))
+            self.assertIn(event.upstream_tls, ANSWERS_TLS)
+        self.assertNotIn("accessToken", self.file.path.read_text())
+
+    def test_node_goes_through_by_every_client_it_has(self):
+        client("s3").create_bucket(Bucket=BUCKET)
+        done, events = self.run_it("node", "-e", NODE)
+        self.assertEqual(done.returncode, 0, done)
+        said = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual(said["body"], "by stream")
+        self.assertTrue(said["tables"])
+        self.assertIn("target.unknown_aws", said["fetch"])
+        self.assertEqual(said["again"], 403)
+        self.assertIn("[target.unknown_aws]", said["https"])
+        # Port 80 is refused, not gone around; what Node makes of that differs between versions.
+        self.assertNotEqual(said["plain"], "went")
+        self.assertIn("target.port", [event.ours.get("reason") for event in events])
+        self.assertEqual(self.calls(events), [("s3:PutObject", "verified"), ("s3:PutObject", "verified"),
+                                              ("s3:GetObject", "verified"), ("dynamodb:ListTables", "verified")])
+
+    def test_node_over_http_2_says_so_instead_of_going_around(self):
+        done, events = self.run_it("node", "-e", KINESIS)
+        self.assertIn("does not carry HTTP/2", done.stdout, done)
+        self.assertEqual(events, [])
+
+    def test_the_jvm_goes_through_and_believes_the_ca(self):
+        source = self.world.folder / "Ask.java"
+        source.write_text(JAVA)
+        java = next((path for path in ("/usr/bin/java", "java") if lab.shutil.which(path)), "java")
+        done, events = self.run_it(java, source, "sqs.us-east-1.amazonaws.com", JAVA_TOOL_OPTIONS="-Xshare:auto")
+        self.assertEqual(done.returncode, 0, done)
+        lines = done.stdout.splitlines()
+        self.assertEqual(len(lines), 2, done)
+        for line in lines:
+            self.assertTrue(line.startswith("403 deny; reason=sigv4.unsigned"), done)
+        self.assertEqual(len([event for event in events if event.ours.get("reason") == "sigv4.unsigned"]), 2)
+        self.assertIn("-Xshare:auto", done.stderr)
