@@ -116,6 +116,9 @@ pub enum Course {
 
 /// Tunnelled where a statement names the destination, intercepted else.
 pub fn course(policy: &Policy, atlas: &'static Atlas, target: &Authority, now: Timestamp) -> Course {
+    if !policy.tunnelled().any(|(_, named)| named == target) {
+        return Course::Intercept;
+    }
     match place(atlas, target, now, |destination| policy.tunnel(destination)).flatten() {
         None | Some(Err(Admission::Allow(_))) => Course::Intercept,
         Some(Ok(permit)) => Course::Tunnel(permit),
