@@ -96,13 +96,13 @@ pub fn first(bytes: &[u8]) -> ServerFirst {
 
 /// Reads a server's first bytes. `buf` starts at the connection's first one; it doesn't matter how they were cut.
 pub fn read(buf: &[u8]) -> Answer {
-    match first(buf) {
-        ServerFirst::NotTls => return Answer::NotTls,
-        ServerFirst::Chose(2) => return Answer::Sslv2,
-        ServerFirst::Alert { record, description } => return Answer::Alert { record, description },
-        ServerFirst::Chose(_) => {}
-        ServerFirst::NeedMore if buf.first() == Some(&HANDSHAKE) => {}
-        ServerFirst::NeedMore => return Answer::NeedMore { at_least: buf.len() + 1 },
+    if buf.first() != Some(&HANDSHAKE) {
+        return match first(buf) {
+            ServerFirst::NotTls => Answer::NotTls,
+            ServerFirst::Chose(_) => Answer::Sslv2,
+            ServerFirst::Alert { record, description } => Answer::Alert { record, description },
+            ServerFirst::NeedMore => Answer::NeedMore { at_least: buf.len() + 1 },
+        };
     }
     match message(buf, SERVER_HELLO).and_then(|message| parse(&message)) {
         Ok(hello) => Answer::Hello(hello),
@@ -260,6 +260,10 @@ mod tests {
         assert_eq!(read(&[0x80, 20, 4, 0, 1, 0, 2, 0, 0]), Answer::Sslv2);
         assert_eq!(read(b"HTTP/1.1 400 Bad Request"), Answer::NotTls);
         assert_eq!(read(b"SSH-2.0-x"), Answer::NotTls);
+        // Found by fuzzing: a record that is too long is malformed before what is in it is looked at.
+        let long = [22, 3, 43, 128, 20, 42];
+        assert_eq!(read(&long), Answer::Malformed("record length"));
+        assert_eq!(read(&long[..5]), Answer::Malformed("record length"));
         let twice = hello(0x0303, &[(43, &[3, 4]), (43, &[3, 4])]);
         assert_eq!(read(&wire(&twice, 200)), Answer::Malformed("extension stands twice"));
     }
