@@ -17,6 +17,7 @@ pub mod pool;
 mod process;
 pub mod reply;
 pub mod resolve;
+pub mod tunnel;
 mod waiting;
 
 use std::sync::Arc;
