@@ -17,6 +17,7 @@ pub mod pool;
 mod process;
 pub mod reply;
 pub mod resolve;
+mod sockets;
 mod waiting;
 
 use std::sync::Arc;
