@@ -206,7 +206,7 @@ async fn a_refusal_names_statement_place_and_fix_and_may_fail_the_run() {
     let refused = run(world.exec().args(policy), &curl(&["https://other.test/x"])).await;
     assert!(refused.out.contains("[policy.no_match]") && refused.out.ends_with(" 403"), "{refused:?}");
     assert!(
-        refused.out.contains("to allow it: {id: NAME, effect: allow, http: {host: other.test"),
+        refused.out.contains("to allow it: {id: allow-other-test, effect: allow, http: {host: other.test"),
         "{refused:?}"
     );
     assert_eq!(refused.code, Some(3), "{refused:?}");
