@@ -4,7 +4,6 @@
 
 mod flow;
 mod question;
-mod statement;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -111,7 +110,7 @@ fn find(args: &ExplainArgs, flow: &str) -> Result<serde_json::Value, Error> {
         Some(file) => flow::in_files(&[file], flow),
         None => Err(Error::Usage(
             "where is its record? Give --audit FILE, or --admin-socket FILE of a proxy that was started with \
-             `exeat run --admin-socket FILE` (EXEAT_ADMIN_SOCKET for both)"
+             `exeat run --admin-socket FILE` (EXEAT_ADMIN_SOCKET for both); `exec` keeps records with --audit FILE alone"
                 .to_owned(),
         )),
     }
