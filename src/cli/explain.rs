@@ -155,26 +155,6 @@ fn named(code: &str) -> Result<Reason, Error> {
     })
 }
 
-/// All pages as Markdown.
-pub fn markdown() -> String {
-    let mut text = String::from(
-        "# Reasons\n\nEvery refusal carries one of these codes: in its message, its audit line, the metrics and the `exeat-verdict`\n\
-         header. `exeat explain CODE` prints the same page. Written from `src/cli/explain.rs`; a test compares.\n",
-    );
-    let mut family = "";
-    for reason in Reason::ALL {
-        let code = reason.as_str();
-        let this = code.split('.').next().unwrap_or(code);
-        if this != family {
-            text.push_str(&format!("\n## {this}\n"));
-            family = this;
-        }
-        let page = page(*reason);
-        text.push_str(&format!("\n### `{code}`\n\n{}\n\n**What to do:** {}\n", page.happened, page.remedy));
-    }
-    text
-}
-
 /// The one table. A reason without a page does not compile.
 pub fn page(reason: Reason) -> Page {
     let (happened, remedy) = match reason {
@@ -418,6 +398,29 @@ mod tests {
         let mut out = Vec::new();
         reasons(code, Output::Text, &mut out).map_err(|error| error.to_string())?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// All pages as Markdown.
+    fn markdown() -> String {
+        let mut text = String::from(
+            "# Reasons\n\nEvery refusal carries one of these codes: in its message, its audit line, the metrics and the `exeat-verdict`\n\
+             header. `exeat explain CODE` prints the same page. Written from `src/cli/explain.rs`; a test compares.\n",
+        );
+        let mut family = "";
+        for reason in Reason::ALL {
+            let code = reason.as_str();
+            let this = code.split('.').next().unwrap_or(code);
+            if this != family {
+                text.push_str(&format!("\n## {this}\n"));
+                family = this;
+            }
+            let page = page(*reason);
+            text.push_str(&format!(
+                "\n### `{code}`\n\n{}\n\n**What to do:** {}\n",
+                page.happened, page.remedy
+            ));
+        }
+        text
     }
 
     #[test]

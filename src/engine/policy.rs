@@ -181,11 +181,6 @@ impl Policy {
         self.report
     }
 
-    /// Third parties that no statement names pass and are recorded.
-    pub fn observes_third_parties(&self) -> bool {
-        self.report || self.report_http
-    }
-
     /// Private ranges that this host may resolve into.
     pub fn addresses_for(&self, host: &Host) -> &[IpNet] {
         self.addresses.get(host).map_or(&[], Vec::as_slice)
