@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path) -> (Layer, Vec<String>) {
     }
 }
 
-fn parse(path: &Path, text: &str) -> (Layer, Vec<String>) {
+pub(super) fn parse(path: &Path, text: &str) -> (Layer, Vec<String>) {
     if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
         return (Layer::default(), Vec::new());
     }
