@@ -13,12 +13,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use support::aws::{self, Origin};
-use support::proxy::folder;
+use support::proxy::{folder, read_head};
 use support::tls::Ca;
 
 const POLICY: &str = "version: 1
@@ -254,14 +254,7 @@ async fn a_client_that_does_not_believe_the_ca_is_told_of() {
 async fn answer(address: &str, request: String) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match socket.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => break,
-        }
-    }
-    String::from_utf8_lossy(&head).into_owned()
+    read_head(&mut socket).await
 }
 
 #[tokio::test]
