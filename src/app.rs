@@ -113,6 +113,9 @@ impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
     /// Within a tokio runtime, which ends only once the workers have: drain it, or drop it.
     pub fn start(config: Config) -> Result<Self, Error> {
+        if let Some(path) = &config.ca_out {
+            Mint::retract_ca(path)?;
+        }
         let policy = read_policy(&config.policy, config.mode())?;
         let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
         if let Err(error) = keyring.fetch(&variable, &read_file) {
@@ -122,8 +125,10 @@ impl App {
         let mint = match &config.ca {
             CaSource::InMemory if config.exec.is_some() => Mint::for_a_day(tls::system_clock())?,
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
+            CaSource::Kept(dir) => Mint::from_dir(dir, &tls::system_clock())?,
             CaSource::Files { cert, key } => Mint::from_files(cert, key, tls::system_clock())?,
         };
+        let mint = mint.with_options(&config.tls.client)?;
         let mut anchors = Anchors::load(config.upstream_roots, &config.upstream_ca)?;
         for der in config.exec.iter().flat_map(|exec| &exec.trusted) {
             // A bundle of somebody else's: what can't be a root in it is not ours to complain about.
@@ -131,8 +136,7 @@ impl App {
                 tracing::debug!(what, "a certificate of the environment's bundles is left out");
             }
         }
-        let anchors = anchors.without(mint.ca_der())?;
-        let origin_tls = OriginTls::new(anchors)?;
+        let origin_tls = OriginTls::with_options(anchors, &config.tls.origins, mint.ca_der())?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
             AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
@@ -190,6 +194,9 @@ impl App {
             let (listener, file) = socket.open()?;
             operator_file = Some(file);
             tokio::spawn(admin::serve_socket(listener, state, std::future::pending()));
+        }
+        if matches!(shared.config.ca, CaSource::Kept(_)) {
+            tokio::spawn(keep_ca(Arc::clone(&shared)));
         }
         let forward = listener::open(forward)?;
         let address = forward.local_addr()?;
@@ -290,6 +297,12 @@ impl App {
         if let Some(proxy) = &shared.config.upstream_proxy {
             eprintln!("exeat: origins are reached through {proxy}");
         }
+        for (placed, target) in shared.policy.load().tunnelled() {
+            eprintln!(
+                "exeat: `{}` tunnels to {target}: what is inside is not judged, only the floor is held",
+                placed.id
+            );
+        }
         if shared.policy.load().default_report() {
             eprintln!("exeat: `default: report`: who signs and where it goes is observed, not enforced");
         }
@@ -303,6 +316,24 @@ impl App {
             let _ = worker.await;
         }
         self.records.flush(FLUSH);
+    }
+}
+
+/// Renews a kept CA while we run, long before its leaves would end with it.
+async fn keep_ca(shared: Arc<Shared>) {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    loop {
+        tokio::time::sleep(DAY).await;
+        let renewed =
+            shared.mint.renew().and_then(|renewed| match (&shared.config.ca, &shared.config.ca_out) {
+                (CaSource::Kept(dir), Some(path)) if renewed => {
+                    Mint::from_dir(dir, &tls::system_clock())?.publish_ca(path)
+                }
+                _ => Ok(()),
+            });
+        if let Err(error) = renewed {
+            tracing::error!(%error, "the kept CA was not renewed");
+        }
     }
 }
 
@@ -345,6 +376,11 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
             tracing::error!(%error, "a worker ended");
         }
     })
+}
+
+/// For verbs that ask a policy and run nothing.
+pub fn read_policy_file(path: &std::path::Path) -> Result<Policy, Error> {
+    read_policy(&PolicySource::File(path.into()), Mode::Run)
 }
 
 /// A policy as it is enforced, warnings logged.

@@ -122,6 +122,8 @@ pub enum Error {
     Config(#[from] crate::config::Problems),
     #[error(transparent)]
     App(#[from] app::Error),
+    #[error(transparent)]
+    Mint(#[from] crate::tls::mint::MintError),
     #[error("the demo could not be given")]
     Demo(#[from] demo::Error),
     #[error("{0}")]
@@ -147,7 +149,7 @@ impl Error {
             Self::Exec(_) => exec::FAILED,
             // As a shell tells of a signal.
             Self::Demo(demo::Error::Interrupted(signal)) => 128 + signal,
-            Self::Demo(_) | Self::Io(_) | Self::No(_) => NO,
+            Self::Demo(_) | Self::Mint(_) | Self::Io(_) | Self::No(_) => NO,
         })
     }
 }
@@ -221,7 +223,7 @@ mod tests {
             let help = Cli::try_parse_from(line).unwrap_err().render().to_string();
             let most = match path {
                 "exeat run" | "exeat config show" => 36,
-                "exeat check" => 29,
+                "exeat check" | "exeat explain" => 29,
                 _ => 24,
             };
             let lines = help.trim_end().lines().count();

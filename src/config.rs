@@ -9,6 +9,7 @@ mod file;
 mod layer;
 pub mod schema;
 mod show;
+mod tls;
 mod upstream_proxy;
 
 use std::fmt;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use crate::engine::facts::{AccountId, Secret, words};
 use crate::engine::policy::Mode;
 
-pub use connect_to::ConnectTo;
+pub use connect_to::{ConnectTo, Pattern};
 pub use layer::{Given, Key, Layer, Origin};
+pub use tls::{LegOptions, OriginOptions, TlsSettings};
 pub use upstream_proxy::UpstreamProxy;
 
 /// Settings of `run`.
@@ -49,6 +51,7 @@ pub struct Config {
     pub admin_socket: Option<PathBuf>,
     pub workers: NonZeroUsize,
     pub limits: Limits,
+    pub tls: TlsSettings,
     /// Set where the program was started to serve one child.
     pub exec: Option<Exec>,
 }
@@ -90,6 +93,8 @@ pub enum AuditSink {
 pub enum CaSource {
     /// Made at start; its key never leaves memory.
     InMemory,
+    /// Kept in this folder over restarts.
+    Kept(PathBuf),
     Files {
         cert: PathBuf,
         key: PathBuf,
@@ -161,6 +166,8 @@ pub struct Loaded {
 /// What flags, variables and the file say, before it is understood.
 pub struct Sources {
     layers: [Layer; 3],
+    /// Only the file has these.
+    tls: TlsSettings,
     warnings: Vec<String>,
     /// What is wrong with the file's form.
     problems: Vec<String>,
@@ -176,8 +183,8 @@ impl Sources {
     ) -> Self {
         let (variables, warnings) = env::read(names, lookup);
         let path = flags.last(Key::Config).or_else(|| variables.last(Key::Config));
-        let (file, problems) = path.map(|given| file::read(given.text.as_ref())).unwrap_or_default();
-        Self { layers: [flags, variables, file], warnings, problems }
+        let (file, tls, problems) = path.map(|given| file::read(given.text.as_ref())).unwrap_or_default();
+        Self { layers: [flags, variables, file], tls, warnings, problems }
     }
 
     /// The values that count: all that the strongest layer with this key has.
@@ -259,14 +266,22 @@ impl Resolver<'_> {
                 response_head: self.duration(Key::LimitsResponseHead, defaults.response_head),
                 drain: self.duration(Key::LimitsDrain, defaults.drain),
             },
+            // The file's alone: lists for each host are no flag.
+            tls: self.sources.tls.clone(),
             exec: None,
         }
     }
 
     fn ca(&mut self) -> CaSource {
+        let dir = self.path(Key::CaDir);
         match (self.path(Key::CaCert), self.path(Key::CaKey)) {
+            (Some(_), Some(_)) if dir.is_some() => {
+                self.problems
+                    .push("`ca_dir` is given beside `ca_cert`: a CA of your own is not kept here".into());
+                CaSource::InMemory
+            }
             (Some(cert), Some(key)) => CaSource::Files { cert, key },
-            (None, None) => CaSource::InMemory,
+            (None, None) => dir.map_or(CaSource::InMemory, CaSource::Kept),
             (Some(_), None) => self.lacks(Key::CaCert, Key::CaKey),
             (None, Some(_)) => self.lacks(Key::CaKey, Key::CaCert),
         }

@@ -18,7 +18,7 @@ pub mod words;
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
 use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Timestamp};
 use self::form::Form;
-use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy};
+use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy, TunnelPermit};
 use self::reason::Reason;
 use self::request::RequestHead;
 use self::signature::{Algorithm, Claim, KnownKeys, PayloadClaim, PostClaim, Reading, Scope};
@@ -94,17 +94,56 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
 
 /// Could anything be allowed at a destination? Before any request, so it opens nothing: see `engine/policy/admit.rs`.
 pub fn admit(policy: &Policy, atlas: &'static Atlas, target: &Authority, now: Timestamp) -> Admission {
-    let at = |services, region| policy.admit(&Destination { target, services, region, now });
-    match atlas.host(&target.host) {
-        HostKind::Service(endpoint) => {
-            at(Some(&atlas.prefixes_of(&endpoint)), endpoint.region().map(|region| &**region))
-        }
-        HostKind::UnknownAws => Admission::Deny {
+    match place(atlas, target, now, |destination| policy.admit(destination)) {
+        Some(admission) => admission,
+        None => Admission::Deny {
             reason: Reason::TargetUnknownAws,
             statement: None,
             said: format!("`{target}` looks like AWS and is no endpoint the atlas knows"),
         },
-        HostKind::Rented { .. } | HostKind::Outside => at(None, None),
+    }
+}
+
+/// What becomes of a connection.
+#[derive(Debug)]
+pub enum Course {
+    /// TLS ends here, and each request is judged.
+    Intercept,
+    /// Bytes pass unread.
+    Tunnel(TunnelPermit),
+    /// A tunnel that a deny shuts.
+    Refuse { reason: Reason, said: String },
+}
+
+/// Tunnelled where a statement names the destination, intercepted else.
+pub fn course(policy: &Policy, atlas: &'static Atlas, target: &Authority, now: Timestamp) -> Course {
+    if !policy.tunnelled().any(|(_, named)| named == target) {
+        return Course::Intercept;
+    }
+    match place(atlas, target, now, |destination| policy.tunnel(destination)).flatten() {
+        None | Some(Err(Admission::Allow(_))) => Course::Intercept,
+        Some(Ok(permit)) => Course::Tunnel(permit),
+        Some(Err(Admission::Deny { reason, said, .. })) => Course::Refuse { reason, said },
+    }
+}
+
+/// Asks about a destination as the atlas knows it; `None`: it looks like AWS and isn't known.
+fn place<T>(
+    atlas: &'static Atlas,
+    target: &Authority,
+    now: Timestamp,
+    ask: impl FnOnce(&Destination<'_>) -> T,
+) -> Option<T> {
+    match atlas.host(&target.host) {
+        HostKind::Service(endpoint) => {
+            let (services, region) =
+                (atlas.prefixes_of(&endpoint), endpoint.region().map(|region| &**region));
+            Some(ask(&Destination { target, services: Some(&services), region, now }))
+        }
+        HostKind::UnknownAws => None,
+        HostKind::Rented { .. } | HostKind::Outside => {
+            Some(ask(&Destination { target, services: None, region: None, now }))
+        }
     }
 }
 

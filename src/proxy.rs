@@ -18,6 +18,7 @@ mod process;
 mod reply;
 mod resolve;
 mod sockets;
+mod tunnel;
 mod waiting;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 
 pub mod handshake;
 pub mod mint;
+mod options;
 pub mod origin;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use exeat::engine::hello::{self, Hello, ServerFirst};
+use exeat::engine::hello::server::{self, ServerFirst};
+use exeat::engine::hello::{self, Hello};
 use exeat::engine::reason::Reason;
 use exeat::engine::target::Host;
 use exeat::tls::handshake::{HelloError, protocol_version_alert, read_hello};
@@ -86,5 +87,8 @@ async fn only_clients_at_the_floor_or_above_get_past_the_hello() {
 
 #[test]
 fn the_alert_for_old_clients_says_protocol_version() {
-    assert_eq!(hello::server_hello_version(&protocol_version_alert()), ServerFirst::Alert(70));
+    assert_eq!(
+        server::first(&protocol_version_alert()),
+        ServerFirst::Alert { record: 0x0301, description: 70 }
+    );
 }

@@ -1,4 +1,6 @@
-//! `exeat ca path|export|fingerprint`: the certificate that clients must trust, from its file. No key is read here.
+//! `exeat ca`: the certificate that clients must trust, from its file; `ca/init.rs` makes a CA. No key is read here.
+
+mod init;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,9 @@ use crate::config::{Key, Layer, Origin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CaVerb {
+    /// Make a CA in a folder, for `run --ca-dir`
+    #[command(after_help = "Example:\n  exeat ca init --ca-dir /var/lib/exeat --constrain amazonaws.com")]
+    Init(init::InitArgs),
     /// Print where the certificate is
     #[command(
         after_help = "Example:\n  export AWS_CA_BUNDLE=\"$(exeat ca path --ca-out /run/exeat/ca.pem)\""
@@ -63,6 +68,7 @@ pub(super) struct FileArgs {
 
 pub(super) fn ca(verb: CaVerb, out: &mut dyn Write) -> Result<bool, Error> {
     match verb {
+        CaVerb::Init(args) => init::init(&args, out)?,
         CaVerb::Path(file) => {
             let (path, _) = file.read()?;
             writeln!(out, "{}", path.display())?;

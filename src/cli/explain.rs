@@ -1,14 +1,15 @@
-//! `exeat explain`: the page of a reason, what became of a flow, or whether a call would be allowed.
+//! `exeat explain`: the page of a reason, what became of a flow, or whether a call or a destination would be allowed.
 //!
 //! `docs/reasons.md` is written from the same table of pages.
 
 mod flow;
 mod question;
+pub mod target;
 
 use std::io::Write;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{Error, Output, OutputArgs, run};
 use crate::config::{Key, Layer, Origin};
@@ -21,7 +22,10 @@ use crate::engine::reason::Reason;
                         exeat explain sqs:SendMessage arn:aws:sqs:us-east-1:123456789012:jobs --policy p.yaml\n  \
                         exeat explain GET https://api.example.com/v1 --policy p.yaml -o json"
 )]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ExplainArgs {
+    #[command(subcommand)]
+    of: Option<Of>,
     /// A code (policy.no_match), a flow id or its end, an action or a method; without it, all codes
     what: Option<String>,
     /// ARN that the action is on, or the URL
@@ -51,6 +55,12 @@ pub(super) struct ExplainArgs {
     output: OutputArgs,
 }
 
+#[derive(Debug, Subcommand)]
+enum Of {
+    /// Say what would become of a destination, over answers that you give; exit 1 where it is refused
+    Target(target::TargetArgs),
+}
+
 /// What a code means to the person who met it.
 pub struct Page {
     /// What was seen, and why it is refused.
@@ -61,6 +71,9 @@ pub struct Page {
 
 /// `false` (exit 1): denied, or no such flow.
 pub(super) fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<bool, Error> {
+    if let Some(Of::Target(args)) = &args.of {
+        return target::target(args, out);
+    }
     let output = args.output.output;
     let Some(what) = args.what.as_deref() else {
         reasons(None, output, out)?;
@@ -181,6 +194,10 @@ pub fn page(reason: Reason) -> Page {
         Reason::TlsClientDistrusts => (
             "The client rejected our certificate: its alert says that it does not trust the local CA. It is the commonest failure behind any intercepting proxy. The record names the program where it can be told, and what to set for it.",
             "give the client the certificate that `--ca-out` wrote: AWS_CA_BUNDLE for SDKs and the CLI, SSL_CERT_FILE, REQUESTS_CA_BUNDLE, NODE_EXTRA_CA_CERTS, CURL_CA_BUNDLE, or a JVM trust store. After a restart without `--ca-cert` the certificate is a new one.",
+        ),
+        Reason::TlsEch => (
+            "The client's hello carries an encrypted ClientHello (ECH), so the name that is seen need not be the one that is asked for, and a tunnel is not opened inside. What browsers send in its place when they have none (GREASE) looks the same from outside.",
+            "turn ECH off in the client; or, where its hello is known to be GREASE only, say `ech: pass` in the tunnel's statement. Intercepted hosts are not affected.",
         ),
         Reason::SigV4Unsigned => (
             "The request goes to an AWS service and carries no signature that says whose it is. The default is that AWS calls are verified.",
@@ -340,6 +357,10 @@ pub fn page(reason: Reason) -> Page {
         Reason::LimitDraining => {
             ("The proxy is shutting down and takes nothing new.", "retry; the next instance answers.")
         }
+        Reason::LimitTunnel => (
+            "A tunnel was idle for too long, lived too long, or carried as many bytes as its statement lets it. The record says which, and how much went each way.",
+            "`idle`, `life` and `bytes` in the statement's `tunnel` set the limits; clients that keep connections for hours should reconnect.",
+        ),
         Reason::UpstreamResolve => (
             "The destination's name did not resolve.",
             "check the spelling, the resolver in `/etc/resolv.conf`, and whether the VPC has DNS enabled. Names are resolved absolute, without a search list.",
@@ -357,8 +378,12 @@ pub fn page(reason: Reason) -> Page {
             "have the origin enable TLS 1.2 or 1.3; the record names what it chose.",
         ),
         Reason::UpstreamCertificate => (
-            "The origin's certificate was refused: expired, not yet valid, for another name, from an issuer we do not trust, revoked or weak. The record says which.",
+            "The origin's certificate was refused: expired, not yet valid, for another name (the record lists those it is for), self-signed, from an issuer we do not trust or one that may not sign, under a root that has expired, revoked, pinned otherwise, or weak. The record says which.",
             "for a private CA give its root with `--upstream-ca`; check this machine's clock; if the names differ, something stands between you and the origin.",
+        ),
+        Reason::UpstreamClientCertificate => (
+            "The origin asked for a client certificate, was given none, and ended the handshake or the connection.",
+            "give the certificate and key that it knows under `tls:` for that host; one that is given and refused shows as the origin's alert.",
         ),
         Reason::UpstreamNotTls => (
             "The origin answered our TLS hello with something else. Nothing of the request was sent.",

@@ -20,6 +20,9 @@ pub(super) struct RunArgs {
     /// Publish the local CA's certificate here before listening [env: EXEAT_CA_OUT]
     #[arg(long, value_name = "FILE")]
     ca_out: Option<String>,
+    /// Keep the local CA here over restarts: a folder that is yours alone [env: EXEAT_CA_DIR]
+    #[arg(long, value_name = "DIR")]
+    ca_dir: Option<String>,
     /// A CA of your own, in place of one made at start [env: EXEAT_CA_CERT]
     #[arg(long, value_name = "FILE")]
     ca_cert: Option<String>,
@@ -68,6 +71,7 @@ impl RunArgs {
         push(Key::Policy, "--policy", self.policy.into_iter().collect());
         push(Key::Audit, "--audit", self.audit.into_iter().collect());
         push(Key::CaOut, "--ca-out", self.ca_out.into_iter().collect());
+        push(Key::CaDir, "--ca-dir", self.ca_dir.into_iter().collect());
         push(Key::CaCert, "--ca-cert", self.ca_cert.into_iter().collect());
         push(Key::CaKey, "--ca-key", self.ca_key.into_iter().collect());
         push(Key::UpstreamRoots, "--upstream-roots", self.upstream_roots.into_iter().collect());

@@ -20,8 +20,9 @@ pub(super) struct Rule {
     to: SocketAddr,
 }
 
+/// Which hosts a setting is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Pattern {
+pub enum Pattern {
     /// A bare `*`.
     Any,
     Exact(Host),
@@ -86,7 +87,7 @@ pub(super) fn parse_rule(text: &str) -> Result<Rule, String> {
 }
 
 impl Pattern {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::Any);
         }
@@ -108,7 +109,7 @@ impl Pattern {
         Some(Self::Labels { from_right, deep })
     }
 
-    fn matches(&self, host: &Host) -> bool {
+    pub fn matches(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::Any, _) => true,
             (Self::Exact(exact), host) => exact == host,

@@ -11,13 +11,14 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_yaml::{Location, Spanned};
 
 use super::layer::{Key, Layer, Origin};
+use super::tls::{TlsSettings, Tree};
 use crate::engine::words::nearest;
 
 /// A settings file is a page; what is larger is something else.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Reads the file: what can be understood of it, and all that is wrong with its form.
-pub(super) fn read(path: &Path) -> (Layer, Vec<String>) {
+pub(super) fn read(path: &Path) -> (Layer, TlsSettings, Vec<String>) {
     let text = std::fs::metadata(path).and_then(|meta| {
         if meta.len() > MOST_BYTES {
             return Err(std::io::Error::other("larger than 1 MiB"));
@@ -26,15 +27,23 @@ pub(super) fn read(path: &Path) -> (Layer, Vec<String>) {
     });
     match text {
         Ok(text) => parse(path, &text),
-        Err(error) => (Layer::default(), vec![format!("{}: cannot read: {error}", path.display())]),
+        Err(error) => {
+            let problem = format!("{}: cannot read: {error}", path.display());
+            (Layer::default(), TlsSettings::default(), vec![problem])
+        }
     }
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> (Layer, Vec<String>) {
+pub(super) fn parse(path: &Path, text: &str) -> (Layer, TlsSettings, Vec<String>) {
     if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
-        return (Layer::default(), Vec::new());
+        return Default::default();
     }
-    let found = RefCell::new(Found { path, layer: Layer::default(), problems: Vec::new() });
+    let found = RefCell::new(Found {
+        path,
+        layer: Layer::default(),
+        tls: TlsSettings::default(),
+        problems: Vec::new(),
+    });
     let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
     let outcome = serde_yaml::with_deserializer_from_str_with_options(text, options, |yaml| {
         Section { found: &found, prefix: "" }.deserialize(yaml)
@@ -52,12 +61,13 @@ pub(super) fn parse(path: &Path, text: &str) -> (Layer, Vec<String>) {
             None => format!("{}: {message}", path.display()),
         });
     }
-    (found.layer, found.problems)
+    (found.layer, found.tls, found.problems)
 }
 
 struct Found<'a> {
     path: &'a Path,
     layer: Layer,
+    tls: TlsSettings,
     problems: Vec<String>,
 }
 
@@ -101,11 +111,19 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
                 None if whole == "limits" => {
                     map.next_value_seed(Section { found: self.found, prefix: "limits." })?;
                 }
+                None if whole == "tls" => {
+                    let tree = map.next_value::<Spanned<Tree>>()?;
+                    let mut found = self.found.borrow_mut();
+                    let mut reader = super::tls::Reader { path: found.path, problems: Vec::new() };
+                    found.tls = reader.read(&tree);
+                    found.problems.append(&mut reader.problems);
+                }
                 None => {
                     map.next_value::<IgnoredAny>()?;
                     let mut found = self.found.borrow_mut();
                     let at = found.origin(name.referenced);
-                    let meant = nearest(&whole, Key::ALL.iter().map(|key| key.as_str()).chain(["limits"]));
+                    let meant =
+                        nearest(&whole, Key::ALL.iter().map(|key| key.as_str()).chain(["limits", "tls"]));
                     let hint = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
                     found.problems.push(format!("{at}: unknown key `{whole}`{hint}"));
                 }

@@ -13,6 +13,7 @@ words! {
         Policy = "policy",
         Audit = "audit",
         CaOut = "ca_out",
+        CaDir = "ca_dir",
         CaCert = "ca_cert",
         CaKey = "ca_key",
         UpstreamRoots = "upstream_roots",

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Key, MOST_WORKERS, UpstreamRoots};
+use super::{Key, MOST_WORKERS, UpstreamRoots, tls};
 
 /// What a key takes, and what it is for. A key without a row does not compile; `None` is the file's own name.
 fn row(key: Key) -> Option<(Value, &'static str)> {
@@ -19,6 +19,7 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
         }
         Key::Audit => (file(), "Audit records, JSON lines: a file, or - for stdout (the default)."),
         Key::CaOut => (file(), "The CA's certificate is published here before the proxy listens."),
+        Key::CaDir => (file(), "A folder that keeps the local CA over restarts; yours alone (0700)."),
         Key::CaCert => (file(), "A CA of your own instead of one made at start; with ca_key."),
         Key::CaKey => (file(), "Its key; must be readable by nobody else."),
         Key::UpstreamRoots => {
@@ -73,6 +74,7 @@ pub fn schema() -> Value {
     let mut limits = object(limits);
     limits["description"] = "How long each phase may take: a whole number and ms, s, m or h.".into();
     top.insert("limits".to_owned(), limits);
+    top.insert("tls".to_owned(), tls::schema());
     let mut whole = object(top);
     whole["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
     whole["title"] = "exeat settings".into();

@@ -10,9 +10,10 @@ impl Config {
     pub fn values(&self, key: Key) -> Option<Vec<String>> {
         let path = |path: &Path| path.display().to_string();
         let maybe = |given: Option<&Path>| given.map(path).into_iter().collect();
-        let (cert, key_file) = match &self.ca {
-            CaSource::InMemory => (None, None),
-            CaSource::Files { cert, key } => (Some(&**cert), Some(&**key)),
+        let (dir, cert, key_file) = match &self.ca {
+            CaSource::InMemory => (None, None, None),
+            CaSource::Kept(dir) => (Some(&**dir), None, None),
+            CaSource::Files { cert, key } => (None, Some(&**cert), Some(&**key)),
         };
         Some(match key {
             Key::Config => return None,
@@ -28,6 +29,7 @@ impl Config {
                 AuditSink::File(file) => path(file),
             }],
             Key::CaOut => maybe(self.ca_out.as_deref()),
+            Key::CaDir => maybe(dir),
             Key::CaCert => maybe(cert),
             Key::CaKey => maybe(key_file),
             Key::UpstreamRoots => vec![self.upstream_roots.to_string()],

@@ -116,7 +116,7 @@ fn the_example_file_is_understood_and_shows_every_setting() {
         .map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line)))
         .collect();
     from(&[], &[], Some(&all)).unwrap();
-    let (layer, _) = file::parse(Path::new("example"), &all);
+    let (layer, ..) = file::parse(Path::new("example"), &all);
     let missing: Vec<&Key> =
         Key::ALL.iter().filter(|key| **key != Key::Config && layer.last(**key).is_none()).collect();
     assert!(missing.is_empty(), "{missing:?}");

@@ -17,8 +17,8 @@ mod pattern;
 mod perimeter;
 pub mod schema;
 mod statement;
+mod tunnel;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,9 +29,10 @@ pub use self::built_in::Mode;
 use self::file::Read;
 use self::index::Index;
 pub use self::node::{At, Code, Problem, Severity};
-use self::pattern::Own;
+use self::pattern::{HostPattern, Own};
 use self::perimeter::Perimeter;
 use self::statement::{Effect, Fit, Rule, Statement};
+pub use self::tunnel::{TunnelLimits, TunnelPermit};
 use super::atlas::Atlas;
 use super::facts::{
     AccountId, Arrival, Ask, Auth, Identity, Name, Operation, Resource, SignatureState, Timestamp,
@@ -134,7 +135,7 @@ pub struct Policy {
     /// Third parties that no statement names pass and are recorded; AWS is judged all the same.
     report_http: bool,
     perimeter: Perimeter,
-    addresses: HashMap<Host, Vec<IpNet>>,
+    addresses: Vec<(HostPattern, Vec<IpNet>)>,
     /// By id, so that which statement is named depends on no order.
     statements: Vec<Statement>,
     index: Index,
@@ -157,7 +158,7 @@ impl Policy {
             report: read.report,
             report_http: false,
             perimeter: read.perimeter,
-            addresses: read.addresses.into_iter().collect(),
+            addresses: read.addresses,
             statements: read.statements,
             index: Index::default(),
         };
@@ -182,8 +183,9 @@ impl Policy {
     }
 
     /// Private ranges that this host may resolve into.
-    pub fn addresses_for(&self, host: &Host) -> &[IpNet] {
-        self.addresses.get(host).map_or(&[], Vec::as_slice)
+    pub fn addresses_for(&self, host: &Host) -> Vec<IpNet> {
+        let named = self.addresses.iter().filter(|(pattern, _)| pattern.matches_host(host));
+        named.flat_map(|(_, ranges)| ranges).copied().collect()
     }
 
     /// Some allow names this destination's port for its host.
@@ -192,6 +194,7 @@ impl Policy {
             Rule::Http(rule) if statement.effect == Effect::Allow && !statement.report => {
                 rule.hosts.iter().any(|host| host.matches(target))
             }
+            Rule::Tunnel(rule) => !statement.report && rule.target == *target,
             _ => false,
         })
     }

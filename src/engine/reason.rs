@@ -13,6 +13,7 @@ words! {
         TlsNoSni = "tls.no_sni",
         TlsHandshake = "tls.handshake",
         TlsClientDistrusts = "tls.client_distrusts",
+        TlsEch = "tls.ech",
         SigV4Unsigned = "sigv4.unsigned",
         SigV4Malformed = "sigv4.malformed",
         SigV4TwoForms = "sigv4.two_forms",
@@ -53,11 +54,13 @@ words! {
         LimitInspect = "limit.inspect",
         LimitConnections = "limit.connections",
         LimitDraining = "limit.draining",
+        LimitTunnel = "limit.tunnel",
         UpstreamResolve = "upstream.resolve",
         UpstreamConnect = "upstream.connect",
         UpstreamTimeout = "upstream.timeout",
         UpstreamBelowFloor = "upstream.below_floor",
         UpstreamCertificate = "upstream.certificate",
+        UpstreamClientCertificate = "upstream.client_certificate",
         UpstreamNotTls = "upstream.not_tls",
         UpstreamTls = "upstream.tls",
         UpstreamProxy = "upstream.proxy",
@@ -84,6 +87,7 @@ impl Reason {
             | Self::UpstreamConnect
             | Self::UpstreamBelowFloor
             | Self::UpstreamCertificate
+            | Self::UpstreamClientCertificate
             | Self::UpstreamNotTls
             | Self::UpstreamTls
             | Self::UpstreamProxy
@@ -104,6 +108,7 @@ impl Reason {
             Self::TlsNoSni => "the client named no host in its TLS hello",
             Self::TlsHandshake => "the TLS handshake failed",
             Self::TlsClientDistrusts => "the client does not trust this proxy's CA",
+            Self::TlsEch => "an encrypted ClientHello hides where a tunnel leads",
             Self::SigV4Unsigned => "an AWS call must be signed with Signature Version 4",
             Self::SigV4Malformed => "the signature's fields are malformed",
             Self::SigV4TwoForms => "the request is signed twice",
@@ -144,11 +149,13 @@ impl Reason {
             Self::LimitInspect => "too many bodies are being inspected",
             Self::LimitConnections => "too many connections",
             Self::LimitDraining => "the proxy is shutting down",
+            Self::LimitTunnel => "the tunnel reached one of its limits",
             Self::UpstreamResolve => "the name did not resolve",
             Self::UpstreamConnect => "the connection to the origin failed",
             Self::UpstreamTimeout => "the origin did not answer in time",
             Self::UpstreamBelowFloor => "the origin speaks less than TLS 1.2",
             Self::UpstreamCertificate => "the origin's certificate was not accepted",
+            Self::UpstreamClientCertificate => "the origin wants a client certificate",
             Self::UpstreamNotTls => "the origin does not speak TLS",
             Self::UpstreamTls => "the TLS handshake with the origin failed",
             Self::UpstreamProxy => "the proxy before this one opened no way to the origin",

@@ -1,16 +1,17 @@
 //! Names of destinations: text becomes an [`Authority`] once, at the edge, or is refused.
 //!
 //! The normal form is what is matched, resolved, sent as SNI, verified and logged (facts/security.md D3-D6).
-//! `target/address.rs` judges what a name resolved to.
+//! `target/address.rs` judges what a name resolved to, `target/destination.rs` has the steps from text to dialled address.
 
 mod address;
+pub mod destination;
 mod punycode;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub use address::{AddressVerdict, Special, dialable, judge_address, judge_named_address};
+pub use address::{AddressVerdict, Special, judge_address, judge_named_address, wholly_shut};
 
 /// A destination's host in normal form: lower case, no trailing dot, ASCII A-labels; or a canonical IP literal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

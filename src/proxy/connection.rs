@@ -11,18 +11,21 @@ use tokio::net::TcpStream;
 use super::body::Passage;
 use super::distrust::Suspect;
 use super::door::{self, Asked, DoorError};
-use super::exchange::{Answer, exchange};
+use super::exchange::{Answer, exchange, now};
 use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, Next, Passed};
-use super::{Caller, Worker, owner, reply};
+use super::{Caller, Worker, owner, reply, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
+use crate::engine::policy::TunnelPermit;
 use crate::engine::reason::Reason;
 use crate::engine::request::{HeadError, HeadScanner, MAX_HEAD};
-use crate::engine::target::{Authority, Host};
+use crate::engine::target::Authority;
+use crate::engine::target::destination::{self, Refused};
+use crate::engine::{self, Course};
 use crate::record::metrics::Leg;
 use crate::record::{End, Entry, Outcome, Upstream};
 use crate::tls::handshake::{self, HandshakeError, HelloError, Rewind};
@@ -72,12 +75,22 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
             return refuse(&worker, socket, peer, b"", reason, &error.to_string()).await;
         }
     };
-    if let Err((reason, said)) = admit(&worker, &target) {
+    // A denied name is refused inside, in words its SDK shows; what no request could make right, here.
+    let entered = destination::enter(&worker.shared.policy.load(), &target);
+    if let Err(Refused { reason, said }) = entered {
         return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
     }
+    let course = engine::course(&worker.shared.policy.load(), worker.shared.atlas, &target, now());
+    let permit = match course {
+        Course::Intercept => None,
+        Course::Tunnel(permit) => Some(permit),
+        Course::Refuse { reason, said } => {
+            return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
+        }
+    };
     let suspect = Suspect::new(&worker.shared, peer, head).await;
     // The large states of handshake and requests live on the heap only once they are needed.
-    Box::pin(intercept(worker, socket, suspect, target, early)).await;
+    Box::pin(established(worker, socket, suspect, target, early, permit)).await;
 }
 
 enum FirstError {
@@ -102,18 +115,6 @@ async fn first_head(socket: &mut TcpStream) -> Result<Option<(BytesMut, BytesMut
             Err(_) => return Err(FirstError::Lost(())),
         }
     }
-}
-
-/// What no request could make right is refused at CONNECT; a denied name is refused inside, in words its SDK shows.
-fn admit(worker: &Worker, target: &Authority) -> Result<(), (Reason, String)> {
-    if let Host::Literal(ip) = &target.host {
-        return Err((Reason::TargetLiteral, format!("`{ip}` is an address, not a name")));
-    }
-    let policy = worker.shared.policy.load();
-    if target.port != 443 && !policy.names_port(target) {
-        return Err((Reason::TargetPort, format!("no statement names port {}", target.port)));
-    }
-    Ok(())
 }
 
 /// Says no in plain HTTP, where no TLS has begun.
@@ -184,13 +185,14 @@ fn of_head(error: HeadError) -> Reason {
     }
 }
 
-/// Answers CONNECT, reads the hello, shakes hands with a leaf for the name, and serves what comes.
-async fn intercept(
+/// Answers CONNECT and reads the hello; then tunnels where there is a permit for it, and intercepts where there is none.
+async fn established(
     worker: Worker,
     mut socket: TcpStream,
     suspect: Suspect,
     target: Authority,
     early: BytesMut,
+    permit: Option<TunnelPermit>,
 ) {
     let peer = suspect.peer();
     if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
@@ -223,17 +225,18 @@ async fn intercept(
             return linger(&mut socket).await;
         }
     };
-    let refusal = match &hello.sni {
-        None => Some((Reason::TlsNoSni, "no server name in the hello".to_owned())),
-        Some(sni) if *sni != target.host => {
-            Some((Reason::TargetMismatch, format!("CONNECT names `{}`, SNI names `{sni}`", target.host)))
-        }
-        Some(_) => None,
+    let greeted = match &permit {
+        None => destination::greet(&target, hello.sni.as_ref()),
+        Some(permit) => tunnel::enter(&target, &hello, permit),
     };
-    if let Some((reason, said)) = refusal {
+    if let Err(Refused { reason, said }) = greeted {
         open().close(Outcome::refused(reason, 0, &said)).await;
         let _ = socket.write_all(&UNRECOGNISED_NAME).await;
         return linger(&mut socket).await;
+    }
+    if let Some(permit) = permit {
+        let asked = tunnel::Asked { socket, peer, target, bytes, hello };
+        return tunnel::tunnel(&worker, asked, permit).await;
     }
     let accepted =
         handshake::accept(Rewind::new(socket, bytes), &worker.shared.mint, &target.host, deadline).await;

@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use super::process::{self, Process};
 use super::{Shared, door};
 use crate::config::{CaSource, Config};
+use crate::tls::mint::Mint;
 
 /// Between two look-ups.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -104,6 +105,7 @@ fn tell(said: &str, process: Option<&Process>, agent: Option<&str>, config: &Con
         // Its environment names a file already; what goes on without it has a setting of its own.
         _ if config.exec.is_some() => "the file that SSL_CERT_FILE names in its environment".to_owned(),
         (Some(path), _) | (None, CaSource::Files { cert: path, .. }) => format!("`{}`", path.display()),
+        (None, CaSource::Kept(dir)) => format!("`{}`", Mint::kept_certificate(dir).display()),
         (None, CaSource::InMemory) => "the certificate that `--ca-out FILE` writes".to_owned(),
     };
     let advice = match setting {

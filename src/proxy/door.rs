@@ -34,10 +34,14 @@ pub enum DoorError {
 
 /// Reads a whole head, as `HeadScanner` delimits it (RFC 9112 3.2.3: CONNECT takes `host:port`, the port demanded).
 pub fn read(head: &[u8]) -> Result<Asked, DoorError> {
+    // The scanner leaves line ends to whoever parses.
+    if memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r') {
+        return Err(HeadError::LineEnd.into());
+    }
     let mut slots = [httparse::EMPTY_HEADER; 64];
     let mut parsed = httparse::Request::new(&mut slots);
     match parsed.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Complete(end)) if end == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge.into()),
         _ => return Err(HeadError::RequestLine.into()),
     }
@@ -117,6 +121,8 @@ mod tests {
             "CONNECT http://api.example.com:443 HTTP/1.1\r\n\r\n",
             "CONNECT user@api.example.com:443 HTTP/1.1\r\n\r\n",
             "CONNECT 0x7f.1:443 HTTP/1.1\r\n\r\n",
+            "CONNECT api.example.com:443 HTTP/1.1\nHost: api.example.com:443\r\n\r\n",
+            "CONNECT api.example.com:443 HTTP/1.1\n\nCONNECT evil.test:443 HTTP/1.1\r\n\r\n",
         ] {
             assert!(read(bad.as_bytes()).is_err(), "{bad:?}");
         }

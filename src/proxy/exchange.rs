@@ -127,7 +127,7 @@ pub async fn exchange<B: Inbound>(
 /// Sent as soon as the head is judged, or when the body is needed to judge.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -17,9 +17,10 @@ use crate::engine::policy::Permit;
 use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead, ResponseHead};
 use crate::engine::target::Authority;
+use crate::engine::target::destination::Refused;
 use crate::record::metrics::Leg;
 use crate::record::{AuditDown, Entry, LegText};
-use crate::tls::origin::{AtLeast, OriginTlsError};
+use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
 
 /// An answer on its way, and where it came from.
 pub struct Forwarded<B> {
@@ -35,8 +36,8 @@ pub struct Forwarded<B> {
 pub enum OriginError {
     #[error("`{target}` did not resolve: {error}")]
     Resolve { target: Authority, error: io::Error },
-    #[error("`{target}` resolves to no address that may be dialled ({refused})")]
-    Address { target: Authority, refused: String },
+    #[error("{}", .0.said)]
+    Refused(Refused),
     #[error("connect to `{target}` at {address} failed: {error}")]
     Connect { target: Authority, address: SocketAddr, error: io::Error },
     #[error("connect to `{target}` timed out after {after:?}")]
@@ -57,7 +58,7 @@ impl OriginError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Resolve { .. } => Reason::UpstreamResolve,
-            Self::Address { .. } => Reason::TargetAddress,
+            Self::Refused(refused) => refused.reason,
             Self::Connect { .. } => Reason::UpstreamConnect,
             Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
             Self::Tls { error, .. } => error.reason(),
@@ -67,6 +68,7 @@ impl OriginError {
             Self::Audit(_) => Reason::LimitAudit,
             Self::Exchange(error) => match error {
                 ExchangeError::Body(error) => Self::of_body(error),
+                ExchangeError::Lost(error) if wants_certificate(error) => Reason::UpstreamClientCertificate,
                 ExchangeError::Lost(_) | ExchangeError::Closed { .. } => Reason::UpstreamClosed,
                 ExchangeError::Head(_) | ExchangeError::Framing(_) | ExchangeError::Interim => {
                     Reason::UpstreamProtocol
@@ -98,7 +100,7 @@ pub async fn forward<B: Inbound>(
 ) -> Result<Forwarded<B>, OriginError> {
     let shared = &worker.shared;
     let target = head.authority();
-    let trust = shared.origin_tls.trust_id(at_least(&permit));
+    let trust = shared.origin_tls.trust_id(&target.host, at_least(&permit));
     let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust };
     let (mut leased, mut reused) = acquire(worker, &key, &permit).await?;
     entry.intend().await?;
@@ -156,22 +158,12 @@ async fn acquire(
     }
 }
 
-/// A new connection: straight or through the upstream proxy, then the handshake with the origin.
+/// A new connection, and the handshake with the origin.
 async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<OriginStream>, OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
-    let after = shared.config.limits.handshake;
-    // `connect_to` says where to go itself; a destination that the proxy's bypass list names goes straight.
-    let proxy = shared.config.upstream_proxy.as_ref().filter(|p| key.dial.is_none() && p.carries(target));
-    let (way, address) = match proxy {
-        Some(proxy) => {
-            let deadline = tokio::time::Instant::now() + after;
-            let opened = chain::through(proxy, target, &shared.origin_tls, &shared.own, deadline).await;
-            opened.map_err(|error| OriginError::Proxy { proxy: proxy.at.clone(), error })?
-        }
-        None => straight(worker, key).await?,
-    };
-    let deadline = tokio::time::Instant::now() + after;
+    let (way, address) = reach(worker, key).await?;
+    let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
     let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
     worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
@@ -181,32 +173,41 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
     })
 }
 
+/// A way to the origin: straight or through the upstream proxy.
+pub(super) async fn reach(worker: &Worker, key: &Key) -> Result<(Way, SocketAddr), OriginError> {
+    let shared = &worker.shared;
+    let target = &key.authority;
+    // `connect_to` says where to go itself; a destination that the proxy's bypass list names goes straight.
+    let proxy = shared.config.upstream_proxy.as_ref().filter(|p| key.dial.is_none() && p.carries(target));
+    match proxy {
+        Some(proxy) => {
+            let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
+            let opened = chain::through(proxy, target, &shared.origin_tls, &shared.own, deadline).await;
+            opened.map_err(|error| OriginError::Proxy { proxy: proxy.at.clone(), error })
+        }
+        None => straight(worker, key).await.map(|(socket, address)| (Way::Straight(socket), address)),
+    }
+}
+
 /// Resolve, keep what may be dialled, dial exactly that.
-async fn straight(worker: &Worker, key: &Key) -> Result<(Way, SocketAddr), OriginError> {
+async fn straight(worker: &Worker, key: &Key) -> Result<(TcpStream, SocketAddr), OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
     let addresses = match key.dial {
         Some(address) => resolve::named(target, address, &shared.own)?,
         None => {
-            let policy = shared.policy.load();
-            resolve::addresses(target, policy.addresses_for(&target.host), &shared.own).await?
+            let ranges = shared.policy.load().addresses_for(&target.host);
+            resolve::addresses(target, &ranges, &shared.own).await?
         }
     };
     let after = shared.config.limits.handshake;
-    let dialled = tokio::time::timeout(after, async {
-        let mut last = None;
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(socket) => return Ok((socket, address)),
-                Err(error) => last = Some((address, error)),
-            }
-        }
-        let (address, error) =
-            last.unwrap_or_else(|| (([0, 0, 0, 0], 0).into(), io::ErrorKind::NotFound.into()));
-        Err(OriginError::Connect { target: target.clone(), address, error })
-    });
+    let dialled = tokio::time::timeout(after, resolve::connect(&addresses));
     let timeout = || OriginError::ConnectTimeout { target: target.clone(), after };
-    let (socket, address) = dialled.await.map_err(|_| timeout())??;
+    let dialled = dialled.await.map_err(|_| timeout())?;
+    let (socket, address) = dialled.map_err(|(address, error)| {
+        let address = address.unwrap_or_else(|| ([0, 0, 0, 0], target.port).into());
+        OriginError::Connect { target: target.clone(), address, error }
+    })?;
     resolve::tune(&socket);
-    Ok((Way::Straight(socket), address))
+    Ok((socket, address))
 }

@@ -108,8 +108,8 @@ where
                     return Err(HelloError::BelowFloor { offered: hello.offered() });
                 }
                 Hello::Client(hello) => return Ok((bytes, hello)),
-                Hello::Sslv2 { .. } => {
-                    return Err(HelloError::BelowFloor { offered: hello::version_name(2) });
+                Hello::Sslv2 { version } => {
+                    return Err(HelloError::BelowFloor { offered: hello::sslv2_name(version) });
                 }
                 Hello::NotTls(kind) => return Err(HelloError::NotTls(kind)),
                 Hello::Malformed(what) => return Err(HelloError::Malformed(what)),

@@ -5,11 +5,13 @@
 //! Leaf rules: facts/security.md L5 and vectors/tls `l-san`.
 
 mod files;
+mod kept;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use quick_cache::sync::Cache;
 use rcgen::{
@@ -22,7 +24,9 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use time::OffsetDateTime;
 
-use super::Clock;
+pub use self::kept::init;
+use super::{Clock, options};
+use crate::config::LegOptions;
 use crate::engine::facts::Timestamp;
 use crate::engine::target::Host;
 
@@ -45,6 +49,8 @@ const LEAVES: usize = 4096;
 pub struct Mint {
     leaves: Arc<Leaves>,
     server: Arc<ServerConfig>,
+    /// The folder that it is kept in over restarts.
+    kept: Option<Arc<Path>>,
 }
 
 /// Why there is no CA, or no leaf.
@@ -58,6 +64,8 @@ pub enum MintError {
     NotPem { path: PathBuf, what: &'static str },
     #[error("`{}` is readable by others and could not be made private; run chmod 0600 on it", path.display())]
     KeyExposed { path: PathBuf },
+    #[error("`{}` {what}", path.display())]
+    Folder { path: PathBuf, what: &'static str },
     #[error("the CA certificate cannot be used: {0}")]
     UnfitCa(&'static str),
     #[error("certificate could not be made")]
@@ -81,6 +89,8 @@ struct CaCertificate {
 struct Leaves {
     issuer: Issuer<'static, KeyPair>,
     ca: CaCertificate,
+    /// The CA's end; later than its certificate's once it was renewed while we ran.
+    ends: AtomicI64,
     /// One for all leaves, apart from the CA's.
     leaf_key: KeyPair,
     signer: Arc<dyn SigningKey>,
@@ -137,18 +147,15 @@ impl Mint {
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(leaf_key.serialize_der()));
         let signer = provider.key_provider.load_private_key(der)?;
         let cache = Cache::new(LEAVES);
-        let leaves = Arc::new(Leaves { issuer, ca, leaf_key, signer, cache, clock });
-        let mut server = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(super::VERSIONS)?
-            .with_no_client_auth()
-            .with_cert_resolver(leaves.clone());
-        server.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
-        server.send_tls13_tickets = 1;
-        server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        // Tickets carry all: nothing to keep, and no lock shared by every handshake.
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.max_early_data_size = 0;
-        Ok(Self { leaves, server: Arc::new(server) })
+        let ends = AtomicI64::new(ca.ends);
+        let leaves = Arc::new(Leaves { issuer, ca, ends, leaf_key, signer, cache, clock });
+        let server = server(leaves.clone(), &LegOptions::default())?;
+        Ok(Self { leaves, server: Arc::new(server), kept: None })
+    }
+
+    /// With what the settings let a client negotiate.
+    pub fn with_options(self, options: &LegOptions) -> Result<Self, MintError> {
+        Ok(Self { server: Arc::new(server(self.leaves.clone(), options)?), ..self })
     }
 
     /// The leaf for one name: minted once for all who ask at the same time, kept until it is due for renewal.
@@ -180,6 +187,24 @@ impl Mint {
     }
 }
 
+fn server(leaves: Arc<Leaves>, options: &LegOptions) -> Result<ServerConfig, MintError> {
+    let mut server = ServerConfig::builder_with_provider(options::provider(options))
+        .with_protocol_versions(options::versions(options))?
+        .with_no_client_auth()
+        .with_cert_resolver(leaves);
+    server.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
+    // Tickets carry all: nothing to keep, and no lock shared by every handshake.
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    if options.resumption {
+        server.send_tls13_tickets = 1;
+        server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    } else {
+        server.send_tls13_tickets = 0;
+    }
+    server.max_early_data_size = 0;
+    Ok(server)
+}
+
 impl fmt::Debug for Mint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Mint")
@@ -199,11 +224,12 @@ impl Leaves {
     }
 
     fn mint(&self, host: &Host, now: Timestamp) -> Result<Leaf, MintError> {
-        if now.0 >= self.ca.ends {
+        let ca_ends = self.ends.load(Ordering::Relaxed);
+        if now.0 >= ca_ends {
             return Err(MintError::UnfitCa("expired"));
         }
         let starts = (now.0 - LEAF_STARTS_BACK).max(self.ca.starts);
-        let ends = (starts + LEAF_LIFE).min(self.ca.ends);
+        let ends = (starts + LEAF_LIFE).min(ca_ends);
         let mut params = CertificateParams::default();
         params.not_before = at(starts)?;
         params.not_after = at(ends)?;

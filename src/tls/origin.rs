@@ -3,6 +3,7 @@
 //! `proxy/forward.rs` dials an address that was judged, then calls [`OriginTls::connect`]; nothing of a request is
 //! written before it has answered. `tls/origin/trust.rs` holds the roots and the verifier.
 
+mod client_auth;
 mod trust;
 mod witness;
 
@@ -11,18 +12,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, Error as Rustls, PeerIncompatible, PeerMisbehaved,
+    ProtocolVersion,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::options;
+use crate::config::{OriginOptions, Pattern};
 use crate::engine::facts::TlsFacts;
-use crate::engine::hello::{self, ServerFirst};
+use crate::engine::hello;
+use crate::engine::hello::server::{self, ServerFirst};
 use crate::engine::reason::Reason;
 use crate::engine::target::Host;
 
@@ -37,8 +42,17 @@ const NAMES_TOLD: usize = 8;
 /// What origins are asked for, and whom we believe. Made at start and at reload; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OriginTls {
+    everywhere: Profile,
+    /// Of the settings, in their order.
+    special: Arc<[(Pattern, Profile)]>,
+}
+
+/// What some origins are asked for.
+#[derive(Debug, Clone)]
+struct Profile {
     floor: Arc<ClientConfig>,
-    only_tls13: Arc<ClientConfig>,
+    /// `None`: the settings leave no suite of TLS 1.3.
+    only_tls13: Option<Arc<ClientConfig>>,
     trust_id: u32,
 }
 
@@ -54,12 +68,15 @@ pub enum AtLeast {
 #[derive(Debug, thiserror::Error)]
 pub enum OriginTlsError {
     /// `offered`: public name of the version it chose, `None` where it only sent an alert.
-    #[error("origin speaks {}, below what is demanded", offered.unwrap_or("no TLS version we accept"))]
+    #[error("origin speaks {}, below what is demanded", offered.unwrap_or("no TLS version that we do (alert `protocol_version`)"))]
     BelowFloor { offered: Option<&'static str> },
     #[error("origin's certificate was refused: {0}")]
     Certificate(CertificateFault),
     #[error("origin does not speak TLS")]
     NotTls,
+    /// It asked for a client certificate, and ended the handshake for want of one.
+    #[error("origin wants a client certificate")]
+    WantsCertificate,
     #[error("origin ended the handshake with alert `{0}`")]
     Alert(&'static str),
     #[error("origin closed the connection during the handshake")]
@@ -77,10 +94,13 @@ pub enum OriginTlsError {
 pub enum CertificateFault {
     Expired,
     NotYetValid,
-    /// No chain to a root we trust; `unfit_issuer` where one exists through an issuer that may not sign certificates.
-    UnknownIssuer {
-        unfit_issuer: bool,
-    },
+    /// No chain to a root we trust.
+    UnknownIssuer,
+    /// One exists, through an issuer that may not sign certificates.
+    UnfitIssuer,
+    SelfSigned,
+    /// One exists, to a root that has ended.
+    ExpiredRoot,
     /// The names it is for, at most eight.
     NameMismatch {
         presented: Vec<String>,
@@ -88,6 +108,8 @@ pub enum CertificateFault {
     Revoked,
     /// Signature or key of a kind that is no longer believed.
     Weak,
+    /// Its key is not one of those that the settings pin.
+    Pin,
     Other(&'static str),
 }
 
@@ -97,11 +119,14 @@ impl CertificateFault {
         match self {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
-            Self::UnknownIssuer { unfit_issuer: false } => "unknown_issuer",
-            Self::UnknownIssuer { unfit_issuer: true } => "unfit_issuer",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::UnfitIssuer => "unfit_issuer",
+            Self::SelfSigned => "self_signed",
+            Self::ExpiredRoot => "expired_root",
             Self::NameMismatch { .. } => "name_mismatch",
             Self::Revoked => "revoked",
             Self::Weak => "weak",
+            Self::Pin => "pin",
             Self::Other(what) => what,
         }
     }
@@ -123,6 +148,7 @@ impl OriginTlsError {
             Self::BelowFloor { .. } => Reason::UpstreamBelowFloor,
             Self::Certificate(_) => Reason::UpstreamCertificate,
             Self::NotTls => Reason::UpstreamNotTls,
+            Self::WantsCertificate => Reason::UpstreamClientCertificate,
             Self::Alert(_) | Self::Name(_) | Self::Other(_) => Reason::UpstreamTls,
             Self::Closed => Reason::UpstreamClosed,
             Self::Timeout => Reason::UpstreamTimeout,
@@ -131,31 +157,41 @@ impl OriginTlsError {
 }
 
 impl OriginTls {
-    /// Both configs over one set of anchors.
+    /// The same for every origin.
     pub fn new(anchors: Anchors) -> Result<Self, TrustError> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let verifier = trust::Verifier::new(anchors)?;
-        let config = |versions| -> Result<Arc<ClientConfig>, TrustError> {
-            let mut config = ClientConfig::builder_with_provider(super::provider())
-                .with_protocol_versions(versions)?
-                .dangerous()
-                .with_custom_certificate_verifier(verifier.clone())
-                .with_no_client_auth();
-            config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
-            config.resumption = Resumption::in_memory_sessions(SESSIONS);
-            config.enable_early_data = false;
-            Ok(Arc::new(config))
-        };
-        Ok(Self {
-            floor: config(super::VERSIONS)?,
-            only_tls13: config(super::ONLY_TLS13)?,
-            trust_id: NEXT.fetch_add(2, Ordering::Relaxed),
-        })
+        let everywhere = Profile::new(anchors, &OriginOptions::default())?;
+        Ok(Self { everywhere, special: Arc::default() })
     }
 
-    /// Part of a pooled connection's key: differs between sets of anchors, and between what was demanded.
-    pub fn trust_id(&self, at_least: AtLeast) -> u32 {
-        self.trust_id + u32::from(at_least == AtLeast::Tls13)
+    /// With what the settings ask of some origins. `own_ca` is believed nowhere.
+    pub fn with_options(
+        anchors: Anchors,
+        origins: &[(Pattern, OriginOptions)],
+        own_ca: &CertificateDer<'_>,
+    ) -> Result<Self, TrustError> {
+        let mut special = Vec::new();
+        for (pattern, options) in origins {
+            let mut believed = if options.ca.is_empty() { anchors.clone() } else { Anchors::none() };
+            for file in &options.ca {
+                believed.add_file(file)?;
+            }
+            for file in &options.crls {
+                believed.add_crl_file(file)?;
+            }
+            believed.pin(&options.pins);
+            special.push((pattern.clone(), Profile::new(believed.without(own_ca)?, options)?));
+        }
+        Ok(Self { special: special.into(), ..Self::new(anchors.without(own_ca)?)? })
+    }
+
+    /// Part of a pooled connection's key: differs between what is asked of origins, and between what was demanded.
+    pub fn trust_id(&self, host: &Host, at_least: AtLeast) -> u32 {
+        self.profile(host).trust_id + u32::from(at_least == AtLeast::Tls13)
+    }
+
+    fn profile(&self, host: &Host) -> &Profile {
+        let found = self.special.iter().find(|(pattern, _)| pattern.matches(host));
+        found.map_or(&self.everywhere, |(_, profile)| profile)
     }
 
     /// Shakes hands with an origin as `host` over a connection that stands. All checks of it are done on return.
@@ -177,19 +213,56 @@ impl OriginTls {
             }
             Host::Literal(ip) => (ServerName::from(*ip), None),
         };
+        let profile = self.profile(host);
         let config = match at_least {
-            AtLeast::Tls12 => &self.floor,
-            AtLeast::Tls13 => &self.only_tls13,
+            AtLeast::Tls12 => &profile.floor,
+            AtLeast::Tls13 => match &profile.only_tls13 {
+                Some(config) => config,
+                None => return Err(OriginTlsError::Other("the settings leave no suite of TLS 1.3")),
+            },
         };
         let connecting = TlsConnector::from(config.clone()).connect(name, Witness::new(io)).into_fallible();
-        let stream = tokio::time::timeout_at(deadline, connecting)
+        let (shaken, asked) = tokio::time::timeout_at(deadline, client_auth::noticing(connecting))
             .await
-            .map_err(|_| OriginTlsError::Timeout)?
-            .map_err(|(error, io)| name_failure(&error, io.first_bytes()))?;
+            .map_err(|_| OriginTlsError::Timeout)?;
+        let stream = shaken.map_err(|(error, io)| name_failure(&error, io.first_bytes(), at_least, asked))?;
         // INVARIANT: no config speaks anything below 1.2, and the handshake is done.
         let facts =
             super::facts(stream.get_ref().1, sni).ok_or(OriginTlsError::BelowFloor { offered: None })?;
         Ok((stream, facts))
+    }
+}
+
+impl Profile {
+    fn new(anchors: Anchors, asked: &OriginOptions) -> Result<Self, TrustError> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let verifier = trust::Verifier::new(anchors)?;
+        let client: Arc<dyn ResolvesClientCert> = match &asked.client {
+            Some((cert, key)) => client_auth::certificate(cert, key)?,
+            None => Arc::new(client_auth::Nothing),
+        };
+        let config = |versions| -> Result<Arc<ClientConfig>, TrustError> {
+            let mut config = ClientConfig::builder_with_provider(options::provider(&asked.leg))
+                .with_protocol_versions(versions)?
+                .dangerous()
+                .with_custom_certificate_verifier(verifier.clone())
+                .with_client_cert_resolver(client.clone());
+            config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
+            config.resumption = if asked.leg.resumption {
+                Resumption::in_memory_sessions(SESSIONS)
+            } else {
+                Resumption::disabled()
+            };
+            config.enable_early_data = false;
+            Ok(Arc::new(config))
+        };
+        let versions = options::versions(&asked.leg);
+        let has_13 = versions.iter().any(|version| version.version == ProtocolVersion::TLSv1_3);
+        Ok(Self {
+            floor: config(versions)?,
+            only_tls13: has_13.then(|| config(super::ONLY_TLS13)).transpose()?,
+            trust_id: NEXT.fetch_add(2, Ordering::Relaxed),
+        })
     }
 }
 
@@ -209,15 +282,24 @@ impl Anchors {
     }
 }
 
-fn name_failure(error: &io::Error, first: &[u8]) -> OriginTlsError {
-    let chose = match hello::server_hello_version(first) {
+/// An origin that asked for a certificate tells only after a TLS 1.3 handshake that it wanted one.
+pub fn wants_certificate(error: &io::Error) -> bool {
+    matches!(super::rustls_error(error), Some(Rustls::AlertReceived(AlertDescription::CertificateRequired)))
+}
+
+fn name_failure(error: &io::Error, first: &[u8], at_least: AtLeast, asked: bool) -> OriginTlsError {
+    let chose = match server::first(first) {
         // Whatever rustls stumbles over in it first.
         ServerFirst::Chose(version) if version < hello::FLOOR => {
             return OriginTlsError::BelowFloor { offered: Some(hello::version_name(version)) };
         }
         ServerFirst::Chose(version) => Some(hello::version_name(version)),
         ServerFirst::NotTls => return OriginTlsError::NotTls,
-        ServerFirst::Alert(_) | ServerFirst::NeedMore => None,
+        // We offered 1.2: who wants neither it nor 1.3 names its best in the alert's own record.
+        ServerFirst::Alert { record, description: 70 } if at_least == AtLeast::Tls12 => {
+            Some(record).filter(|record| *record < hello::FLOOR).map(hello::version_name)
+        }
+        ServerFirst::Alert { .. } | ServerFirst::NeedMore => None,
     };
     let Some(error) = super::rustls_error(error) else {
         return match error.kind() {
@@ -229,7 +311,14 @@ fn name_failure(error: &io::Error, first: &[u8]) -> OriginTlsError {
     };
     match error {
         Rustls::AlertReceived(AlertDescription::ProtocolVersion) => {
-            OriginTlsError::BelowFloor { offered: None }
+            OriginTlsError::BelowFloor { offered: chose }
+        }
+        Rustls::AlertReceived(AlertDescription::CertificateRequired) => OriginTlsError::WantsCertificate,
+        // TLS 1.2 has no alert of its own for it.
+        Rustls::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::BadCertificate)
+            if asked =>
+        {
+            OriginTlsError::WantsCertificate
         }
         Rustls::AlertReceived(alert) => OriginTlsError::Alert(super::alert_name(*alert)),
         Rustls::PeerIncompatible(
@@ -257,10 +346,15 @@ fn name_fault(fault: &CertificateError) -> CertificateFault {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             CertificateFault::NotYetValid
         }
-        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer { unfit_issuer: false },
-        CertificateError::Other(other) if other.0.is::<trust::UnfitIssuer>() => {
-            CertificateFault::UnknownIssuer { unfit_issuer: true }
-        }
+        CertificateError::UnknownIssuer => CertificateFault::UnknownIssuer,
+        CertificateError::Other(other) => match other.0.downcast_ref() {
+            Some(trust::Unfit::Issuer) => CertificateFault::UnfitIssuer,
+            Some(trust::Unfit::SelfSigned) => CertificateFault::SelfSigned,
+            Some(trust::Unfit::ExpiredRoot) => CertificateFault::ExpiredRoot,
+            Some(trust::Unfit::WeakKey) => CertificateFault::Weak,
+            Some(trust::Unfit::Pin) => CertificateFault::Pin,
+            None => CertificateFault::Other("invalid"),
+        },
         CertificateError::NotValidForName => CertificateFault::NameMismatch { presented: Vec::new() },
         CertificateError::NotValidForNameContext { presented, .. } => CertificateFault::NameMismatch {
             presented: presented.iter().take(NAMES_TOLD).map(|name| plain_name(name)).collect(),

@@ -141,7 +141,7 @@ async fn judge_request(bed: Bed, case: &Value) -> Option<String> {
         expect == "accept"
             && answers >= wanted + usize::from(case["raw"].to_string().contains("100-continue"))
     };
-    let (bytes, ended) = cases::listen(&mut read, Duration::from_secs(8), enough).await;
+    let (bytes, ended) = cases::listen(&mut read, Duration::from_secs(20), enough).await;
     writer.abort();
     let (answers, rest) = match origin::messages(&bytes, true, |start, _| start.contains(" 100 ")) {
         Ok(read) => read,

@@ -109,3 +109,49 @@ async fn refuses_tls_1_1_client_hello_inside_tunnel() {
     assert!(events[0].to_string().contains("1.1"), "what was offered is on record: {}", events[0]);
     assert_eq!(origin.connections(), 0);
 }
+
+/// The vectors' `default` policy.
+const TARGETS: &str = "version: 1
+statements:
+  - {id: aws, effect: allow, action: '*', resource: '*', when: {host: [s3.us-east-1.amazonaws.com, '*.s3.us-east-1.amazonaws.com', sts.us-east-1.amazonaws.com, dynamodb.us-east-1.amazonaws.com, kms.us-east-1.amazonaws.com, sqs.us-east-1.amazonaws.com]}}
+";
+
+#[tokio::test]
+async fn the_door_gives_the_reasons_that_explain_target_gives() {
+    use exeat::cli::explain::target::ask;
+    use exeat::engine::atlas::Atlas;
+    use exeat::engine::policy::Policy;
+    use exeat::engine::target::destination::{Asked, Mode};
+
+    let policy = Policy::read("targets", TARGETS, Atlas::built_in()).unwrap().0;
+    let (proxy, origin) = aws::start_with(TARGETS, None).await;
+    let file: serde_json::Value =
+        serde_json::from_str(include_str!("../vectors/targets/targets.json")).unwrap();
+    let mut compared = 0;
+    let cases = file["cases"].as_array().unwrap().iter();
+    // Those that end before an answer of a resolver counts: it is replaced here.
+    for case in cases.filter(|case| case["mode"] == "connect" && case["answers"].is_null()) {
+        let (id, text) = (&case["id"], case["target"].as_str().unwrap());
+        let asked = Asked { mode: Mode::Connect, text, sni: case["sni"].as_str() };
+        let want = ask(&policy, &asked, [None, None]).outcome.unwrap_err().reason.as_str();
+        let before = proxy.events().len();
+        if let Ok(socket) = proxy.connect(text).await {
+            let name = case["sni"].as_str().unwrap_or(text.split(':').next().unwrap());
+            // rustls sends no server name for an address.
+            let name = if name.is_empty() { "198.51.100.7" } else { name };
+            if let Ok(mut client) = tls::connect(socket, name, &proxy.ca_pem()).await {
+                aws::ask(&mut client, format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n").as_bytes()).await;
+            }
+        }
+        let event = aws::until("the event", || proxy.events().get(before).cloned()).await;
+        let found = event["additionalEventData"]["exeat"]["reason"].as_str().unwrap();
+        // A service's host that no statement names is refused for its request: that has a signature to speak of.
+        let by_request = want == "policy.no_match" && found == "sigv4.unsigned";
+        // What no HTTP parser takes for a target is malformed before it is one.
+        let by_head = want == "target.malformed" && found == "request.malformed";
+        assert!(found == want || by_request || by_head, "{id} {text:?}: {found}, explain: {want}");
+        compared += 1;
+    }
+    assert!(compared > 40, "{compared}");
+    assert_eq!(origin.connections(), 0);
+}

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::aws;
-use crate::support::proxy::folder;
+use crate::support::proxy::{Proxy, Setup, folder};
+use crate::support::sign::CREDENTIALS;
+use crate::support::tls::{self, Ca};
 
 fn exeat(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_exeat")).env_clear().args(args).output().unwrap();
@@ -69,12 +71,12 @@ async fn a_new_policy_is_taken_on_sighup_and_a_bad_one_is_not() {
     let policy = proxy.dir.join("policy.yaml");
     std::fs::write(&policy, "version: 1\nstatements: [{id: x, effect").unwrap();
     proxy.signal("-HUP");
+    assert_eq!(status().await, "200");
     std::fs::write(
         &policy,
         "version: 1\nstatements:\n  - {id: gone, effect: allow, http: {host: other.test, path: /*}}\n",
     )
     .unwrap();
-    assert_eq!(status().await, "200");
     for _ in 0..200 {
         proxy.signal("-HUP");
         if status().await == "403" {
@@ -99,7 +101,9 @@ async fn sigterm_finishes_what_is_under_way_and_exits_0() {
     assert!(ended.is_ok() && rest.is_empty(), "the idle connection ends in order");
     let answer = aws::ask(&mut busy, b"llo").await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("Connection: close"), "{answer}");
-    assert!(tokio::net::TcpStream::connect(proxy.address).await.is_err(), "nothing new is taken");
+    // Each worker lets go of the socket by itself.
+    let shut = || std::net::TcpStream::connect(proxy.address).is_err().then_some(());
+    aws::until("the door is shut", shut).await;
     drop(busy);
     assert_eq!(proxy.audit().len(), 2, "{:#?}", proxy.audit());
     let (code, said) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
@@ -113,4 +117,28 @@ async fn no_request_leaves_when_its_intent_cannot_be_written() {
     let answer = aws::ask(&mut client, b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("[limit.audit]"), "{answer}");
     assert!(origin.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_restart_with_a_kept_ca_keeps_clients_working() {
+    let dir = folder("kept");
+    let config = format!("ca_dir: {}/ca\n", dir.display());
+    let start = || {
+        Proxy::start(&Setup {
+            policy: aws::POLICY,
+            connect_to: Vec::new(),
+            upstream_ca: Ca::new().pem(),
+            credentials: CREDENTIALS,
+            config: &config,
+            audit: None,
+        })
+    };
+    let first = start();
+    let trusted = first.ca_pem();
+    drop(first);
+    let proxy = start();
+    assert_eq!(proxy.ca_pem(), trusted);
+    let socket = proxy.connect("app.test:443").await.unwrap();
+    tls::connect(socket, "app.test", &trusted).await.unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
 }

@@ -10,3 +10,4 @@ mod forms;
 mod life;
 mod request;
 mod support;
+mod tunnel;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Error, old_tls, wire};
-use crate::engine::hello::{self, ServerFirst};
+use crate::engine::hello::server::{self, ServerFirst};
 use crate::engine::request::ResponseHead;
 use crate::tls;
 
@@ -66,8 +66,10 @@ impl Client {
         socket.write_all(&old_tls::client_hello(host)?).await?;
         let mut bytes = Vec::new();
         socket.read_to_end(&mut bytes).await?;
-        match hello::server_hello_version(&bytes) {
-            ServerFirst::Alert(alert) => Ok(Answer { alert: Some(alert), ..Answer::default() }),
+        match server::first(&bytes) {
+            ServerFirst::Alert { description, .. } => {
+                Ok(Answer { alert: Some(description), ..Answer::default() })
+            }
             _ => Err(Error::Message("something else than an alert")),
         }
     }

@@ -71,7 +71,7 @@ fn vec16(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::hello::ServerFirst;
+    use crate::engine::hello::server::{self, ServerFirst};
 
     #[test]
     fn the_hello_is_one_of_tls_1_1_for_its_name() {
@@ -94,7 +94,7 @@ mod tests {
             client.write_all(&client_hello("api.partner.example").unwrap()).await.unwrap();
             let mut answer = [0; 11];
             client.read_exact(&mut answer).await.unwrap();
-            assert_eq!(hello::server_hello_version(&answer), ServerFirst::Chose(TLS_1_1));
+            assert_eq!(server::first(&answer), ServerFirst::Chose(TLS_1_1));
             client.write_all(&[APPLICATION_DATA, 3, 2, 0, 4, 1, 2, 3, 4]).await.unwrap();
         };
         let (served, ()) = tokio::join!(serve(socket, &seen), talk);

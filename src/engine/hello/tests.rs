@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::build::{Draft, vec8, vec16};
+use super::server::{self, ServerFirst};
 use super::*;
 
 fn client(bytes: &[u8]) -> ClientHello {
@@ -94,6 +95,7 @@ fn an_sslv2_style_hello_is_told_apart() {
     let v2 = [0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10];
     assert_eq!(read(&v2), Hello::Sslv2 { version: 2 });
     assert_eq!(read(&[0x80, 0x2e, 1, 3, 1]), Hello::Sslv2 { version: 0x0301 });
+    assert_eq!((sslv2_name(2), sslv2_name(0x0300)), ("SSLv2", "SSLv3, in an SSLv2 hello"));
     assert_eq!(read(&v2[..4]), Hello::NeedMore { at_least: 5 });
     assert_eq!(read(&[0x80, 0x2e, 4]), Hello::NotTls(Foreign::Other));
 }
@@ -148,15 +150,19 @@ fn a_servers_first_bytes_name_its_choice() {
     let old = [22, 3, 2, 0, 80, 2, 0, 0, 76, 3, 2, 1, 2, 3];
     let rows: &[(&str, &[u8], ServerFirst)] = &[
         ("chose 1.1", &old, ServerFirst::Chose(0x0302)),
-        ("refuses by alert 70", &[21, 3, 1, 0, 2, 2, 70], ServerFirst::Alert(70)),
+        (
+            "refuses by alert 70",
+            &[21, 3, 1, 0, 2, 2, 70],
+            ServerFirst::Alert { record: 0x0301, description: 70 },
+        ),
         ("plain text", b"HTTP/1.1 400 Bad Request\r\n", ServerFirst::NotTls),
         ("a hello of a client", &[22, 3, 1, 0, 80, 1, 0, 0, 76, 3, 3], ServerFirst::NotTls),
     ];
     for (name, bytes, want) in rows {
-        assert_eq!(server_hello_version(bytes), *want, "{name}");
+        assert_eq!(server::first(bytes), *want, "{name}");
     }
     for cut in 0..11 {
-        assert_eq!(server_hello_version(&old[..cut]), ServerFirst::NeedMore, "cut at {cut}");
+        assert_eq!(server::first(&old[..cut]), ServerFirst::NeedMore, "cut at {cut}");
     }
 }
 
@@ -168,7 +174,7 @@ proptest! {
             bytes.splice(0..0, [22, 3, 1, 0, 60, 1, 0, 0, 56]);
         }
         let _ = read(&bytes);
-        let _ = server_hello_version(&bytes);
+        let _ = server::first(&bytes);
     }
 
     #[test]

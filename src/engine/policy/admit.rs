@@ -35,6 +35,11 @@ pub enum Admission {
 impl Policy {
     /// Is there a point in connecting?
     pub fn admit(&self, destination: &Destination<'_>) -> Admission {
+        match self.tunnel(destination) {
+            Some(Ok(permit)) => return Admission::Allow(Some(permit.statement().clone())),
+            Some(Err(denied)) => return denied,
+            None => {}
+        }
         let enforced = || self.statements.iter().filter(|statement| !statement.report);
         let deny = enforced().find(|s| s.effect == Effect::Deny && s.surely_denies_all(destination));
         if let Some(statement) = deny {
@@ -91,6 +96,6 @@ impl Statement {
     }
 }
 
-fn known(condition: &Condition, destination: &Destination<'_>) -> Option<bool> {
+pub(super) fn known(condition: &Condition, destination: &Destination<'_>) -> Option<bool> {
     condition.holds_for(&destination.target.host, destination.region)
 }

@@ -4,16 +4,18 @@
 
 pub mod shape;
 mod statement;
+mod tunnel;
 
 use ipnet::IpNet;
 
 use self::shape::{Fields, Shape};
 use super::node::{At, Code, Node, Problem, Severity, Value};
+use super::pattern::HostPattern;
 use super::perimeter::{Accounts, Perimeter};
 use super::statement::Statement;
 use crate::engine::atlas::Atlas;
 use crate::engine::facts::AccountId;
-use crate::engine::target::{AddressVerdict, Host, judge_address};
+use crate::engine::target::wholly_shut;
 use crate::engine::words::nearest;
 
 /// What a file says, before it is indexed.
@@ -21,7 +23,7 @@ use crate::engine::words::nearest;
 pub struct Read {
     pub report: bool,
     pub perimeter: Perimeter,
-    pub addresses: Vec<(Host, Vec<IpNet>)>,
+    pub addresses: Vec<(HostPattern, Vec<IpNet>)>,
     pub statements: Vec<Statement>,
     pub warnings: Vec<Problem>,
 }
@@ -269,7 +271,7 @@ impl Reader<'_> {
         }
     }
 
-    fn address_map(&mut self, node: &Node) -> Vec<(Host, Vec<IpNet>)> {
+    fn address_map(&mut self, node: &Node) -> Vec<(HostPattern, Vec<IpNet>)> {
         let Value::Map(pairs) = &node.value else {
             self.problem(node.at, Code::Value, format!("addresses: want {}", Shape::Addresses.want()));
             return Vec::new();
@@ -277,10 +279,11 @@ impl Reader<'_> {
         let mut map = Vec::new();
         for (key, value) in pairs {
             let Some(name) = self.text(key, Shape::Addresses) else { continue };
-            match Host::parse(name) {
-                Ok(host @ Host::Name(_)) => {
+            match HostPattern::parse(name) {
+                // A range is of a name, whatever its ports.
+                Ok(pattern) if !name.contains(':') => {
                     let ranges = self.each(value, Shape::Addresses, range);
-                    map.push((host, ranges.into_iter().map(|(_, range)| range).collect()));
+                    map.push((pattern, ranges.into_iter().map(|(_, range)| range).collect()));
                 }
                 _ => self.problem(key.at, Code::Value, format!("`{name}` is no host name")),
             }
@@ -320,9 +323,9 @@ fn octal(text: &str) -> Option<u64> {
 /// A range that a host may resolve into. What no policy may open stays shut.
 fn range(text: &str) -> Result<IpNet, String> {
     let range: IpNet = text.parse().map_err(|_| format!("got {text:?}, want a range like 10.20.0.0/16"))?;
-    match judge_address(range.network(), &[range]) {
-        AddressVerdict::Special(kind) => Err(format!("{text}: {kind} addresses can't be opened")),
-        AddressVerdict::Public | AddressVerdict::Allowed => Ok(range),
+    match wholly_shut(&range) {
+        Some(kind) => Err(format!("{text}: {kind} addresses can't be opened")),
+        None => Ok(range),
     }
 }
 

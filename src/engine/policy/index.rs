@@ -78,6 +78,8 @@ impl Index {
             match &statement.rule {
                 Rule::Aws(rule) => index.file_aws(at, rule),
                 Rule::Http(rule) => index.file_http(at, rule),
+                // Of connections, not of requests.
+                Rule::Tunnel(_) => {}
             }
         }
         index.places.finish();

@@ -6,8 +6,9 @@ use super::action::ActionPattern;
 use super::condition::{ASKABLE_SIGNATURES, Condition, Key, Named, Want};
 use super::node::{At, Code, Problem, Severity};
 use super::statement::{AwsRule, Effect, Rule, Statement, is_bare};
+use super::tunnel::TunnelRule;
 use super::{Placed, Policy};
-use crate::engine::atlas::Atlas;
+use crate::engine::atlas::{Atlas, HostKind};
 use crate::engine::facts::{Auth, SignatureState, Timestamp};
 
 impl Policy {
@@ -19,6 +20,7 @@ impl Policy {
                 (Some(problem), _) => found.push(problem),
                 (None, Rule::Aws(rule)) => found.extend(resourceless(statement, rule, atlas)),
                 (None, Rule::Http(_)) => {}
+                (None, Rule::Tunnel(rule)) => found.extend(unjudged(statement, rule, atlas)),
             }
         }
         found.sort_by_key(|problem| problem.at);
@@ -113,6 +115,7 @@ impl Statement {
             && match (&self.rule, &other.rule) {
                 (Rule::Aws(ours), Rule::Aws(theirs)) => ours.covers(theirs) && self.passes_signers_of(other),
                 (Rule::Http(ours), Rule::Http(theirs)) => ours.covers(theirs),
+                (Rule::Tunnel(ours), Rule::Tunnel(theirs)) => ours.target == theirs.target,
                 _ => false,
             }
     }
@@ -142,7 +145,7 @@ impl Statement {
                 "only signed headers of AWS calls can be asked, and only those have a region and a resource",
             );
         }
-        if self.effect == Effect::Deny {
+        if self.effect == Effect::Deny || matches!(self.rule, Rule::Tunnel(_)) {
             return None;
         }
         let signatures = |state: SignatureState| self.could_be(Named::Signature, state.as_str());
@@ -182,6 +185,18 @@ impl AwsRule {
         other.actions.iter().all(action)
             && other.resources.iter().all(|theirs| self.resources.iter().any(|ours| ours.covers(theirs)))
     }
+}
+
+/// A tunnel to AWS: whose account signs inside, nobody sees.
+fn unjudged(statement: &Statement, rule: &TunnelRule, atlas: &'static Atlas) -> Option<Problem> {
+    if matches!(atlas.host(&rule.target.host), HostKind::Outside) {
+        return None;
+    }
+    let message = format!(
+        "`{}` tunnels to {}, a host of AWS: whose account signs inside, and what is called, is not seen",
+        statement.placed.id, rule.target
+    );
+    Some(warning(statement, Code::Wide, message))
 }
 
 /// Of the actions that a set or pattern names, those that its resources can't be given to.

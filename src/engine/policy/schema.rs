@@ -65,6 +65,12 @@ fn of_shape(shape: Shape) -> Value {
         Shape::When => when(),
         Shape::Mode => json!({"const": "report"}),
         Shape::Date => like("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"),
+        Shape::Tunnel => object(&shape::TUNNEL),
+        Shape::Host => json!({"type": "string", "minLength": 1}),
+        Shape::Port => json!({"type": "integer", "minimum": 1, "maximum": 65535}),
+        Shape::Duration => like("^[0-9]+[smh]$"),
+        Shape::Size => like("^[0-9]+[KMG]iB$"),
+        Shape::Ech => json!({"enum": ["refuse", "pass"]}),
         Shape::Upstream => object(&shape::UPSTREAM),
         Shape::UpstreamTls => json!({"enum": [">=1.2", ">=1.3"]}),
         Shape::Hosts => one_or_many(&json!({"type": "string", "minLength": 1})),
@@ -79,7 +85,15 @@ fn statement() -> Value {
     if let Value::Object(map) = &mut schema {
         map.insert(
             "oneOf".to_owned(),
-            json!([{"required": ["action", "resource"], "not": {"required": ["http"]}}, {"required": ["http"], "not": {"required": ["resource"]}}]),
+            json!([
+                {"required": ["action", "resource"], "not": {"anyOf": [{"required": ["http"]}, {"required": ["tunnel"]}]}},
+                {"required": ["http"], "not": {"anyOf": [{"required": ["resource"]}, {"required": ["tunnel"]}]}},
+                {
+                    "required": ["tunnel"],
+                    "properties": {"effect": {"const": "allow"}},
+                    "not": {"anyOf": [{"required": ["action"]}, {"required": ["http"]}, {"required": ["resource"]}, {"required": ["when"]}]},
+                },
+            ]),
         );
     }
     schema

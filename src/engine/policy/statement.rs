@@ -6,6 +6,7 @@ use super::condition::{Condition, Named};
 use super::http::HttpRule;
 use super::pattern::{ArnPattern, Own};
 use super::perimeter::Perimeter;
+use super::tunnel::TunnelRule;
 use super::{Ask, Placed, Request};
 use crate::engine::facts::{Auth, Resource, SignatureState, Timestamp};
 
@@ -19,6 +20,7 @@ pub enum Effect {
 pub enum Rule {
     Aws(AwsRule),
     Http(HttpRule),
+    Tunnel(TunnelRule),
 }
 
 #[derive(Debug)]

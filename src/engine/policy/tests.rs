@@ -76,8 +76,8 @@ fn what_is_no_policy_is_told_by_its_place() {
             "a statement that is no mapping",
             "version: 1\nstatements: [allow]\n",
             &[
-                "2:14 error value: want a mapping with id, effect, action, resource, http, when, mode, expires, upstream",
-                "2:14 error missing: this statement has neither `action` nor `http`",
+                "2:14 error value: want a mapping with id, effect, action, resource, http, tunnel, when, mode, expires, upstream",
+                "2:14 error missing: this statement has neither `action` nor `http` nor `tunnel`",
             ],
         ),
         (
@@ -108,7 +108,7 @@ fn every_problem_of_a_statement_is_told_at_once() {
             &["id: a"],
             &[
                 "3:5 error missing: statement `a` has no `effect`, want allow or deny",
-                "3:5 error missing: statement `a` has neither `action` nor `http`",
+                "3:5 error missing: statement `a` has neither `action` nor `http` nor `tunnel`",
             ],
         ),
         (
@@ -134,7 +134,7 @@ fn every_problem_of_a_statement_is_told_at_once() {
                 "3:5 error missing: statement `a` has `action` and no `resource` (`\"*\"` is every resource)",
                 "3:13 error unknown_key: unknown key `efect`; did you mean `effect`?",
                 "3:49 error unknown_key: unknown key `resorce`; did you mean `resource`?",
-                "3:63 error unsupported: `tunnel` is not supported by this version",
+                "3:71 error conflict: `tunnel` stands alone: nothing in it is read, so no action or path can be asked; write two",
                 "3:82 error unsupported: `inject` is not supported by this version",
                 "3:94 error unsupported: `alpn` is not supported by this version",
             ],

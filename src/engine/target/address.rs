@@ -1,6 +1,6 @@
 //! Which addresses may be dialled: special ones are shut, whatever a name resolves to (facts/security.md D1, D2).
 //!
-//! Asked by `proxy/resolve.rs` for every answer before a connection is tried, and by `explain target`. An IPv4 address
+//! Asked by `target/destination.rs` for every answer before a connection is tried. An IPv4 address
 //! inside an IPv6 one is decoded first: what is judged is where the packets end up.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -87,19 +87,28 @@ pub fn judge_named_address(ip: IpAddr) -> AddressVerdict {
     }
 }
 
-/// The answers that may be dialled, in their order; where there are none, what the first refused one was.
-/// No answer at all is `Err(None)`.
-pub fn dialable(answers: &[IpAddr], allowed: &[IpNet]) -> Result<Vec<IpAddr>, Option<Special>> {
-    let mut refused = None;
-    let mut good = Vec::with_capacity(answers.len());
-    for ip in answers {
-        match judge_address(*ip, allowed) {
-            AddressVerdict::Public | AddressVerdict::Allowed => good.push(*ip),
-            AddressVerdict::Special(kind) => refused = refused.or(Some(kind)),
-        }
-    }
-    if good.is_empty() { Err(refused) } else { Ok(good) }
+/// What a range can't open, where that is all of it: metadata, loopback and the like stay shut whatever a policy says.
+pub fn wholly_shut(range: &IpNet) -> Option<Special> {
+    SHUT.iter()
+        .find(|(shut, _)| shut.parse::<IpNet>().is_ok_and(|shut| shut.contains(range)))
+        .map(|(_, kind)| *kind)
 }
+
+/// The blocks of [`Special::openable`]'s other kinds.
+const SHUT: &[(&str, Special)] = &[
+    ("0.0.0.0/8", Special::Unspecified),
+    ("127.0.0.0/8", Special::Loopback),
+    ("169.254.169.0/24", Special::Metadata),
+    ("169.254.170.0/24", Special::Metadata),
+    ("169.254.0.0/16", Special::LinkLocal),
+    ("224.0.0.0/4", Special::Multicast),
+    ("255.255.255.255/32", Special::Broadcast),
+    ("::/128", Special::Unspecified),
+    ("::1/128", Special::Loopback),
+    ("fe80::/10", Special::LinkLocal),
+    ("fd00:ec2::/32", Special::Metadata),
+    ("ff00::/8", Special::Multicast),
+];
 
 /// `forms`: the address as given and, where one is inside, the IPv4 one: a range may name either.
 fn open(special: Option<Special>, allowed: &[IpNet], forms: &[IpAddr]) -> AddressVerdict {
@@ -338,10 +347,25 @@ mod tests {
     }
 
     #[test]
-    fn only_the_fit_answers_are_dialled() {
-        let ips = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
-        assert_eq!(dialable(&ips(&["10.0.0.5", "8.8.8.8"]), &[]), Ok(ips(&["8.8.8.8"])));
-        assert_eq!(dialable(&ips(&["127.0.0.1", "10.0.0.5"]), &[]), Err(Some(Special::Loopback)));
-        assert_eq!(dialable(&[], &[]), Err(None));
+    fn a_range_of_nothing_but_shut_addresses_is_told_and_a_wider_one_is_not() {
+        for (range, want) in [
+            ("169.254.169.254/32", Some(Special::Metadata)),
+            ("169.254.0.0/16", Some(Special::LinkLocal)),
+            ("127.0.0.0/8", Some(Special::Loopback)),
+            ("fd00:ec2::/32", Some(Special::Metadata)),
+            ("10.0.0.0/8", None),
+            ("0.0.0.0/0", None),
+            ("fd00::/8", None),
+            ("::/0", None),
+        ] {
+            assert_eq!(wholly_shut(&range.parse().unwrap()), want, "{range}");
+        }
+        for (block, kind) in SHUT {
+            let block: IpNet = block.parse().unwrap();
+            for ip in [block.network(), block.broadcast()] {
+                let AddressVerdict::Special(found) = judge_address(ip, &[block]) else { panic!("{ip}") };
+                assert!(!found.openable(), "{block} {kind}: {ip} is {found}");
+            }
+        }
     }
 }

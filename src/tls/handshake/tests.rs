@@ -63,6 +63,22 @@ async fn clients_that_trust_the_ca_shake_hands_at_1_3_and_1_2() {
 }
 
 #[tokio::test]
+async fn the_clients_leg_can_be_narrowed() {
+    use crate::config::LegOptions;
+    let with = |options: LegOptions| mint().with_options(&options).unwrap();
+    let only_13 = with(LegOptions { only_tls13: true, ..LegOptions::default() });
+    let host = "api.example.com";
+    let (_, refused) = meet(&only_13, client(only_13.ca_pem(), ONLY_12), host, host).await;
+    assert_eq!(refused.unwrap_err(), "BelowFloor");
+    meet(&only_13, client(only_13.ca_pem(), BOTH), host, host).await.0.unwrap();
+    let narrow =
+        with(LegOptions { ciphers: Some(vec![0x1301]), groups: Some(vec![0x0017]), ..LegOptions::default() });
+    let (_, facts) = meet(&narrow, client(narrow.ca_pem(), BOTH), host, host).await;
+    let facts = facts.unwrap();
+    assert_eq!((facts.cipher, facts.group), ("TLS13_AES_128_GCM_SHA256", Some("secp256r1")));
+}
+
+#[tokio::test]
 async fn an_address_without_a_name_in_the_hello_gets_its_leaf() {
     let mint = mint();
     let (answer, _) = meet(&mint, client(mint.ca_pem(), BOTH), "198.51.100.7", "198.51.100.7").await;

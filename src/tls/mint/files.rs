@@ -33,6 +33,16 @@ impl Mint {
         Self::new(issuer, ca, clock)
     }
 
+    /// Takes away a certificate that an earlier process published: no client may trust it while this one starts.
+    pub fn retract_ca(path: &Path) -> Result<(), MintError> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(MintError::Write { path: path.into(), source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the CA certificate for clients to trust: whatever stood there goes first, the new one appears whole,
     /// readable by all. Call before listening.
     pub fn publish_ca(&self, path: &Path) -> Result<(), MintError> {
@@ -75,7 +85,7 @@ fn judge_ca(
 }
 
 /// Certificates only: what else the file held (a key!) is not passed on.
-fn to_pem(chain: &[CertificateDer<'_>]) -> String {
+pub(super) fn to_pem(chain: &[CertificateDer<'_>]) -> String {
     use base64::Engine;
     let mut out = String::new();
     for cert in chain {
@@ -109,7 +119,7 @@ fn keep_private(path: &Path) -> Result<(), MintError> {
     Err(MintError::KeyExposed { path: path.into() })
 }
 
-fn publish(path: &Path, pem: &[u8]) -> std::io::Result<()> {
+pub(super) fn publish(path: &Path, pem: &[u8]) -> std::io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -200,6 +200,105 @@ fn debug_output_shows_nothing() {
     assert_eq!(format!("{mint:?} {:?}", mint.leaves), "Mint Leaves");
 }
 
+fn mode(path: &std::path::Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_kept_ca_is_the_same_after_a_restart_and_private() {
+    let folder = Folder::new();
+    let dir = folder.0.join("ca");
+    let first = Mint::from_dir(&dir, &settable(NOW).1).unwrap();
+    let again = Mint::from_dir(&dir, &settable(NOW + 86_400).1).unwrap();
+    assert_eq!(first.ca_der(), again.ca_der());
+    assert_eq!((mode(&dir), mode(&dir.join("ca.key"))), (0o700, 0o600));
+    assert_eq!(std::fs::read_to_string(dir.join("ca.pem")).unwrap(), first.ca_pem());
+    assert!(!first.ca_pem().contains("PRIVATE"));
+    assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2, "nothing is left lying about");
+}
+
+#[test]
+fn a_kept_ca_near_its_end_is_renewed_under_its_own_key_and_name() {
+    let folder = Folder::new();
+    let dir = folder.0.join("ca");
+    let (clock, read) = settable(NOW);
+    let first = Mint::from_dir(&dir, &read).unwrap();
+    let day = |days: u64| NOW + days * 86_400;
+    clock.store(day(334), Ordering::Relaxed);
+    assert_eq!(Mint::from_dir(&dir, &read).unwrap().ca_der(), first.ca_der());
+    clock.store(day(336), Ordering::Relaxed);
+    let second = Mint::from_dir(&dir, &read).unwrap();
+    assert_ne!(second.ca_der(), first.ca_der());
+    let (old, new) = (parsed(first.ca_der()), parsed(second.ca_der()));
+    assert_eq!((old.subject(), old.public_key().raw), (new.subject(), new.public_key().raw));
+    assert_eq!(new.validity().not_after.timestamp(), day(336 + 365) as i64);
+    // Who trusts the old one takes leaves of the new one while the old one lasts.
+    let leaf = second.leaf_for(&host("a.test")).unwrap();
+    parsed(&leaf.cert[0]).verify_signature(Some(old.public_key())).unwrap();
+    // One that runs past its certificate's end goes on with leaves of full length.
+    assert!(first.renew().unwrap() && !first.renew().unwrap());
+    clock.store(day(400), Ordering::Relaxed);
+    first.leaf_for(&host("b.test")).unwrap();
+}
+
+#[test]
+fn a_kept_ca_that_others_could_read_is_refused() {
+    let folder = Folder::new();
+    let dir = folder.0.join("ca");
+    Mint::from_dir(&dir, &settable(NOW).1).unwrap();
+    let chmod = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    chmod(&dir, 0o755);
+    Mint::from_dir(&dir, &settable(NOW).1).unwrap();
+    assert_eq!(mode(&dir), 0o700);
+    chmod(&dir.join("ca.key"), 0o640);
+    assert!(matches!(Mint::from_dir(&dir, &settable(NOW).1), Err(MintError::KeyExposed { .. })));
+    let link = folder.0.join("link");
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
+    assert!(matches!(Mint::from_dir(&link, &settable(NOW).1), Err(MintError::Folder { .. })));
+}
+
+#[test]
+fn init_makes_a_ca_once_and_a_constrained_one_speaks_for_its_domains_alone() {
+    let folder = Folder::new();
+    let clock = settable(NOW).1;
+    let dir = folder.0.join("ca");
+    let path = init(&dir, &[host("amazonaws.com")], &clock).unwrap();
+    assert!(matches!(init(&dir, &[], &clock), Err(MintError::Folder { .. })));
+    let text = std::fs::read_to_string(dir.join("ca.key")).unwrap();
+    assert_eq!(text.matches("PRIVATE KEY-----").count(), 2, "one key: the root's is gone");
+    let mint = Mint::from_dir(&dir, &clock).unwrap();
+    use rustls::pki_types::pem::PemObject;
+    let trusted: Vec<_> = CertificateDer::pem_file_iter(path).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(trusted.len(), 1);
+    let mut anchors = crate::tls::origin::Anchors::none();
+    anchors.add(&trusted[0]).unwrap();
+    let verifier = anchors.into_verifier().unwrap();
+    for (name, good) in [("sqs.us-east-1.amazonaws.com", true), ("amazonaws.com", true), ("evil.test", false)]
+    {
+        let leaf = mint.leaf_for(&host(name)).unwrap();
+        assert_eq!(leaf.cert.len(), 3);
+        let asked = rustls::pki_types::ServerName::try_from(name).unwrap();
+        let now = rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW));
+        let judged = verifier.verify_server_cert(&leaf.cert[0], &leaf.cert[1..], &asked, &[], now);
+        assert_eq!(judged.is_ok(), good, "{name}: {judged:?}");
+    }
+    let (_, late) = settable(NOW + 340 * 86_400);
+    let mint = Mint::from_dir(&dir, &late).unwrap();
+    assert!(!mint.renew().unwrap(), "there is no key to renew it with");
+}
+
+#[test]
+fn a_stale_certificate_is_taken_away() {
+    let folder = Folder::new();
+    let file = folder.file("ca.pem", "old");
+    Mint::retract_ca(&file).unwrap();
+    assert!(!file.exists());
+    Mint::retract_ca(&file).unwrap();
+    assert!(Mint::retract_ca(&folder.0).is_err());
+}
+
 #[test]
 fn the_ca_of_one_child_lasts_a_day_and_then_makes_nothing() {
     let (clock, read) = settable(NOW);

@@ -83,7 +83,7 @@ async fn each_bad_certificate_has_its_fault() {
     let root = self_signed(ca("root"));
     let stranger = self_signed(ca("stranger"));
     let tls = trusting(&[&root]);
-    let unknown = CertificateFault::UnknownIssuer { unfit_issuer: false };
+    let unknown = CertificateFault::UnknownIssuer;
     let mut for_clients = good();
     for_clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let mut cn_only = good();
@@ -100,8 +100,8 @@ async fn each_bad_certificate_has_its_fault() {
         ("another's name", vec![root.sign(other_name)], mismatch(&["a.test", "*.b.test"])),
         ("wildcard over two labels", vec![root.sign(deep)], mismatch(&["*.com"])),
         ("name in the CN only", vec![root.sign(cn_only)], mismatch(&[])),
-        ("unknown root", vec![stranger.sign(good())], unknown.clone()),
-        ("self-signed", vec![self_signed(good())], unknown.clone()),
+        ("unknown root", vec![stranger.sign(good())], unknown),
+        ("self-signed", vec![self_signed(good())], CertificateFault::SelfSigned),
         ("for clients only", vec![root.sign(for_clients)], CertificateFault::Other("wrong_purpose")),
         ("a leaf as issuer", vec![leaf_issuer.sign(good()), leaf_issuer], CertificateFault::Other("invalid")),
     ];
@@ -120,10 +120,118 @@ async fn an_issuer_that_may_not_sign_certificates_is_refused() {
     let middle = root.sign(params);
     let leaf = middle.sign(good());
     let found = fault(meet(&trusting(&[&root]), server(&[&leaf, &middle], BOTH), AtLeast::Tls12).await);
-    assert_eq!(found, CertificateFault::UnknownIssuer { unfit_issuer: true });
+    assert_eq!(found, CertificateFault::UnfitIssuer);
     // Sent along but not needed, it harms nothing.
     let direct = root.sign(good());
     meet(&trusting(&[&root]), server(&[&direct, &middle], BOTH), AtLeast::Tls12).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ended_root_is_named_as_that() {
+    let root = self_signed(valid(ca("root"), -9, -1));
+    let leaf = root.sign(good());
+    let found = fault(meet(&trusting(&[&root]), server(&[&leaf], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::ExpiredRoot);
+    let stranger = self_signed(ca("stranger")).sign(good());
+    let found = fault(meet(&trusting(&[&root]), server(&[&stranger], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::UnknownIssuer);
+}
+
+/// RSA-1024, which rcgen does not make: `openssl req -x509 -newkey rsa:1024 -subj /CN=api.example.com
+/// -addext subjectAltName=DNS:api.example.com -days 36500`. The key is not kept.
+const RSA_1024: &str = include_str!("rsa1024.pem");
+
+#[test]
+fn a_short_key_is_weak_even_where_the_chain_holds() {
+    use rustls::pki_types::pem::PemObject;
+    let der = rustls::pki_types::CertificateDer::from_pem_slice(RSA_1024.as_bytes()).unwrap();
+    let mut anchors = Anchors::none();
+    anchors.add(&der).unwrap();
+    let verifier = anchors.into_verifier().unwrap();
+    let host = ServerName::try_from("api.example.com").unwrap();
+    let outcome = verifier.verify_server_cert(&der, &[], &host, &[], UnixTime::now());
+    let Err(Rustls::InvalidCertificate(fault)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(name_fault(&fault), CertificateFault::Weak);
+}
+
+#[tokio::test]
+async fn a_certificate_that_its_issuers_list_names_is_revoked() {
+    let mut params = ca("root");
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let root = self_signed(params);
+    let serial = |n: u8| {
+        let mut params = good();
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&[n]));
+        root.sign(params)
+    };
+    let (revoked, good_one) = (serial(7), serial(8));
+    let list = |until: i64| {
+        let now = time::OffsetDateTime::now_utc();
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: now - time::Duration::days(2),
+            next_update: now + time::Duration::days(until),
+            crl_number: rcgen::SerialNumber::from_slice(&[1]),
+            issuing_distribution_point: None,
+            revoked_certs: vec![rcgen::RevokedCertParams {
+                serial_number: rcgen::SerialNumber::from_slice(&[7]),
+                revocation_time: now - time::Duration::days(1),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&root.issuer()).unwrap().pem().unwrap()
+    };
+    let folder = Folder::new();
+    let with = |file: &str, until| {
+        let mut anchors = Anchors::none();
+        anchors.add(&root.der).unwrap();
+        anchors.add_crl_file(&folder.file(file, &list(until))).unwrap();
+        OriginTls::new(anchors).unwrap()
+    };
+    let current = with("current.pem", 1);
+    let found = fault(meet(&current, server(&[&revoked], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::Revoked);
+    meet(&current, server(&[&good_one], BOTH), AtLeast::Tls12).await.unwrap();
+    let stale = with("stale.pem", -1);
+    let found = fault(meet(&stale, server(&[&good_one], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::Other("revocation_unknown"));
+    let broken = Anchors::none().add_crl_file(&folder.file("broken.pem", "no list"));
+    assert!(matches!(broken, Err(TrustError::Crl { .. })));
+}
+
+#[tokio::test]
+async fn an_origin_that_wants_a_client_certificate_is_named() {
+    let root = self_signed(ca("root"));
+    let leaf = root.sign(good());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.der.clone()).unwrap();
+    let clients =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), super::super::provider());
+    let clients = clients.build().unwrap();
+    let config = |versions| {
+        let config = rustls::ServerConfig::builder_with_provider(super::super::provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(clients.clone())
+            .with_single_cert(vec![leaf.der.clone()], leaf.private_key())
+            .unwrap();
+        Arc::new(config)
+    };
+    let tls = trusting(&[&root]);
+    let outcome = meet(&tls, config(ONLY_12), AtLeast::Tls12).await;
+    assert!(matches!(outcome, Err(OriginTlsError::WantsCertificate)), "{outcome:?}");
+    // TLS 1.3 origins say so only after our side is done.
+    let (near, far) = duplex(1 << 16);
+    let acceptor = TlsAcceptor::from(config(ONLY_13));
+    let peer = async { assert!(acceptor.accept(far).await.is_err()) };
+    let host = Host::parse("api.example.com").unwrap();
+    let client = async {
+        let (mut stream, _) = tls.connect(near, &host, AtLeast::Tls12, soon()).await.unwrap();
+        stream.read(&mut [0]).await.unwrap_err()
+    };
+    let (error, ()) = tokio::join!(client, peer);
+    assert!(wants_certificate(&error), "{error}");
 }
 
 #[test]
@@ -165,7 +273,7 @@ async fn a_leaf_of_our_own_ca_is_refused_and_the_ca_is_no_anchor() {
         .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::unwrap_or_clone(leaf))));
     let root = self_signed(ca("root"));
     let found = fault(meet(&trusting(&[&root]), Arc::new(config), AtLeast::Tls12).await);
-    assert_eq!(found, CertificateFault::UnknownIssuer { unfit_issuer: false });
+    assert_eq!(found, CertificateFault::UnknownIssuer);
 
     let mut asked_for = Anchors::none();
     asked_for.add(mint.ca_der()).unwrap();
@@ -189,7 +297,19 @@ async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
             "alert 70",
             vec![21, 3, 1, 0, 2, 2, 70],
             Reason::UpstreamBelowFloor,
-            "origin speaks no TLS version we accept, below what is demanded",
+            "origin speaks TLSv1.0, below what is demanded",
+        ),
+        (
+            "alert 70 in a record of 1.2",
+            vec![21, 3, 3, 0, 2, 2, 70],
+            Reason::UpstreamBelowFloor,
+            "origin speaks no TLS version that we do (alert `protocol_version`), below what is demanded",
+        ),
+        (
+            "answers as SSLv2",
+            vec![0x80, 20, 4, 0, 1, 0, 2, 0, 0, 0, 0],
+            Reason::UpstreamBelowFloor,
+            "origin speaks SSLv2, below what is demanded",
         ),
         (
             "alert 40",
@@ -253,8 +373,8 @@ async fn a_second_connection_resumes_but_not_across_what_was_demanded() {
         let (kind, ()) = tokio::join!(client, peer);
         assert_eq!(kind, want);
     }
-    assert_ne!(tls.trust_id(AtLeast::Tls12), tls.trust_id(AtLeast::Tls13));
-    assert_ne!(tls.trust_id(AtLeast::Tls13), trusting(&[&root]).trust_id(AtLeast::Tls12));
+    assert_ne!(tls.trust_id(&host, AtLeast::Tls12), tls.trust_id(&host, AtLeast::Tls13));
+    assert_ne!(tls.trust_id(&host, AtLeast::Tls13), trusting(&[&root]).trust_id(&host, AtLeast::Tls12));
 }
 
 #[test]
@@ -278,4 +398,98 @@ fn anchors_come_from_the_settings() {
 fn foreign_names_are_cut_to_what_a_name_may_hold() {
     assert_eq!(plain_name("DnsName(\"a.test\")"), "a.test");
     assert_eq!(plain_name("DnsName(\"a\u{1b}[31m`b\")"), "a[31mb");
+}
+
+/// What the settings say of api.example.com, and of nobody else.
+fn special(anchors: Anchors, options: OriginOptions) -> Result<OriginTls, TrustError> {
+    let folder = Folder::new();
+    let mut flags = crate::config::Layer::default();
+    let file = folder.file("exeat.yaml", "tls: {origins: {api.example.com: {}}}\n");
+    flags.push(crate::config::Key::Config, file.to_str().unwrap(), crate::config::Origin::Flag("--config"));
+    let config = crate::config::load(flags, [], |_| None).unwrap().config;
+    let (pattern, _) = config.tls.origins[0].clone();
+    let own = Mint::in_memory(system_clock()).unwrap();
+    OriginTls::with_options(anchors, &[(pattern, options)], own.ca_der())
+}
+
+#[tokio::test]
+async fn a_private_ca_stands_in_place_of_all_others_for_its_host() {
+    let folder = Folder::new();
+    let (public, private) = (self_signed(ca("public")), self_signed(ca("private")));
+    let mut anchors = Anchors::none();
+    anchors.add(&public.der).unwrap();
+    let options = OriginOptions { ca: vec![folder.file("ca.pem", &private.pem)], ..OriginOptions::default() };
+    let tls = special(anchors, options).unwrap();
+    meet(&tls, server(&[&private.sign(good())], BOTH), AtLeast::Tls12).await.unwrap();
+    let found = fault(meet(&tls, server(&[&public.sign(good())], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::UnknownIssuer);
+    let (here, there) = (Host::parse("api.example.com").unwrap(), Host::parse("www.example.com").unwrap());
+    assert_ne!(tls.trust_id(&here, AtLeast::Tls12), tls.trust_id(&there, AtLeast::Tls12));
+}
+
+#[tokio::test]
+async fn a_pinned_key_is_the_only_one_whoever_vouches_for_others() {
+    let root = self_signed(ca("root"));
+    let (pinned, other) = (root.sign(good()), root.sign(good()));
+    let spki = |signed: &Signed| {
+        let (_, cert) = x509_parser::parse_x509_certificate(&signed.der).unwrap();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, cert.public_key().raw);
+        <[u8; 32]>::try_from(digest.as_ref()).unwrap()
+    };
+    let mut anchors = Anchors::none();
+    anchors.add(&root.der).unwrap();
+    let tls =
+        special(anchors, OriginOptions { pins: vec![spki(&pinned)], ..OriginOptions::default() }).unwrap();
+    meet(&tls, server(&[&pinned], BOTH), AtLeast::Tls12).await.unwrap();
+    // The pinned certificate sent along does not help.
+    let found = fault(meet(&tls, server(&[&other, &pinned], BOTH), AtLeast::Tls12).await);
+    assert_eq!(found, CertificateFault::Pin);
+}
+
+#[tokio::test]
+async fn versions_suites_and_groups_can_be_narrowed() {
+    use crate::config::LegOptions;
+    let root = self_signed(ca("root"));
+    let leaf = root.sign(good());
+    let mut anchors = Anchors::none();
+    anchors.add(&root.der).unwrap();
+    let with = |leg| special(anchors.clone(), OriginOptions { leg, ..OriginOptions::default() }).unwrap();
+    let tls =
+        with(LegOptions { ciphers: Some(vec![0x1303]), groups: Some(vec![0x0018]), ..LegOptions::default() });
+    let facts = meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls12).await.unwrap();
+    assert_eq!(facts.cipher, "TLS13_CHACHA20_POLY1305_SHA256");
+    assert_eq!(facts.group, Some("secp384r1"));
+    assert!(meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls12).await.is_err());
+    let tls = with(LegOptions { only_tls13: true, ..LegOptions::default() });
+    let outcome = meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls12).await;
+    assert!(matches!(outcome, Err(OriginTlsError::BelowFloor { .. })), "{outcome:?}");
+    let tls = with(LegOptions { ciphers: Some(vec![0xc02b]), ..LegOptions::default() });
+    let facts = meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls12).await.unwrap();
+    assert_eq!(facts.version, TlsVersion::Tls12);
+    assert!(meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls13).await.is_err());
+}
+
+#[tokio::test]
+async fn a_host_that_wants_a_client_certificate_is_shown_the_one_of_the_settings() {
+    let folder = Folder::new();
+    let root = self_signed(ca("root"));
+    let (leaf, client) = (root.sign(good()), root.sign(valid(name("client"), -1, 1)));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.der.clone()).unwrap();
+    let clients =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), super::super::provider());
+    let config = rustls::ServerConfig::builder_with_provider(super::super::provider())
+        .with_protocol_versions(ONLY_12)
+        .unwrap()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(vec![leaf.der.clone()], leaf.private_key())
+        .unwrap();
+    let mut anchors = Anchors::none();
+    anchors.add(&root.der).unwrap();
+    let cert = folder.file("client.pem", &client.pem);
+    let files = |key: &Signed| Some((cert.clone(), folder.file("client.key", &key.key.serialize_pem())));
+    let options = |client| OriginOptions { client, ..OriginOptions::default() };
+    let tls = special(anchors.clone(), options(files(&client))).unwrap();
+    meet(&tls, Arc::new(config), AtLeast::Tls12).await.unwrap();
+    assert!(matches!(special(anchors, options(files(&leaf))), Err(TrustError::Unfit { .. })));
 }

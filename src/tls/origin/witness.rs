@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What `engine::hello::server_hello_version` needs.
+/// What `engine::hello::server::first` needs.
 const ENOUGH: usize = 11;
 
 /// Passes everything through; costs one comparison a read once the first bytes are there.

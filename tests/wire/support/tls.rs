@@ -29,12 +29,21 @@ impl Ca {
 
     /// A server that answers as any of `names`.
     pub fn acceptor(&self, names: &[&str]) -> TlsAcceptor {
+        self.acceptor_with(names, provider())
+    }
+
+    /// The same, with the suites and groups of `provider`.
+    pub fn acceptor_with(
+        &self,
+        names: &[&str],
+        provider: Arc<rustls::crypto::CryptoProvider>,
+    ) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
         let chain = vec![leaf.der().clone(), self.issuer.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
@@ -45,7 +54,7 @@ impl Ca {
     }
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+pub fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 

@@ -31,6 +31,12 @@ pub enum Shape {
     When,
     Mode,
     Date,
+    Tunnel,
+    Host,
+    Port,
+    Duration,
+    Size,
+    Ech,
     Upstream,
     UpstreamTls,
     Hosts,
@@ -96,7 +102,11 @@ pub const STATEMENT: Fields<12> = [
         "ARNs with `*` and `?`, `self` for our accounts, or `\"*\"`. Goes with `action`.",
     ),
     optional("http", Shape::Http, "Requests to what is no AWS service. In place of `action`."),
-    optional("tunnel", Shape::Later, "A host that is not intercepted."),
+    optional(
+        "tunnel",
+        Shape::Tunnel,
+        "A host and port whose bytes pass unread, for clients that pin certificates; the floor is held by reading both hellos. In place of `action`.",
+    ),
     optional("when", Shape::When, "Conditions; all must hold."),
     optional("mode", Shape::Mode, "`report`: recorded as what it would have done, and does nothing."),
     optional("expires", Shape::Date, "Last day on which an allow stands, UTC: `2026-12-31`."),
@@ -114,6 +124,27 @@ pub const HTTP: Fields<4> = [
     optional("method", Shape::Methods, "Methods in capitals; without it, any."),
     optional("path", Shape::Paths, "Paths with `*` and `?`, without the query; without it, any."),
     optional("originate_tls", Shape::Later, "TLS begun by us."),
+];
+
+pub const TUNNEL: Fields<6> = [
+    required("host", Shape::Host, "One host, without wildcards."),
+    optional("port", Shape::Port, "Its port; without it, 443."),
+    optional(
+        "idle",
+        Shape::Duration,
+        "Ends a tunnel in which nothing went either way for so long; without it, `10m`.",
+    ),
+    optional("life", Shape::Duration, "Ends a tunnel that old; without it, `24h`."),
+    optional(
+        "bytes",
+        Shape::Size,
+        "Ends a tunnel that carried more than so much, both ways together; without it, no limit.",
+    ),
+    optional(
+        "ech",
+        Shape::Ech,
+        "`pass` lets an encrypted ClientHello through, where the client's is known to be GREASE; without it, `refuse`.",
+    ),
 ];
 
 pub const UPSTREAM: Fields<1> = [optional(
@@ -141,6 +172,12 @@ impl Shape {
             Self::When => "a mapping of keys to values",
             Self::Mode => "report",
             Self::Date => "a date like 2026-12-31",
+            Self::Tunnel => "a mapping with host, port, idle, life, bytes, ech",
+            Self::Host => "one host name",
+            Self::Port => "a port from 1 to 65535",
+            Self::Duration => "a time like 10m or 24h, a week at most",
+            Self::Size => "a size like 512MiB",
+            Self::Ech => "refuse or pass",
             Self::Upstream => "a mapping with tls",
             Self::UpstreamTls => "\">=1.2\" or \">=1.3\"",
             Self::Hosts => "a host, or a list",

@@ -50,6 +50,11 @@ impl Reader<'_> {
         let id = id.map_or("", |(_, id)| id).to_owned();
         let effects = [("deny", Effect::Deny), ("allow", Effect::Allow)];
         let effect = effect.map_or(Effect::Deny, |node| self.word("effect", node, Shape::Effect, &effects));
+        if let (Some(tunnel), Some(_), _) | (Some(tunnel), _, Some(_)) = (tunnel, action, http) {
+            let message =
+                "`tunnel` stands alone: nothing in it is read, so no action or path can be asked; write two";
+            self.problem(tunnel.at, Code::Conflict, message);
+        }
         let rule = match (action, http) {
             (Some(action), None) => self.aws_rule(node, &what, effect, action, resource),
             (None, Some(http)) => {
@@ -66,12 +71,14 @@ impl Reader<'_> {
                 self.aws_rule(node, &what, effect, action, resource);
                 self.http_rule(http)
             }
-            (None, None) => {
-                if tunnel.is_none() {
-                    self.problem(node.at, Code::Missing, format!("{what} has neither `action` nor `http`"));
+            (None, None) => match tunnel {
+                Some(tunnel) => self.tunnel_rule(tunnel, effect, when),
+                None => {
+                    let message = format!("{what} has neither `action` nor `http` nor `tunnel`");
+                    self.problem(node.at, Code::Missing, message);
+                    None
                 }
-                None
-            }
+            },
         };
         let when = when.map_or(Vec::new(), |node| self.conditions(node));
         let report = mode.is_some_and(|node| self.word("mode", node, Shape::Mode, &[("report", true)]));

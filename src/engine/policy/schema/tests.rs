@@ -37,6 +37,7 @@ fn refused(schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
                 "object" => value.is_object(),
                 "array" => value.is_array(),
                 "string" => value.is_string(),
+                "integer" => value.is_i64(),
                 other => panic!("type {other}"),
             },
             "const" => value == wanted,
@@ -55,6 +56,8 @@ fn refused(schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
                 true
             }
             "minItems" => value.as_array().is_none_or(|items| items.len() as u64 >= wanted.as_u64().unwrap()),
+            "minimum" => value.as_i64().is_none_or(|number| number >= wanted.as_i64().unwrap()),
+            "maximum" => value.as_i64().is_none_or(|number| number <= wanted.as_i64().unwrap()),
             "minLength" => value.as_str().is_none_or(|text| text.len() as u64 >= wanted.as_u64().unwrap()),
             "additionalProperties" => {
                 for (name, inner) in value.as_object().into_iter().flatten() {
@@ -134,7 +137,9 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "version: 1\nstatements: [{id: a, effect: allow, http: {host: a.test}, resource: '*'}]\n",
         "version: 1\nstatements: [{id: a, effect: allow, http: {host: a.test}, action: s3:GetObject, resource: '*'}]\n",
         "version: 1\nstatements: [{id: a, effect: allow, http: {path: /}}]\n",
-        "version: 1\nstatements: [{id: a, effect: allow, tunnel: {host: a.test, port: 443}}]\n",
+        "version: 1\nstatements: [{id: a, effect: deny, tunnel: {host: a.test, port: 443}}]\n",
+        "version: 1\nstatements: [{id: a, effect: allow, tunnel: {host: a.test, port: 65536}}]\n",
+        "version: 1\nstatements: [{id: a, effect: allow, tunnel: {host: a.test}, http: {host: a.test}}]\n",
         "version: 1\nstatements: [{effect: allow, http: {host: a.test}}]\n",
         "version: 1\nstatements: [{id: a, effect: allow, http: {host: a.test}, when: {signer.acount: self}}]\n",
         "version: 1\nstatements: [{id: a, effect: allow, http: {host: a.test}, when: {auth: {nt: none}}}]\n",

@@ -1,0 +1,481 @@
+//! A tunnel: both hellos are read and held to the floor, then bytes pass unread until one side ends or a limit is met.
+//!
+//! `connection.rs` has read and judged the client's hello and hands it on with its permit. Nothing goes to the client
+//! before the origin's hello was judged, and nothing to the origin before the intent is on record.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::Instant;
+
+use super::Worker;
+use super::chain::Way;
+use super::forward::{OriginError, reach};
+use super::pool::Key;
+use crate::engine::facts::{Door, Identity, TlsFacts, TlsVersion};
+use crate::engine::hello::server::{self, Answer, ServerHello};
+use crate::engine::hello::{self, ClientHello, Hello, after_ccs};
+use crate::engine::policy::{TunnelLimits, TunnelPermit};
+use crate::engine::reason::Reason;
+use crate::engine::target::{Authority, destination};
+use crate::record::metrics::Leg;
+use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
+use crate::tls::origin::AtLeast;
+
+/// One for each thread: an idle tunnel holds no buffer.
+const PIECE: usize = 64 * 1024;
+/// While the program drains, a tunnel ends once nothing has passed for this long: what is inside can't be asked.
+const QUIET: Duration = Duration::from_secs(1);
+const PROTOCOL_VERSION: u8 = 70;
+const INTERNAL_ERROR: u8 = 80;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
+}
+
+/// Where a connection wants to be tunnelled.
+pub struct Asked {
+    pub socket: TcpStream,
+    pub peer: SocketAddr,
+    pub target: Authority,
+    /// All that the client sent so far: its hello, and what came behind it.
+    pub bytes: Vec<u8>,
+    pub hello: ClientHello,
+}
+
+/// Why a tunnel did not come about, or ended before one side ended it.
+#[derive(Debug, thiserror::Error)]
+enum TunnelError {
+    #[error("{0}")]
+    Origin(#[from] OriginError),
+    #[error("the origin chose {0}, below what is demanded")]
+    BelowFloor(&'static str),
+    #[error("the origin chose suite {0:#06x}, which has no forward secrecy or no AEAD")]
+    Suite(u16),
+    #[error("the origin does not speak TLS")]
+    NotTls,
+    #[error("the origin's hello is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("the origin answered no hello in time")]
+    Timeout,
+    #[error("the origin closed the connection before its hello")]
+    Closed,
+    #[error("the client's second hello {0}")]
+    SecondHello(&'static str),
+    #[error("the client went away")]
+    Client(#[source] io::Error),
+    #[error("{0}")]
+    Limit(String),
+}
+
+impl TunnelError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Origin(error) => error.reason(),
+            Self::BelowFloor(_) => Reason::UpstreamBelowFloor,
+            Self::Suite(_) | Self::Malformed(_) => Reason::UpstreamTls,
+            Self::NotTls => Reason::UpstreamNotTls,
+            Self::Timeout => Reason::UpstreamTimeout,
+            Self::Closed => Reason::UpstreamClosed,
+            Self::SecondHello(_) => Reason::TargetMismatch,
+            Self::Client(_) => Reason::RequestAborted,
+            Self::Limit(_) => Reason::LimitTunnel,
+        }
+    }
+}
+
+/// What is known of a tunnel while it runs; read by its limits and its record.
+#[derive(Default)]
+struct Passed {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Passed {
+    fn total(&self) -> u64 {
+        self.up.load(Ordering::Relaxed) + self.down.load(Ordering::Relaxed)
+    }
+}
+
+/// Opens the tunnel and carries it to its end. Recorded in any case.
+pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
+    let Asked { mut socket, peer, target, bytes, hello } = asked;
+    let mut entry = worker.recorder.open_connection(Door::Forward, peer, Some(target.to_string().as_bytes()));
+    let policy = worker.shared.policy.load().hash().to_owned();
+    entry.judged(&request(&target, &permit, &policy));
+    let passed = Passed::default();
+    let mut seen = Seen::default();
+    let deadline = Instant::now() + worker.shared.config.limits.handshake;
+    let opened =
+        open(worker, &mut entry, &mut socket, (&target, bytes, &hello), &permit, deadline, &mut seen);
+    let ended = match opened.await {
+        Ok(mut origin) => {
+            if let Some(facts) = &seen.tls {
+                worker.recorder.metrics().handshake(Leg::Upstream, facts.version);
+            }
+            let mut draining = worker.draining.clone();
+            let leave = async {
+                super::drained(&mut draining).await;
+                idle(QUIET, &passed).await;
+            };
+            carry(&mut socket, &mut origin, permit.limits(), &passed, leave).await
+        }
+        Err(error) => {
+            let alert = match &error {
+                TunnelError::BelowFloor(_) => PROTOCOL_VERSION,
+                _ => INTERNAL_ERROR,
+            };
+            let _ = socket.write_all(&[0x15, 3, 3, 0, 2, 2, alert]).await;
+            let _ = socket.shutdown().await;
+            Err(error)
+        }
+    };
+    let message = ended.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    let end = match &ended {
+        Ok(()) => End::Tunnelled,
+        Err(error) => End::Refused { reason: error.reason(), message: &message },
+    };
+    let leg = seen.tls.as_ref().map(LegText::of);
+    let upstream = seen.address.map(|address| Upstream {
+        address,
+        tls: leg.as_ref(),
+        reused: false,
+        request_id: None,
+        extended_request_id: None,
+        waited: Duration::ZERO,
+    });
+    let outcome = Outcome {
+        bytes_in: seen.hello_bytes.0 + passed.up.load(Ordering::Relaxed),
+        bytes_out: seen.hello_bytes.1 + passed.down.load(Ordering::Relaxed),
+        upstream,
+        ..Outcome::new(end, 0)
+    };
+    entry.close(outcome).await;
+}
+
+/// What was met on the way, for the record: also of a tunnel that did not come about.
+#[derive(Default)]
+struct Seen {
+    address: Option<SocketAddr>,
+    tls: Option<TlsFacts>,
+    /// Bytes that passed while the hellos were read: up, down.
+    hello_bytes: (u64, u64),
+}
+
+fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit, policy: &'a str) -> Request<'a> {
+    Request {
+        decision: Decision::Allow,
+        statement: Some(permit.statement()),
+        would: &[],
+        policy,
+        operation: None,
+        identity: &Identity::NONE,
+        method: "CONNECT",
+        host: target,
+        path: b"",
+        user_agent: None,
+        trace: None,
+        spent: Duration::ZERO,
+    }
+}
+
+/// Dials, sends the client's hello, and judges the origin's before any byte of it goes back.
+async fn open(
+    worker: &Worker,
+    entry: &mut Entry,
+    client: &mut TcpStream,
+    (target, first, hello): (&Authority, Vec<u8>, &ClientHello),
+    permit: &TunnelPermit,
+    deadline: Instant,
+    seen: &mut Seen,
+) -> Result<Way, TunnelError> {
+    let shared = &worker.shared;
+    let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust: 0 };
+    let (mut origin, address) = reach(worker, &key).await?;
+    seen.address = Some(address);
+    entry.intend().await.map_err(OriginError::Audit)?;
+    let at_least = if permit.min_tls13() { AtLeast::Tls13 } else { AtLeast::Tls12 };
+    let exchange = async {
+        send(&mut origin, &first).await?;
+        seen.hello_bytes.0 += first.len() as u64;
+        let (mut answer, mut chose) = receive(&mut origin, Vec::new(), at_least).await?;
+        if chose.as_ref().is_some_and(|chose| chose.retry) {
+            client.write_all(&answer).await.map_err(TunnelError::Client)?;
+            seen.hello_bytes.1 += answer.len() as u64;
+            // RFC 8446 4.1.2: the second hello names the same; a decision and its routing go by the same name.
+            let again = second_hello(client, hello).await?;
+            send(&mut origin, &again).await?;
+            seen.hello_bytes.0 += again.len() as u64;
+            // Of a record that was cut by the network, the beginning went to the client already.
+            let begun = unfinished(&answer).to_vec();
+            let gone = begun.len();
+            (answer, chose) = receive(&mut origin, begun, at_least).await?;
+            answer.drain(..gone);
+        }
+        seen.tls = chose.and_then(|chose| facts(&chose, hello));
+        client.write_all(&answer).await.map_err(TunnelError::Client)?;
+        seen.hello_bytes.1 += answer.len() as u64;
+        Ok(())
+    };
+    tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(TunnelError::Timeout))?;
+    Ok(origin)
+}
+
+async fn send(origin: &mut Way, bytes: &[u8]) -> Result<(), TunnelError> {
+    origin.write_all(bytes).await.map_err(|_| TunnelError::Closed)?;
+    origin.flush().await.map_err(|_| TunnelError::Closed)
+}
+
+/// The origin's first bytes until they are judged. `None`: an alert that the client is to read for itself.
+async fn receive(
+    origin: &mut Way,
+    mut bytes: Vec<u8>,
+    at_least: AtLeast,
+) -> Result<(Vec<u8>, Option<ServerHello>), TunnelError> {
+    loop {
+        match server::read(after_ccs(&bytes)) {
+            Answer::Hello(hello) => return judge(hello, at_least).map(|()| (bytes, Some(hello))),
+            // We know that the client offered 1.2 at least: who wants less says so by this alert.
+            Answer::Alert { record, description: PROTOCOL_VERSION } => {
+                let named =
+                    if record < hello::FLOOR { hello::version_name(record) } else { "no version offered" };
+                return Err(TunnelError::BelowFloor(named));
+            }
+            Answer::Alert { .. } => return Ok((bytes, None)),
+            Answer::Sslv2 => return Err(TunnelError::BelowFloor(hello::version_name(2))),
+            Answer::NotTls => return Err(TunnelError::NotTls),
+            Answer::Malformed(what) => return Err(TunnelError::Malformed(what)),
+            Answer::NeedMore { .. } => {}
+        }
+        match origin.read_buf(&mut bytes).await {
+            Ok(0) | Err(_) => return Err(TunnelError::Closed),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// What stands behind the last whole record.
+fn unfinished(mut bytes: &[u8]) -> &[u8] {
+    while let [_, _, _, high, low, rest @ ..] = bytes {
+        match rest.get(usize::from(u16::from_be_bytes([*high, *low]))..) {
+            Some(next) => bytes = next,
+            None => break,
+        }
+    }
+    bytes
+}
+
+fn judge(hello: ServerHello, at_least: AtLeast) -> Result<(), TunnelError> {
+    let low = match at_least {
+        AtLeast::Tls12 => hello.below_floor(),
+        AtLeast::Tls13 => hello.version < server::TLS_1_3,
+    };
+    if low {
+        return Err(TunnelError::BelowFloor(hello.chose()));
+    }
+    if server::suite_name(hello.cipher).is_none() {
+        return Err(TunnelError::Suite(hello.cipher));
+    }
+    Ok(())
+}
+
+/// Reads the hello that answers a HelloRetryRequest, and holds it to the first.
+async fn second_hello(client: &mut TcpStream, first: &ClientHello) -> Result<Vec<u8>, TunnelError> {
+    let mut bytes = Vec::new();
+    loop {
+        match hello::read(after_ccs(&bytes)) {
+            Hello::Client(again) if again.sni != first.sni => {
+                return Err(TunnelError::SecondHello("names another server"));
+            }
+            Hello::Client(again) if again.ech != first.ech || again.below_floor() => {
+                return Err(TunnelError::SecondHello("offers something else"));
+            }
+            Hello::Client(_) => return Ok(bytes),
+            Hello::NeedMore { .. } => {}
+            _ => return Err(TunnelError::SecondHello("is none")),
+        }
+        match client.read_buf(&mut bytes).await {
+            Ok(0) => return Err(TunnelError::Client(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {}
+            Err(error) => return Err(TunnelError::Client(error)),
+        }
+    }
+}
+
+fn facts(chose: &ServerHello, hello: &ClientHello) -> Option<TlsFacts> {
+    Some(TlsFacts {
+        version: if chose.version >= server::TLS_1_3 { TlsVersion::Tls13 } else { TlsVersion::Tls12 },
+        cipher: server::suite_name(chose.cipher)?,
+        group: chose.group.and_then(server::group_name),
+        // TLS 1.3 tells the client alone.
+        alpn: None,
+        sni: hello.sni.as_ref().and_then(|sni| sni.as_name()).map(Into::into),
+    })
+}
+
+/// Passes bytes both ways until both sides have ended, one fails, a limit is met, or `leave` says so.
+async fn carry(
+    client: &mut TcpStream,
+    origin: &mut Way,
+    limits: TunnelLimits,
+    passed: &Passed,
+    leave: impl Future<Output = ()>,
+) -> Result<(), TunnelError> {
+    let most = limits.bytes.unwrap_or(u64::MAX);
+    let both = async {
+        // A side that fails ends the other: half a connection is no use to anybody.
+        match origin {
+            Way::Straight(origin) => {
+                let (from_client, to_client) = client.split();
+                let (from_origin, to_origin) = origin.split();
+                let up = pump(from_client, to_origin, &passed.up, passed, most);
+                let down = pump(from_origin, to_client, &passed.down, passed, most);
+                tokio::try_join!(up, down).map(|_| ())
+            }
+            Way::Sealed(origin) => {
+                let (from_client, to_client) = client.split();
+                let (from_origin, to_origin) = tokio::io::split(origin);
+                let up = copy(from_client, to_origin, &passed.up, passed, most);
+                let down = copy(from_origin, to_client, &passed.down, passed, most);
+                tokio::try_join!(up, down).map(|_| ())
+            }
+        }
+    };
+    tokio::select! {
+        ended = both => match ended {
+            Err(Cut::Cap) => Err(TunnelError::Limit(format!("the tunnel carried its {most} bytes"))),
+            // How a TLS peer leaves is its own affair: a reset after close_notify is common.
+            Ok(()) | Err(Cut::Lost) => Ok(()),
+        },
+        () = leave => Ok(()),
+        () = idle(limits.idle, passed) => {
+            Err(TunnelError::Limit(format!("the tunnel was idle for {:?}", limits.idle)))
+        }
+        () = tokio::time::sleep(limits.life) => {
+            Err(TunnelError::Limit(format!("the tunnel lived for {:?}", limits.life)))
+        }
+    }
+}
+
+/// Why one way ended before its sender ended it.
+enum Cut {
+    Lost,
+    Cap,
+}
+
+/// One way. A buffer is held only while there is something in it that the other side has not taken yet.
+async fn pump(
+    from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mine: &AtomicU64,
+    passed: &Passed,
+    most: u64,
+) -> Result<(), Cut> {
+    loop {
+        from.readable().await.map_err(|_| Cut::Lost)?;
+        let (count, rest) = match SCRATCH.with_borrow_mut(|piece| shovel(&from, &to, piece)) {
+            Ok((0, _)) => {
+                let _ = to.shutdown().await;
+                return Ok(());
+            }
+            Ok(moved) => moved,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => return Err(Cut::Lost),
+        };
+        mine.fetch_add(count as u64, Ordering::Relaxed);
+        if !rest.is_empty() {
+            to.write_all(&rest).await.map_err(|_| Cut::Lost)?;
+        }
+        if passed.total() > most {
+            return Err(Cut::Cap);
+        }
+    }
+}
+
+/// One way of a tunnel through a proxy that speaks TLS itself: rare, so with a buffer of its own.
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mine: &AtomicU64,
+    passed: &Passed,
+    most: u64,
+) -> Result<(), Cut> {
+    let mut piece = vec![0; PIECE / 4];
+    loop {
+        let count = from.read(&mut piece).await.map_err(|_| Cut::Lost)?;
+        if count == 0 {
+            let _ = to.shutdown().await;
+            return Ok(());
+        }
+        mine.fetch_add(count as u64, Ordering::Relaxed);
+        to.write_all(&piece[..count]).await.map_err(|_| Cut::Lost)?;
+        to.flush().await.map_err(|_| Cut::Lost)?;
+        if passed.total() > most {
+            return Err(Cut::Cap);
+        }
+    }
+}
+
+/// Reads what is there and writes what goes at once; what doesn't comes back.
+fn shovel(from: &ReadHalf<'_>, to: &WriteHalf<'_>, piece: &mut [u8]) -> io::Result<(usize, Vec<u8>)> {
+    let count = from.try_read(piece)?;
+    let sent = match to.try_write(&piece[..count]) {
+        Ok(sent) => sent,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+        Err(error) => return Err(error),
+    };
+    Ok((count, piece[sent..count].to_vec()))
+}
+
+/// Resolves once nothing has passed for `limit`.
+async fn idle(limit: Duration, passed: &Passed) {
+    let mut before = passed.total();
+    let mut since = Instant::now();
+    // Looked at four times in a limit: no clock is read for each piece.
+    let mut tick = tokio::time::interval(limit / 4);
+    loop {
+        tick.tick().await;
+        let now = passed.total();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        } else if since.elapsed() >= limit {
+            return;
+        }
+    }
+}
+
+/// What a tunnel's hello must be, beyond what every hello must.
+pub fn enter(
+    target: &Authority,
+    hello: &ClientHello,
+    permit: &TunnelPermit,
+) -> Result<(), destination::Refused> {
+    destination::greet(target, hello.sni.as_ref())?;
+    if hello.ech && !permit.ech() {
+        let said = "the hello is encrypted in part (ECH), so its true name is not seen".to_owned();
+        return Err(destination::Refused { reason: Reason::TlsEch, said });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_was_cut_is_told_from_those_that_are_whole() {
+        let ccs = [20, 3, 3, 0, 1, 1];
+        let two = [&[22, 3, 3, 0, 2, 9, 9][..], &ccs].concat();
+        assert!(unfinished(&two).is_empty());
+        for cut in 1..6 {
+            assert_eq!(unfinished(&two[..7 + cut]), &ccs[..cut]);
+        }
+    }
+}
