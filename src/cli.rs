@@ -6,7 +6,7 @@
 mod answer;
 pub mod audit;
 mod ca;
-pub mod check;
+mod check;
 mod completions;
 mod config;
 pub mod demo;

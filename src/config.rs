@@ -4,7 +4,7 @@
 //! the YAML; [`load`] picks, parses and reports every problem at once. `app.rs` builds the program out of a [`Config`].
 
 mod connect_to;
-pub mod env;
+mod env;
 mod file;
 mod layer;
 pub mod schema;

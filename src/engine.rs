@@ -11,6 +11,7 @@ pub mod policy;
 pub mod reason;
 pub mod request;
 pub mod signature;
+pub mod suggest;
 pub mod target;
 pub mod words;
 

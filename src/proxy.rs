@@ -1,23 +1,24 @@
-//! The data path: what a worker holds to serve connections, and how serving one can fail.
+//! The data path: what a worker holds to serve connections.
 //!
 //! `listener` accepts, `connection` tells the story of a socket, `exchange` that of a request.
 
-pub mod advice;
+mod advice;
 pub mod body;
-pub mod chain;
-pub mod connection;
+mod chain;
+mod connection;
 pub mod distrust;
-pub mod door;
-pub mod exchange;
-pub mod forward;
+mod door;
+mod exchange;
+mod forward;
 pub mod http1;
 pub mod listener;
 mod owner;
-pub mod pool;
+mod pool;
 mod process;
-pub mod reply;
-pub mod resolve;
-pub mod tunnel;
+mod reply;
+mod resolve;
+mod sockets;
+mod tunnel;
 mod waiting;
 
 use std::sync::Arc;

@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml knows by their attribute only
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "support/program.rs"]
+mod program;
+
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use program::Program;
 
 const POLICY: &str = "\
 version: 1
@@ -82,10 +87,9 @@ fn exeat(args: &[&str]) -> Said {
 
 /// A proxy as `run` starts it.
 struct Running {
-    child: Child,
+    program: Program,
     address: SocketAddr,
     admin: String,
-    _stderr: BufReader<std::process::ChildStderr>,
 }
 
 impl Running {
@@ -95,26 +99,8 @@ impl Running {
         let mut command =
             command(&["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--audit", &audit]);
         command.args(["--ca-out", &ca, "--admin-socket", &socket]).args(more);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        let mut told = |after: &str| loop {
-            let mut line = String::new();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {said}");
-            said.push_str(&line);
-            if let Some((_, rest)) = line.split_once(after) {
-                return rest.split_whitespace().next().unwrap().to_owned();
-            }
-        };
-        let address = told("listening on ").parse().unwrap();
-        let admin = told("admin door on ");
-        Self { child, address, admin, _stderr: stderr }
-    }
-
-    fn signal(&self, signal: &str) {
-        assert!(
-            Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success()
-        );
+        let (program, [address, admin]) = Program::start(&mut command, ["listening on ", "admin door on "]);
+        Self { program, address: address.parse().unwrap(), admin }
     }
 
     /// Asks in plaintext, which is refused; gives the flow.
@@ -124,14 +110,9 @@ impl Running {
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         let (_, rest) = answer.split_once("flow=").unwrap();
-        rest.lines().next().unwrap().to_owned()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let flow = rest.lines().next().unwrap();
+        assert!(answer.contains(&format!("(exeat explain {flow})")), "{answer}");
+        flow.to_owned()
     }
 }
 
@@ -306,14 +287,14 @@ fn health_is_told_without_curl() {
     let output = command(&["healthcheck"]).env("EXEAT_ADMIN", &running.admin).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let (admin, socket_file) = (running.admin.clone(), Path::new(&socket).to_owned());
-    running.signal("-KILL");
+    running.program.signal("-KILL");
     drop(running);
     assert_eq!(exeat(&["healthcheck", "--admin", &admin]).code, 69);
     assert!(socket_file.exists(), "killed: it could not tidy up");
     // The next start takes the name over.
     let again = Running::start(&folder, &[]);
     assert_eq!(exeat(&["healthcheck", "--admin-socket", &socket]).code, 0);
-    again.signal("-TERM");
+    again.program.signal("-TERM");
     until("its socket goes with it", || !socket_file.exists());
 }
 
@@ -348,16 +329,16 @@ fn a_second_signal_ends_a_drain_at_once() {
             .write_all(b"CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n")
             .unwrap();
         assert!(socket.read(&mut [0; 100]).unwrap() > 0);
-        running.signal(first);
+        running.program.signal(first);
         let admin = running.admin.clone();
         until("it drains", || exeat(&["healthcheck", "--admin", &admin]).code == 1);
         let said = exeat(&["healthcheck", "--admin", &admin]);
         assert_eq!(said.out, "not ready: draining\n");
-        assert!(running.child.try_wait().unwrap().is_none(), "what is under way is waited for");
-        running.signal(second);
+        assert!(running.program.is_running(), "what is under way is waited for");
+        running.program.signal(second);
         // Far below the hour that the drain may take.
-        until("it ends", || running.child.try_wait().unwrap().is_some());
-        assert!(running.child.wait().unwrap().success());
+        until("it ends", || !running.program.is_running());
+        assert_eq!(running.program.wait().0, Some(0));
     }
 }
 

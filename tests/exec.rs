@@ -13,12 +13,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use support::aws::{self, Origin};
-use support::proxy::folder;
+use support::proxy::{folder, read_head};
 use support::tls::Ca;
 
 const POLICY: &str = "version: 1
@@ -206,7 +206,7 @@ async fn a_refusal_names_statement_place_and_fix_and_may_fail_the_run() {
     let refused = run(world.exec().args(policy), &curl(&["https://other.test/x"])).await;
     assert!(refused.out.contains("[policy.no_match]") && refused.out.ends_with(" 403"), "{refused:?}");
     assert!(
-        refused.out.contains("to allow it: {id: NAME, effect: allow, http: {host: other.test"),
+        refused.out.contains("to allow it: {id: allow-other-test, effect: allow, http: {host: other.test"),
         "{refused:?}"
     );
     assert_eq!(refused.code, Some(3), "{refused:?}");
@@ -254,14 +254,7 @@ async fn a_client_that_does_not_believe_the_ca_is_told_of() {
 async fn answer(address: &str, request: String) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match socket.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => break,
-        }
-    }
-    String::from_utf8_lossy(&head).into_owned()
+    read_head(&mut socket).await
 }
 
 #[tokio::test]

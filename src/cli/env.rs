@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::door::reachable;
 use super::exec::bundle::Bundle;
 use super::exec::environment::{self, Proxy};
 use super::exec::files::Files;
@@ -53,7 +54,7 @@ pub(super) fn env(args: &EnvArgs, out: &mut dyn Write, json: bool) -> Result<(),
             "port 0 says nothing: give the address that `run` printed with --listen".to_owned(),
         ));
     }
-    let proxy = Proxy { address: Proxy::reached(config.listen), password: None, jvm: None };
+    let proxy = Proxy { address: reachable(config.listen), password: None, jvm: None };
     if TcpStream::connect_timeout(&proxy.address, PATIENCE).is_err() && !args.unset {
         tracing::warn!("nothing listens on {} yet", proxy.address);
     }

@@ -4,7 +4,6 @@
 
 mod flow;
 mod question;
-mod statement;
 pub mod target;
 
 use std::io::Write;
@@ -124,7 +123,7 @@ fn find(args: &ExplainArgs, flow: &str) -> Result<serde_json::Value, Error> {
         Some(file) => flow::in_files(&[file], flow),
         None => Err(Error::Usage(
             "where is its record? Give --audit FILE, or --admin-socket FILE of a proxy that was started with \
-             `exeat run --admin-socket FILE` (EXEAT_ADMIN_SOCKET for both)"
+             `exeat run --admin-socket FILE` (EXEAT_ADMIN_SOCKET for both); `exec` keeps records with --audit FILE alone"
                 .to_owned(),
         )),
     }
@@ -167,26 +166,6 @@ fn named(code: &str) -> Result<Reason, Error> {
         };
         Error::Usage(format!("no reason is called `{bare}`; {hint}"))
     })
-}
-
-/// All pages as Markdown.
-pub fn markdown() -> String {
-    let mut text = String::from(
-        "# Reasons\n\nEvery refusal carries one of these codes: in its message, its audit line, the metrics and the `exeat-verdict`\n\
-         header. `exeat explain CODE` prints the same page. Written from `src/cli/explain.rs`; a test compares.\n",
-    );
-    let mut family = "";
-    for reason in Reason::ALL {
-        let code = reason.as_str();
-        let this = code.split('.').next().unwrap_or(code);
-        if this != family {
-            text.push_str(&format!("\n## {this}\n"));
-            family = this;
-        }
-        let page = page(*reason);
-        text.push_str(&format!("\n### `{code}`\n\n{}\n\n**What to do:** {}\n", page.happened, page.remedy));
-    }
-    text
 }
 
 /// The one table. A reason without a page does not compile.
@@ -444,6 +423,29 @@ mod tests {
         let mut out = Vec::new();
         reasons(code, Output::Text, &mut out).map_err(|error| error.to_string())?;
         Ok(String::from_utf8(out).unwrap())
+    }
+
+    /// All pages as Markdown.
+    fn markdown() -> String {
+        let mut text = String::from(
+            "# Reasons\n\nEvery refusal carries one of these codes: in its message, its audit line, the metrics and the `exeat-verdict`\n\
+             header. `exeat explain CODE` prints the same page. Written from `src/cli/explain.rs`; a test compares.\n",
+        );
+        let mut family = "";
+        for reason in Reason::ALL {
+            let code = reason.as_str();
+            let this = code.split('.').next().unwrap_or(code);
+            if this != family {
+                text.push_str(&format!("\n## {this}\n"));
+                family = this;
+            }
+            let page = page(*reason);
+            text.push_str(&format!(
+                "\n### `{code}`\n\n{}\n\n**What to do:** {}\n",
+                page.happened, page.remedy
+            ));
+        }
+        text
     }
 
     #[test]

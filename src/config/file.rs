@@ -34,7 +34,7 @@ pub(super) fn read(path: &Path) -> (Layer, TlsSettings, Vec<String>) {
     }
 }
 
-fn parse(path: &Path, text: &str) -> (Layer, TlsSettings, Vec<String>) {
+pub(super) fn parse(path: &Path, text: &str) -> (Layer, TlsSettings, Vec<String>) {
     if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
         return Default::default();
     }

@@ -104,7 +104,7 @@ limits: {handshake: 5s, head: 500ms, body_idle: 2m, response_head: 1h, drain: 20
 }
 
 #[test]
-fn the_example_file_is_understood() {
+fn the_example_file_is_understood_and_shows_every_setting() {
     let text =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/exeat.example.yaml"))
             .unwrap();
@@ -116,6 +116,10 @@ fn the_example_file_is_understood() {
         .map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line)))
         .collect();
     from(&[], &[], Some(&all)).unwrap();
+    let (layer, ..) = file::parse(Path::new("example"), &all);
+    let missing: Vec<&Key> =
+        Key::ALL.iter().filter(|key| **key != Key::Config && layer.last(**key).is_none()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

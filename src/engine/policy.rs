@@ -182,11 +182,6 @@ impl Policy {
         self.report
     }
 
-    /// Third parties that no statement names pass and are recorded.
-    pub fn observes_third_parties(&self) -> bool {
-        self.report || self.report_http
-    }
-
     /// Private ranges that this host may resolve into.
     pub fn addresses_for(&self, host: &Host) -> Vec<IpNet> {
         let named = self.addresses.iter().filter(|(pattern, _)| pattern.matches_host(host));

@@ -3,9 +3,10 @@
 //! Never under `run`: there a refusal must not teach the policy to the workload.
 
 use crate::engine::Denial;
-use crate::engine::facts::{AccountId, Resource};
+use crate::engine::facts::AccountId;
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
+use crate::engine::suggest::{self, Call};
 
 /// The operator's clause and a fix, for a refusal by the judge.
 pub fn of(denial: &Denial, head: &RequestHead, own: &[AccountId]) -> String {
@@ -23,7 +24,12 @@ pub fn of(denial: &Denial, head: &RequestHead, own: &[AccountId]) -> String {
 
 fn fix(denial: &Denial, head: &RequestHead, own: &[AccountId]) -> Option<String> {
     match denial.reason {
-        Reason::PolicyNoMatch => Some(format!("to allow it: {}", statement(denial, head)?)),
+        Reason::PolicyNoMatch => {
+            let call = Call::new(head, denial.facts.operation.as_ref(), None);
+            // Of a third party the whole host: a program seldom stays on one path.
+            let add = suggest::to_allow(&Call { path: None, ..call }, denial.reason)?;
+            Some(format!("to allow it: {}", add.line()))
+        }
         Reason::SigV4UnknownKey | Reason::SigV4Perimeter => {
             let ours = match own {
                 [] => "no account is known as ours".to_owned(),
@@ -50,28 +56,11 @@ fn fix(denial: &Denial, head: &RequestHead, own: &[AccountId]) -> Option<String>
     }
 }
 
-/// A statement that allows exactly this.
-fn statement(denial: &Denial, head: &RequestHead) -> Option<String> {
-    let Some(operation) = &denial.facts.operation else {
-        let (host, method) = (head.authority(), head.method());
-        let host = if host.port == 443 { host.host.to_string() } else { host.to_string() };
-        return Some(format!(
-            "{{id: NAME, effect: allow, http: {{host: {host}, method: {method}, path: /*}}}}"
-        ));
-    };
-    let ask = operation.asks.first()?;
-    let resource = match &ask.resource {
-        Resource::Arn { arn, .. } => arn,
-        Resource::None | Resource::Unknown => "*",
-    };
-    Some(format!("{{id: NAME, effect: allow, action: \"{}\", resource: \"{resource}\"}}", ask.action))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::Facts;
-    use crate::engine::facts::{Action, Ask, Identity, Operation, Protocol, Signer};
+    use crate::engine::facts::{Action, Ask, Identity, Operation, Protocol, Resource, Signer};
 
     fn head() -> RequestHead {
         RequestHead::parse(bytes::Bytes::from_static(b"PUT /x HTTP/1.1\r\nHost: a.test\r\n\r\n")).unwrap()
@@ -99,11 +88,11 @@ mod tests {
         let told = of(&denial(Reason::PolicyNoMatch, facts), &head(), &[]);
         assert_eq!(
             told,
-            r#"said; to allow it: {id: NAME, effect: allow, action: "s3:PutObject", resource: "arn:aws:s3:::b/k"}"#
+            "said; to allow it: {id: allow-s3-PutObject, effect: allow, action: s3:PutObject, resource: arn:aws:s3:::b/k}"
         );
         let facts = Facts { operation: None, identity: Identity::NONE };
         let told = of(&denial(Reason::PolicyNoMatch, facts.clone()), &head(), &[]);
-        assert!(told.ends_with("http: {host: a.test, method: PUT, path: /*}}"), "{told}");
+        assert!(told.ends_with("http: {host: a.test, method: PUT, path: \"/*\"}}"), "{told}");
         assert_eq!(of(&denial(Reason::TargetUnknownAws, facts), &head(), &[]), "said");
     }
 

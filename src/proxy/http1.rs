@@ -4,4 +4,4 @@ pub mod body;
 pub mod io;
 pub mod client;
 pub mod server;
-pub mod wire;
+mod wire;

@@ -16,7 +16,6 @@ pub struct Process {
 #[cfg(target_os = "linux")]
 pub async fn find(peer: SocketAddr, doors: &[SocketAddr]) -> Option<Process> {
     let ports: Vec<u16> = doors.iter().map(SocketAddr::port).collect();
-    // Files of /proc may keep the kernel busy for milliseconds: not on a worker's thread.
     tokio::task::spawn_blocking(move || linux::find(peer, &ports)).await.ok().flatten()
 }
 
@@ -28,11 +27,11 @@ pub async fn find(_: SocketAddr, _: &[SocketAddr]) -> Option<Process> {
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
-    use std::io::Read;
-    use std::net::{IpAddr, SocketAddr};
+    use std::net::SocketAddr;
     use std::path::Path;
 
     use super::Process;
+    use crate::proxy::sockets;
 
     /// A table of 16,000 connections; on a machine with more we name nobody.
     const MOST_TABLE: u64 = 3 << 20;
@@ -40,43 +39,10 @@ mod linux {
     const MOST_DESCRIPTORS: usize = 50_000;
 
     pub(super) fn find(peer: SocketAddr, ports: &[u16]) -> Option<Process> {
-        // A client's end stands in the table of its socket's family, which need not be the address's.
-        let inode = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].iter().find_map(|table| {
-            let mut text = String::new();
-            fs::File::open(table).ok()?.take(MOST_TABLE).read_to_string(&mut text).ok()?;
-            inode(&text, peer, ports)
+        let inode = sockets::first(peer, MOST_TABLE, |socket| {
+            (ports.contains(&socket.remote.port()) && socket.inode != 0).then_some(socket.inode)
         })?;
         holder(inode)
-    }
-
-    /// Of the socket from `local` to one of `ports` (proc(5)). Closed ones have inode 0.
-    pub(super) fn inode(table: &str, local: SocketAddr, ports: &[u16]) -> Option<u64> {
-        table.lines().skip(1).find_map(|line| {
-            let mut words = line.split_whitespace();
-            let (from, to) = (address(words.nth(1)?)?, address(words.next()?)?);
-            let same = from.port() == local.port() && from.ip() == local.ip().to_canonical();
-            if !same || !ports.contains(&to.port()) {
-                return None;
-            }
-            // State, queues, timer, retransmits, user, timeout; then the inode.
-            words.nth(6)?.parse().ok().filter(|inode| *inode != 0)
-        })
-    }
-
-    /// Hex, in the machine's order by words.
-    fn address(text: &str) -> Option<SocketAddr> {
-        let (ip, port) = text.split_once(':')?;
-        let mut bytes = Vec::with_capacity(16);
-        for word in ip.as_bytes().chunks(8) {
-            let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
-            bytes.extend(word.to_ne_bytes());
-        }
-        let ip = match bytes.len() {
-            4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-            16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
-            _ => return None,
-        };
-        Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
     }
 
     fn holder(inode: u64) -> Option<Process> {
@@ -130,22 +96,6 @@ mod tests {
             assert_eq!(find(peer, &[other]).await, None, "not a connection to us");
             drop(socket);
             assert_eq!(find(peer, &[door]).await, None, "closed");
-        }
-    }
-
-    #[test]
-    fn reads_both_tables_and_no_damaged_line() {
-        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-        let v4 =
-            "0: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1";
-        let v6 = v4.replace("0100007F", "0000000000000000FFFF00000100007F").replace("4711", "4712");
-        let peer: SocketAddr = ([127, 0, 0, 1], 50000).into();
-        let inode = |line: &str| linux::inode(&format!("{head}{line}\n"), peer, &[8080]);
-        if cfg!(target_endian = "little") {
-            assert_eq!((inode(v4), inode(&v6)), (Some(4711), Some(4712)));
-        }
-        for none in ["", "x", "0: 0100007F:C350", &v4.replace("C350", "C351"), &v4.replace("4711", "0")] {
-            assert_eq!(inode(none), None, "{none}");
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn sentence(refusal: &Refusal<'_>) -> String {
     let detail = detail.map_or(String::new(), |detail| format!("; {}", clean(detail, 900)));
     let verb = if reason.status() == 403 { "denies" } else { "refuses" };
     format!(
-        "exeat {verb} {}: {} [{reason}]{detail} (exeat explain {reason}; flow {flow})",
+        "exeat {verb} {}: {} [{reason}]{detail} (exeat explain {flow})",
         clean(subject, 300),
         reason.why()
     )
@@ -240,7 +240,10 @@ mod tests {
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\nDate: "), "{protocol}");
             assert!(head.contains("exeat-verdict: deny; reason=policy.no_match; flow=f-1"), "{protocol}");
-            assert!(body.contains("[policy.no_match]") && body.contains("flow f-1"), "{protocol}: {body}");
+            assert!(
+                body.contains("[policy.no_match]") && body.contains("exeat explain f-1"),
+                "{protocol}: {body}"
+            );
             assert!(!text.contains('\u{1b}'), "{protocol}");
             let sent = answer.len() - head.len() - 4;
             assert!(head.contains(&format!("Content-Length: {sent}\r\n")), "{protocol}");

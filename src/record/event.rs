@@ -1,7 +1,7 @@
 //! The event line: one attempt and how it ended, in the shape of a CloudTrail record.
 //!
 //! What is known is written down when it is known: [`Facts::open`] at arrival, [`Facts::judge`] after the decision,
-//! [`write`] at the end. So nothing of the request has to be kept alive but text that is already escaped and cut.
+//! [`write()`] at the end. So nothing of the request has to be kept alive but text that is already escaped and cut.
 
 use std::net::IpAddr;
 use std::time::Duration;

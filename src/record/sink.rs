@@ -1,7 +1,7 @@
 //! Where audit lines go, and the promise that a line is handed over before its request goes on.
 //!
 //! A regular file is written by the worker itself, one `write(2)` a line, so that the line survives `kill -9`; see
-//! [`file`]. What may block (pipe, terminal, socket) has a thread in front of it that acknowledges; see [`pipe`].
+//! [`mod@file`]. What may block (pipe, terminal, socket) has a thread in front of it that acknowledges; see [`pipe`].
 //! There is no other buffer: a sink that does not take a line makes the request fail.
 
 pub mod file;

@@ -81,7 +81,7 @@ class Exec(Trial):
         done, events = self.run_it(sys.executable, "-c", script, flags=["--policy", policy])
         self.assertEqual((done.returncode, done.stdout), (1, "b'x'\n"), done)
         self.assertEqual(self.calls(events), [("s3:PutObject", "verified"), ("s3:GetObject", "verified")])
-        self.assertRegex(done.stderr, r"AccessDenied.*s3:DeleteBucket on arn:aws:s3:::others.*to allow it: \{id: NAME")
+        self.assertRegex(done.stderr, r"AccessDenied.*s3:DeleteBucket on arn:aws:s3:::others.*to allow it: \{id: allow-s3-DeleteBucket")
         self.assertIn("3 calls, 1 refused", done.stderr)
 
     def test_the_aws_cli_with_a_profile_whose_keys_come_later_passes_by_its_account(self):

@@ -3,7 +3,7 @@
 //! What a variable held before is merged, never dropped: bundles into ours, options before ours, the outer proxy as the
 //! way upstream.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::bundle;
@@ -42,16 +42,6 @@ pub struct Proxy<'a> {
 }
 
 impl Proxy<'_> {
-    /// Where clients of this machine reach a proxy that listens there.
-    pub fn reached(listen: SocketAddr) -> SocketAddr {
-        let ip = match listen.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        SocketAddr::new(ip, listen.port())
-    }
-
     pub fn url(&self) -> String {
         match self.password {
             Some(password) => format!("http://exeat:{password}@{}", self.address),

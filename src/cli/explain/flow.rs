@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::statement::{self, Call};
 use crate::cli::door::Door;
 use crate::cli::{Error, Output};
 use crate::engine::reason::Reason;
+use crate::engine::suggest::{self, Call};
 
 /// A flow id is `BOOT-LANE-NUMBER`; people paste its end.
 pub(super) fn looks_like_one(text: &str) -> bool {
@@ -82,7 +82,7 @@ pub(super) fn show(event: &Value, output: Output, out: &mut dyn Write) -> Result
     let reason = ours["reason"].as_str().and_then(|code| code.parse::<Reason>().ok());
     let passed = reason.is_none();
     let call = call(event);
-    let add = reason.and_then(|reason| statement::to_allow(&call, reason));
+    let add = reason.and_then(|reason| suggest::to_allow(&call, reason)).map(|add| add.block());
     if output == Output::Json {
         let page = reason.map(super::page);
         let shown = json!({

@@ -6,7 +6,6 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::statement::{self, Call};
 use crate::app;
 use crate::cli::{Error, Output};
 use crate::config::PolicySource;
@@ -19,6 +18,7 @@ use crate::engine::policy::{Decision, Mode, Request};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::signature::{KnownKeys, account_of};
+use crate::engine::suggest::{self, Call};
 use crate::engine::target::Authority;
 use crate::engine::words::nearest;
 use crate::keys::Keyring;
@@ -73,7 +73,7 @@ pub(super) fn ask(
             (true, None, said, permit.statement().cloned(), permit.would().to_vec(), None)
         }
         Decision::Deny(denied) => {
-            let add = statement::to_allow(&told, denied.reason);
+            let add = suggest::to_allow(&told, denied.reason).map(|add| add.block());
             (false, Some(denied.reason), denied.said, denied.statement, denied.would, add)
         }
     };
@@ -204,25 +204,8 @@ impl Asked {
     }
 
     fn told(&self, identity: &Identity) -> Call {
-        let account = identity.signer.as_ref().and_then(|signer| signer.account).map(|id| id.to_string());
-        let authority = self.head.authority();
-        let host = if authority.port == 443 { authority.host.to_string() } else { authority.to_string() };
-        let mut call = Call { host, account, ..Call::default() };
-        match &self.operation {
-            None => {
-                call.method = Some(self.head.method().to_owned());
-                call.path = Some(self.head.path().to_owned());
-            }
-            Some(operation) => {
-                for ask in &operation.asks {
-                    call.actions.push(ask.action.to_string());
-                    if let Resource::Arn { arn, .. } = &ask.resource {
-                        call.resources.push(arn.clone());
-                    }
-                }
-            }
-        }
-        call
+        let account = identity.signer.as_ref().and_then(|signer| signer.account);
+        Call::new(&self.head, self.operation.as_ref(), account)
     }
 }
 

@@ -5,6 +5,9 @@ pub mod cases;
 #[path = "../../sigv4/chunk_signer.rs"]
 pub mod chunk_signer;
 pub mod origin;
+#[path = "../../support/program.rs"]
+#[allow(dead_code)] // the rest of it serves tests/cli.rs
+pub mod program;
 pub mod proxy;
 pub mod relay;
 pub mod sign;

@@ -1,22 +1,21 @@
 //! The program itself, as a user starts it: a child process with its files in a folder of its own.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::program::Program;
 use super::tls::{self, ClientTls};
 
 pub struct Proxy {
-    child: Child,
+    program: Program,
     pub address: SocketAddr,
     pub dir: PathBuf,
-    stderr: Option<std::thread::JoinHandle<String>>,
 }
 
 /// What a test's proxy is started with.
@@ -41,6 +40,18 @@ pub fn folder(name: &str) -> PathBuf {
     dir
 }
 
+/// An answer's head, byte for byte, so that nothing behind it is taken; less where the connection ends.
+pub async fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match socket.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
 impl Proxy {
     pub fn start(setup: &Setup<'_>) -> Self {
         let dir = folder("proxy");
@@ -60,26 +71,12 @@ impl Proxy {
         for (pattern, address) in &setup.connect_to {
             command.arg("--connect-to").arg(format!("{pattern}={address}"));
         }
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut log = String::new();
-        let address = loop {
-            let mut line = String::new();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "exeat ended before it listened:\n{log}");
-            log.push_str(&line);
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                break rest.split_whitespace().next().unwrap().parse().unwrap();
-            }
-        };
-        let stderr = std::thread::spawn(move || {
-            while lines.read_line(&mut log).unwrap_or(0) > 0 {}
-            log
-        });
-        Self { child, address, dir, stderr: Some(stderr) }
+        let (program, [address]) = Program::start(&mut command, ["listening on "]);
+        Self { program, address: address.parse().unwrap(), dir }
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.program.id()
     }
 
     pub fn ca_pem(&self) -> String {
@@ -92,14 +89,7 @@ impl Proxy {
         socket.set_nodelay(true).unwrap();
         let head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            match socket.read_u8().await {
-                Ok(byte) => answer.push(byte),
-                Err(_) => break,
-            }
-        }
-        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let answer = read_head(&mut socket).await;
         if answer.starts_with("HTTP/1.1 200 ") { Ok(socket) } else { Err(answer) }
     }
 
@@ -122,26 +112,19 @@ impl Proxy {
     }
 
     pub fn signal(&self, signal: &str) {
-        let id = self.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        self.program.signal(signal);
     }
 
     /// Waits for its own end; gives its exit code and what it said.
     pub fn wait(mut self) -> (Option<i32>, String) {
-        let status = self.child.wait().unwrap();
-        (status.code(), self.stderr.take().unwrap().join().unwrap())
+        self.program.wait()
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            if let Some(log) = self.stderr.take() {
-                eprintln!("exeat said:\n{}", log.join().unwrap_or_default());
-            }
-        } else {
+        self.program.kill();
+        if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }

@@ -1,10 +1,17 @@
 //! What to write into a policy so that exactly one call is allowed.
+//!
+//! `exec` says it in the refusal itself, `explain` of a record and of a question.
 
-use crate::engine::reason::Reason;
+use super::facts::{AccountId, Operation, Resource};
+use super::reason::Reason;
+use super::request::RequestHead;
 
-/// A call by the words of its record, or of a question.
+/// A record lists as many; of more, no statement is suggested.
+const MOST_ASKS: usize = 7;
+
+/// A call in words: of its record, or as it was judged.
 #[derive(Debug, Default)]
-pub(super) struct Call {
+pub struct Call {
     /// `service:Name` each; none for a third party.
     pub actions: Vec<String>,
     pub resources: Vec<String>,
@@ -17,8 +24,27 @@ pub(super) struct Call {
 }
 
 impl Call {
+    pub fn new(head: &RequestHead, operation: Option<&Operation>, account: Option<AccountId>) -> Self {
+        let authority = head.authority();
+        let host = if authority.port == 443 { authority.host.to_string() } else { authority.to_string() };
+        let mut call = Self { host, account: account.map(|id| id.to_string()), ..Self::default() };
+        let Some(operation) = operation else {
+            call.method = Some(head.method().to_owned());
+            call.path = Some(head.path().to_owned());
+            return call;
+        };
+        call.more = operation.asks.len() > MOST_ASKS;
+        for ask in operation.asks.iter().take(MOST_ASKS) {
+            call.actions.push(ask.action.to_string());
+            if let Resource::Arn { arn, .. } = &ask.resource {
+                call.resources.push(arn.clone());
+            }
+        }
+        call
+    }
+
     /// What was asked, on what.
-    pub(super) fn subject(&self) -> String {
+    pub fn subject(&self) -> String {
         let Some(first) = self.actions.first() else {
             let path = self.path.as_deref().unwrap_or_default();
             return match &self.method {
@@ -42,9 +68,34 @@ impl Call {
     }
 }
 
+/// A statement that allows one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suggestion {
+    /// Keys and values of the YAML mapping, in order.
+    members: Vec<(&'static str, String)>,
+    /// It names what a policy takes for a pattern.
+    wild: bool,
+}
+
+impl Suggestion {
+    /// As a statement stands in a policy.
+    pub fn block(&self) -> String {
+        let lines: Vec<String> = self.members.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        let note = if self.wild { "    # `*` and `?` stand for any characters here" } else { "" };
+        format!("  - {}{note}", lines.join("\n    "))
+    }
+
+    /// On one line, for a sentence.
+    pub fn line(&self) -> String {
+        let members: Vec<String> =
+            self.members.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+        format!("{{{}}}", members.join(", "))
+    }
+}
+
 /// A statement for the policy, where a statement is what was missing. `None` where something else was wrong, or not
 /// all that was asked is known.
-pub(super) fn to_allow(call: &Call, reason: Reason) -> Option<String> {
+pub fn to_allow(call: &Call, reason: Reason) -> Option<Suggestion> {
     let unknown = match reason {
         Reason::PolicyNoMatch => None,
         // AWS itself refuses a key id that it never issued, so the account may be believed.
@@ -59,23 +110,22 @@ pub(super) fn to_allow(call: &Call, reason: Reason) -> Option<String> {
         let path = call.path.as_deref().unwrap_or("/*");
         let (host, path) = (scalar(&call.host), scalar(path));
         let id = id(call.host.split(':').next().unwrap_or_default());
-        return Some(format!(
-            "  - id: {id}\n    effect: allow\n    http: {{host: {host}, method: {method}, path: {path}}}"
-        ));
+        let http = format!("{{host: {host}, method: {method}, path: {path}}}");
+        let members = vec![("id", id), ("effect", "allow".to_owned()), ("http", http)];
+        return Some(Suggestion { members, wild: false });
     };
     let resource = if call.resources.is_empty() { scalar("*") } else { one_or_list(&call.resources) };
-    let mut statement = format!(
-        "  - id: {}\n    effect: allow\n    action: {}\n    resource: {resource}",
-        id(first),
-        one_or_list(&call.actions)
-    );
+    let mut members = vec![
+        ("id", id(first)),
+        ("effect", "allow".to_owned()),
+        ("action", one_or_list(&call.actions)),
+        ("resource", resource),
+    ];
     if let Some(account) = unknown {
-        statement.push_str(&format!("\n    when: {{signature: unknown_key, signer.account: \"{account}\"}}"));
+        members.push(("when", format!("{{signature: unknown_key, signer.account: \"{account}\"}}")));
     }
-    if call.resources.iter().any(|arn| arn.contains(['*', '?'])) {
-        statement.push_str("    # `*` and `?` stand for any characters here");
-    }
-    Some(statement)
+    let wild = call.resources.iter().any(|arn| arn.contains(['*', '?']));
+    Some(Suggestion { members, wild })
 }
 
 /// `allow-sqs-SendMessage`: something to be renamed.
@@ -117,20 +167,25 @@ mod tests {
     fn says_what_is_missing_and_nothing_where_it_cannot_know() {
         let sqs = call("sqs:SendMessage", "arn:aws:sqs:us-east-1:123456789012:orders");
         assert_eq!(
-            to_allow(&sqs, Reason::PolicyNoMatch).unwrap(),
+            to_allow(&sqs, Reason::PolicyNoMatch).unwrap().block(),
             "  - id: allow-sqs-SendMessage\n    effect: allow\n    action: sqs:SendMessage\n    \
              resource: arn:aws:sqs:us-east-1:123456789012:orders"
         );
+        assert_eq!(
+            to_allow(&sqs, Reason::PolicyNoMatch).unwrap().line(),
+            "{id: allow-sqs-SendMessage, effect: allow, action: sqs:SendMessage, \
+             resource: arn:aws:sqs:us-east-1:123456789012:orders}"
+        );
         let odd = call("s3:PutObject", "arn:aws:s3:::b/a \"b\": #*\n");
-        let text = to_allow(&odd, Reason::PolicyNoMatch).unwrap();
+        let text = to_allow(&odd, Reason::PolicyNoMatch).unwrap().block();
         assert!(text.contains(r##"resource: "arn:aws:s3:::b/a \"b\": #*\n""##), "{text}");
         let http = Call { method: Some("POST".into()), host: "api.test".into(), ..Call::default() };
-        let text = to_allow(&http, Reason::PolicyNoMatch).unwrap();
+        let text = to_allow(&http, Reason::PolicyNoMatch).unwrap().block();
         assert!(text.ends_with(r#"http: {host: api.test, method: POST, path: "/*"}"#), "{text}");
         assert_eq!(to_allow(&sqs, Reason::SigV4UnknownKey), None, "no account");
         let partner =
             Call { account: Some("210987654321".into()), ..call("s3:PutObject", "arn:aws:s3:::b/k") };
-        let text = to_allow(&partner, Reason::SigV4UnknownKey).unwrap();
+        let text = to_allow(&partner, Reason::SigV4UnknownKey).unwrap().block();
         assert!(
             text.ends_with(r#"when: {signature: unknown_key, signer.account: "210987654321"}"#),
             "{text}"
