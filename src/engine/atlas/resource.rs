@@ -67,11 +67,20 @@ pub(super) fn of_form(call: &Call<'_>, service: &Service, row: &Row, form: &Pair
         "sts" => parameter("RoleArn").arn_of("iam"),
         "sns" => match (parameter("TopicArn"), parameter("Name")) {
             (Given::No, Given::Once(name)) if &*row.name == "CreateTopic" => topic(call, name),
+            // A message goes to one place: which of two counts is AWS's secret.
+            (Given::Once(_), _) if &*row.name == "Publish" && has_other_target(&parameter) => {
+                Resource::Unknown
+            }
             (given, _) => given.arn_of("sns"),
         },
         _ => Resource::Unknown,
     };
     Asks::Of(row.on(&resource))
+}
+
+/// Where a message could go but to a topic.
+fn has_other_target<'p>(parameter: &impl Fn(&str) -> Given<'p>) -> bool {
+    ["TargetArn", "PhoneNumber"].iter().any(|name| !matches!(parameter(name), Given::No))
 }
 
 /// A parameter of a query call, wherever it may stand.
