@@ -369,6 +369,10 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// Reads a whole head; `method` is the request's, since an answer to HEAD has no body (RFC 9112 6.3).
     pub fn parse(raw: Bytes, method: &str) -> Result<Self, HeadError> {
+        // Blank lines are skipped before requests alone.
+        if !raw.starts_with(b"HTTP/") {
+            return Err(HeadError::StatusLine);
+        }
         let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         match httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -709,6 +713,16 @@ mod tests {
             );
         }
         assert!(head("GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn an_answer_begins_with_its_status_line() {
+        let answer = |text: &'static str| ResponseHead::parse(Bytes::from_static(text.as_bytes()), "GET");
+        let good = answer("HTTP/1.1 200 OK\r\nA: b\r\n\r\n").unwrap();
+        assert_eq!(good.status_and_reason(), b"200 OK");
+        for blanks in ["\r\nHTTP/1.1 200 OK\r\nA: b\r\n\r\n", "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"] {
+            assert_eq!(answer(blanks).unwrap_err(), HeadError::StatusLine, "{blanks:?}");
+        }
     }
 
     #[test]
