@@ -654,6 +654,11 @@ pub fn is_name(sent: &[u8], known: &[u8]) -> bool {
     wide & !CASE == 0 && rest & !0x20 == 0
 }
 
+/// Every LF has its CR before it: for texts that httparse, which takes an LF alone, has read.
+pub fn ends_lines_in_both(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', text).all(|at| at > 0 && text[at - 1] == b'\r')
+}
+
 /// RFC 9110 5.6.2.
 pub fn is_token(byte: u8) -> bool {
     TOKEN[byte as usize]

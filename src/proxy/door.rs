@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::engine::facts::Secret;
-use crate::engine::request::{HeadError, is_token};
+use crate::engine::request::{HeadError, ends_lines_in_both, is_token};
 use crate::engine::target::{Authority, TargetError};
 
 /// The first head on the forward door.
@@ -40,6 +40,10 @@ pub fn read(head: &[u8]) -> Result<Asked, DoorError> {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge.into()),
         _ => return Err(HeadError::RequestLine.into()),
+    }
+    // The scanner leaves line ends to whoever reads the head, and httparse takes a bare LF for one.
+    if !ends_lines_in_both(head) {
+        return Err(HeadError::LineEnd.into());
     }
     let method = parsed.method.unwrap_or_default();
     let target = parsed.path.unwrap_or_default();
@@ -117,6 +121,9 @@ mod tests {
             "CONNECT http://api.example.com:443 HTTP/1.1\r\n\r\n",
             "CONNECT user@api.example.com:443 HTTP/1.1\r\n\r\n",
             "CONNECT 0x7f.1:443 HTTP/1.1\r\n\r\n",
+            "CONNECT api.example.com:443 HTTP/1.1\nHost: api.example.com:443\r\n\r\n",
+            "CONNECT api.example.com:443 HTTP/1.1\r\nA: b\nHost: api.example.com:443\r\n\r\n",
+            "CONNECT api.example.com:443 HTTP/1.1\r\nA: b\n\nHost: evil.test:443\r\n\r\n",
         ] {
             assert!(read(bad.as_bytes()).is_err(), "{bad:?}");
         }
