@@ -12,6 +12,7 @@ use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::actions::Row;
 use super::data::Service;
+use super::members;
 use super::operation::{BodySeen, Call};
 use super::query::{Found, Pairs, decoded};
 use super::rest::segments;
@@ -62,17 +63,17 @@ pub(super) fn of_form(call: &Call<'_>, service: &Service, row: &Row, form: &Pair
         (Found::No, Found::No) => Given::No,
         _ => Given::Unclear,
     };
+    let takes = |operations: &[&str]| operations.contains(&&*row.name);
     let resource = match &*service.name {
-        "sqs" => queue_of_form(call, parameter("QueueUrl")),
-        "sts" => parameter("RoleArn").arn_of("iam"),
-        "sns" => match (parameter("TopicArn"), parameter("Name")) {
-            (Given::No, Given::Once(name)) if &*row.name == "CreateTopic" => topic(call, name),
-            // A message goes to one place: which of two counts is AWS's secret.
-            (Given::Once(_), _) if &*row.name == "Publish" && has_other_target(&parameter) => {
-                Resource::Unknown
-            }
-            (given, _) => given.arn_of("sns"),
+        "sqs" if takes(members::QUEUE_URL) => queue_of_form(call, parameter("QueueUrl")),
+        "sts" if takes(members::ROLE) => parameter("RoleArn").arn_of("iam"),
+        "sns" if &*row.name == "CreateTopic" => match parameter("Name") {
+            Given::Once(name) => topic(call, name),
+            Given::No | Given::Unclear => Resource::Unknown,
         },
+        // A message goes to one place: which of two counts is AWS's secret.
+        "sns" if &*row.name == "Publish" && has_other_target(&parameter) => Resource::Unknown,
+        "sns" if takes(members::TOPIC) => parameter("TopicArn").arn_of("sns"),
         _ => Resource::Unknown,
     };
     Asks::Of(row.on(&resource))
@@ -278,7 +279,8 @@ fn dynamodb(call: &Call<'_>, row: &Row, body: &[u8]) -> Option<Vec<Ask>> {
     }
     let mut found: Vec<Resource> = Vec::with_capacity(1);
     if let Some(name) = &input.table_name {
-        found.push(table(call, name, input.index_name.as_deref()));
+        let index = input.index_name.as_deref().filter(|_| members::INDEX.contains(&&*row.name));
+        found.push(table(call, name, index));
     }
     let created = input.table_creation_parameters.map(|t| t.table_name);
     for name in [input.source_table_name, input.target_table_name, created].into_iter().flatten() {
@@ -291,9 +293,9 @@ fn dynamodb(call: &Call<'_>, row: &Row, body: &[u8]) -> Option<Vec<Ask>> {
         let arn = own_arn(call, "dynamodb", call.account(), format_args!("global-table/{name}"));
         found.push(if is_table(name) { without_region(call, arn) } else { Resource::Unknown });
     }
-    // The iterator begins with the stream's ARN.
+    // The iterator begins with the stream's ARN; one that doesn't names what nobody can tell.
     let iterator =
-        input.shard_iterator.as_deref().and_then(|i| i.split_once('|')).map(|(arn, _)| arn.to_owned());
+        input.shard_iterator.map(|i| i.split_once('|').map_or_else(String::new, |(arn, _)| arn.to_owned()));
     let arns = [
         input.table_arn,
         input.stream_arn,
@@ -377,18 +379,20 @@ struct SqsInput<'b> {
 
 fn sqs(call: &Call<'_>, row: &Row, body: &[u8]) -> Option<Vec<Ask>> {
     let input: SqsInput<'_> = serde_json::from_slice(body).ok()?;
+    let takes = |operations: &[&str]| operations.contains(&&*row.name);
     let mut found = Vec::with_capacity(1);
-    if let Some(url) = input.queue_url {
+    if let Some(url) = input.queue_url.filter(|_| takes(members::QUEUE_URL)) {
         found.push(queue_of_url(call, &url).unwrap_or(Resource::Unknown));
     }
-    if let Some(name) = input.queue_name {
+    if let Some(name) = input.queue_name.filter(|_| takes(members::QUEUE_NAME)) {
         let account = match input.queue_owner {
             Some(owner) => Some(AccountId::parse(&owner)?),
             None => call.signer_account,
         };
         found.push(queue(call, account, &name).unwrap_or(Resource::Unknown));
     }
-    for arn in [input.source_arn, input.destination_arn].into_iter().flatten() {
+    let arns = [input.source_arn, input.destination_arn].into_iter().flatten();
+    for arn in arns.filter(|_| takes(members::QUEUE_ARN)) {
         found.push(given_arn(&arn).unwrap_or(Resource::Unknown));
     }
     Some(found.iter().flat_map(|resource| row.on(resource)).collect())
@@ -449,6 +453,8 @@ fn lambda(call: &Call<'_>, row: &Row) -> Resource {
         _ => return Resource::Unknown,
     };
     match (inner.or(qualifier), word(name)) {
+        // AWS looks past it: the function itself is meant.
+        (Some(_), _) if !members::QUALIFIER.contains(&&*row.name) => Resource::Unknown,
         // Two qualifiers that differ: which one counts is AWS's secret.
         _ if inner.is_some() && qualifier.is_some() && inner != qualifier => Resource::Unknown,
         (None, true) => own_arn(call, "lambda", account, format_args!("function:{name}")),
