@@ -250,6 +250,11 @@ fn judge_form(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> 
     if let Some(early) = shape(question, endpoint, &mut facts, None, None) {
         return early;
     }
+    // Everything else S3 does, or refuses, for nobody in particular: what the form signs is not looked at.
+    if facts.operation.as_ref().and_then(|operation| operation.name.as_deref()) != Some("PostObject") {
+        let said = "a form that is sent to where no upload goes";
+        return Judgement::Deny(Denial::new(Reason::RequestAmbiguous, said, facts));
+    }
     let body = match question.body {
         BodySeen::Unread => return Judgement::NeedBody,
         BodySeen::Whole(body) => body,

@@ -9,6 +9,7 @@ mod actions;
 mod data;
 mod hosts;
 mod levels;
+mod members;
 mod operation;
 mod query;
 mod resource;

@@ -552,6 +552,11 @@ pub fn is_name(sent: &[u8], known: &[u8]) -> bool {
     wide & !CASE == 0 && rest & !0x20 == 0
 }
 
+/// Every LF has its CR before it: for texts that httparse, which takes an LF alone, has read.
+pub fn ends_lines_in_both(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', text).all(|at| at > 0 && text[at - 1] == b'\r')
+}
+
 /// RFC 9110 5.6.2.
 pub fn is_token(byte: u8) -> bool {
     TOKEN[byte as usize]
@@ -611,6 +616,16 @@ mod tests {
             );
         }
         assert!(head("GET / HTTP/1.1\r\nHost: a.test\r\nA: b\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn an_answer_begins_with_its_status_line() {
+        let answer = |text: &'static str| ResponseHead::parse(Bytes::from_static(text.as_bytes()), "GET");
+        let good = answer("HTTP/1.1 200 OK\r\nA: b\r\n\r\n").unwrap();
+        assert_eq!(good.status_and_reason(), b"200 OK");
+        for blanks in ["\r\nHTTP/1.1 200 OK\r\nA: b\r\n\r\n", "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"] {
+            assert_eq!(answer(blanks).unwrap_err(), HeadError::StatusLine, "{blanks:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use crate::engine::facts::Secret;
-use crate::engine::request::{HeadError, is_token};
+use crate::engine::request::{HeadError, ends_lines_in_both, is_token};
 use crate::engine::target::{Authority, TargetError};
 
 /// The first head on the forward door.
@@ -35,7 +35,7 @@ pub enum DoorError {
 /// Reads a whole head, as `HeadScanner` delimits it (RFC 9112 3.2.3: CONNECT takes `host:port`, the port demanded).
 pub fn read(head: &[u8]) -> Result<Asked, DoorError> {
     // The scanner leaves line ends to whoever parses.
-    if memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r') {
+    if !ends_lines_in_both(head) {
         return Err(HeadError::LineEnd.into());
     }
     let mut slots = [httparse::EMPTY_HEADER; 64];

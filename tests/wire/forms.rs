@@ -80,3 +80,30 @@ async fn a_form_upload_is_verified_judged_by_its_key_and_passed_byte_for_byte() 
     }
     assert_eq!(origin.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn a_signed_form_is_worth_nothing_where_no_upload_goes() {
+    let policy = "version: 1\nstatements:\n  - {id: all, effect: allow, action: 's3:*', resource: '*'}\n";
+    let (proxy, origin) = aws::start_with(policy, None).await;
+    let good = form("ours", "a", &[]);
+    // S3 takes these for requests that nobody signed.
+    for target in [
+        "/ours?delete",
+        "/ours?metadataTable",
+        "/ours?uploads",
+        "/ours/a?uploads",
+        "/ours/a?select&select-type=2",
+    ] {
+        let mut client = proxy.intercepted(S3).await;
+        let request = good.replacen("/ours", target, 1);
+        let answer = aws::ask(&mut client, request.as_bytes()).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 403 ") && answer.contains("reason=request.ambiguous;"),
+            "{target}: {answer}"
+        );
+    }
+    assert!(origin.requests().is_empty());
+    let mut client = proxy.intercepted(S3).await;
+    let answer = aws::ask(&mut client, good.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}

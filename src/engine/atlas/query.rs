@@ -5,6 +5,9 @@
 
 use std::borrow::Cow;
 
+/// A head has room for half as many. Each takes more memory than it has bytes.
+const MAX_PAIRS: usize = 1 << 16;
+
 /// Pairs in order, decoded; a bare key has an empty value.
 #[derive(Debug, Default)]
 pub(super) struct Pairs<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
@@ -20,9 +23,12 @@ pub(super) enum Found<'p> {
 }
 
 impl<'a> Pairs<'a> {
-    /// `None` where an escape is malformed or the text isn't UTF-8 once decoded.
+    /// `None` where an escape is malformed, the text isn't UTF-8 once decoded, or there are too many.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let pieces = text.split('&').filter(|piece| !piece.is_empty());
+        if pieces.clone().nth(MAX_PAIRS).is_some() {
+            return None;
+        }
         let pair = |piece: &'a str| {
             let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
             Some((form_decoded(name)?, form_decoded(value)?))
@@ -124,6 +130,12 @@ mod tests {
             assert!(Pairs::parse(text).is_none(), "{text}");
         }
         assert!(well_escaped("/a%2Fb") && !well_escaped("/a%2") && !well_escaped("/%%41"));
+    }
+
+    #[test]
+    fn more_pairs_than_anybody_sends_are_not_read() {
+        assert!(Pairs::parse(&"a&".repeat(MAX_PAIRS)).is_some());
+        assert!(Pairs::parse(&"a&".repeat(MAX_PAIRS + 1)).is_none());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::actions::Row;
 use super::data::Service;
+use super::members;
 use super::operation::{BodySeen, Call};
 use super::query::{Found, Pairs, decoded};
 use super::rest::segments;
@@ -63,16 +64,25 @@ pub(super) fn of_form(call: &Call<'_>, service: &Service, row: &Row, form: &Pair
         (Found::No, Found::No) => Given::No,
         _ => Given::Unclear,
     };
+    let takes = |operations: &[&str]| operations.contains(&&*row.name);
     let resource = match &*service.name {
-        "sqs" => queue_of_form(call, parameter("QueueUrl")),
-        "sts" => parameter("RoleArn").arn_of("iam"),
-        "sns" => match (parameter("TopicArn"), parameter("Name")) {
-            (Given::No, Given::Once(name)) if &*row.name == "CreateTopic" => topic(call, name),
-            (given, _) => given.arn_of("sns"),
+        "sqs" if takes(members::QUEUE_URL) => queue_of_form(call, parameter("QueueUrl")),
+        "sts" if takes(members::ROLE) => parameter("RoleArn").arn_of("iam"),
+        "sns" if &*row.name == "CreateTopic" => match parameter("Name") {
+            Given::Once(name) => topic(call, name),
+            Given::No | Given::Unclear => Resource::Unknown,
         },
+        // A message goes to one place: which of two counts is AWS's secret.
+        "sns" if &*row.name == "Publish" && has_other_target(&parameter) => Resource::Unknown,
+        "sns" if takes(members::TOPIC) => parameter("TopicArn").arn_of("sns"),
         _ => Resource::Unknown,
     };
     Asks::Of(row.on(&resource))
+}
+
+/// Where a message could go but to a topic.
+fn has_other_target<'p>(parameter: &impl Fn(&str) -> Given<'p>) -> bool {
+    ["TargetArn", "PhoneNumber"].iter().any(|name| !matches!(parameter(name), Given::No))
 }
 
 /// A parameter of a query call, wherever it may stand.
@@ -148,18 +158,20 @@ struct SqsInput<'b> {
 
 fn sqs(call: &Call<'_>, row: &Row, body: &[u8]) -> Option<Vec<Ask>> {
     let input: SqsInput<'_> = serde_json::from_slice(body).ok()?;
+    let takes = |operations: &[&str]| operations.contains(&&*row.name);
     let mut found = Vec::with_capacity(1);
-    if let Some(url) = input.queue_url {
+    if let Some(url) = input.queue_url.filter(|_| takes(members::QUEUE_URL)) {
         found.push(queue_of_url(call, &url).unwrap_or(Resource::Unknown));
     }
-    if let Some(name) = input.queue_name {
+    if let Some(name) = input.queue_name.filter(|_| takes(members::QUEUE_NAME)) {
         let account = match input.queue_owner {
             Some(owner) => Some(AccountId::parse(&owner)?),
             None => call.signer_account,
         };
         found.push(queue(call, account, &name).unwrap_or(Resource::Unknown));
     }
-    for arn in [input.source_arn, input.destination_arn].into_iter().flatten() {
+    let arns = [input.source_arn, input.destination_arn].into_iter().flatten();
+    for arn in arns.filter(|_| takes(members::QUEUE_ARN)) {
         found.push(given_arn(&arn).unwrap_or(Resource::Unknown));
     }
     Some(found.iter().flat_map(|resource| row.on(resource)).collect())
@@ -220,6 +232,8 @@ fn lambda(call: &Call<'_>, row: &Row) -> Resource {
         _ => return Resource::Unknown,
     };
     match (inner.or(qualifier), word(name)) {
+        // AWS looks past it: the function itself is meant.
+        (Some(_), _) if !members::QUALIFIER.contains(&&*row.name) => Resource::Unknown,
         // Two qualifiers that differ: which one counts is AWS's secret.
         _ if inner.is_some() && qualifier.is_some() && inner != qualifier => Resource::Unknown,
         (None, true) => own_arn(call, "lambda", account, format_args!("function:{name}")),

@@ -8,6 +8,10 @@ use super::statement::Fit;
 use crate::engine::request::RequestHead;
 use crate::engine::signature::percent::{Plus, decode};
 
+/// How often a path is decoded to find what a deny names. Each time shortens it by little: without a bound a long path
+/// would cost the square of its length.
+const MAX_DECODINGS: usize = 8;
+
 #[derive(Debug)]
 pub struct HttpRule {
     pub hosts: Vec<HostPattern>,
@@ -56,7 +60,7 @@ impl HttpRule {
         }
         // A letter may hide behind an escape, and an escape behind another one.
         let mut read = Cow::Borrowed(path.as_bytes());
-        loop {
+        for _ in 0..=MAX_DECODINGS {
             let text = String::from_utf8_lossy(&read);
             if self.paths.iter().any(|glob| glob.matches(&text)) {
                 return true;
@@ -68,6 +72,7 @@ impl HttpRule {
                 Some(_) => return false,
             }
         }
+        true
     }
 
     /// Whatever `other` names, this names too.
@@ -93,4 +98,27 @@ pub fn is_ambiguous(path: &str) -> bool {
         || path.contains(['\\', ';'])
         || path.split('/').any(|segment| segment == "." || segment == "..")
         || ["%2f", "%5c", "%2e"].iter().any(|code| escaped(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_escape_that_hides_too_deep_could_be_anything() {
+        let rule = |path: &str| HttpRule {
+            hosts: vec![HostPattern::parse("a.test").unwrap()],
+            methods: Vec::new(),
+            paths: vec![Glob::new(path)],
+        };
+        let deep = |times: usize| format!("/%{}61dmin", "25".repeat(times));
+        for times in [0, 1, 2] {
+            assert!(rule("/admin").could_be_at(&deep(times)), "{times}");
+            assert!(!rule("/other").could_be_at(&deep(times)), "{times}");
+        }
+        // As deep as a head is long: nobody reads on for the square of that.
+        for times in [9, 32_000] {
+            assert!(rule("/other").could_be_at(&deep(times)), "{times}");
+        }
+    }
 }

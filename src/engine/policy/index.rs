@@ -303,4 +303,123 @@ mod tests {
             }
         }
     }
+
+    /// What is drawn for one statement: effect, mode, action, resource, host.
+    const STATEMENT: &str = "[ad][er][s3q*][b*sdw][kK/*?]{0,3}";
+
+    fn written(drawn: &[String]) -> String {
+        let mut text = "version: 1\nstatements:\n".to_owned();
+        for (at, drawn) in drawn.iter().enumerate() {
+            let [effect, mode, action, about] = drawn.as_bytes()[..4] else { unreachable!() };
+            let rest = &drawn[4..];
+            let effect = if effect == b'a' { "allow" } else { "deny" };
+            let mode = if mode == b'r' { ", mode: report" } else { "" };
+            let action = match action {
+                b's' => "s3:GetObject",
+                b'3' => "s3:*",
+                b'q' => "sqs:SendMessage",
+                _ => "*",
+            };
+            let resource = match about {
+                b'b' => format!("arn:aws:s3:::b/{rest}"),
+                b'*' => "*".to_owned(),
+                b's' => format!("arn:aws:sqs:*:self:{rest}k"),
+                b'd' => format!("arn:aws:s3:::b/{}{rest}", "k/".repeat(DEEPEST)),
+                _ => format!("arn:*{rest}"),
+            };
+            text += &format!(
+                "  - {{id: s{at}, effect: {effect}, action: '{action}', resource: '{resource}'{mode}}}\n"
+            );
+            let host =
+                ["a.test", "*.b.test", "**.test", "*.test", "b.test"][rest.len() + usize::from(about % 2)];
+            text +=
+                &format!("  - {{id: h{at}, effect: {effect}, http: {{host: '{host}', path: '/*'}}{mode}}}\n");
+        }
+        text
+    }
+
+    proptest::proptest! {
+        /// The look-up gives what asking every statement gives: no deny is missed, and no allow.
+        #[test]
+        fn a_decision_is_what_asking_every_statement_gives(
+            drawn in proptest::collection::vec(STATEMENT, 1..40),
+            service in "(s3|sqs)",
+            key in "[kK/]{0,4}",
+            deep in proptest::bool::ANY,
+            account in "(111111111111|222222222222)?",
+            host in "(a|b|c\\.b|d\\.c\\.b)\\.test",
+        ) {
+            use crate::engine::atlas::Atlas;
+            use crate::engine::facts::{
+                AccountId, Arrival, Auth, Door, Identity, Operation, PayloadState, Protocol, SignatureState, Signer,
+                Timestamp,
+            };
+            use crate::engine::policy::statement::{Effect, Fit};
+            use crate::engine::policy::{Policy, Request};
+            use crate::engine::request::RequestHead;
+
+            let (policy, _) = Policy::read("p", &written(&drawn), Atlas::built_in()).unwrap();
+            let ours = [AccountId::parse("111111111111").unwrap()];
+            let signer = Signer { key_id: "AKID".into(), account: Some(ours[0]), role: None, own: true };
+            let identity = Identity {
+                auth: Auth::SigV4,
+                signature: SignatureState::Verified,
+                payload: PayloadState::Signed,
+                signer: Some(signer),
+            };
+            let key = if deep { "k/".repeat(DEEPEST) + &key } else { key };
+            let (actions, arn, account) = match &*service {
+                "s3" => (["s3:GetObject", "s3:PutObject"], format!("arn:aws:s3:::b/{key}"), None),
+                _ => {
+                    let arn = format!("arn:aws:sqs:us-east-1:{account}:{key}k");
+                    (["sqs:SendMessage", "sqs:ReceiveMessage"], arn, AccountId::parse(&account))
+                }
+            };
+            let head = RequestHead::parse(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n").into()).unwrap();
+            let target = head.authority().clone();
+            let arrival = Arrival::new(Door::Forward, target, ([127, 0, 0, 1], 1).into(), None, Atlas::built_in());
+            let mut asks = Vec::new();
+            for action in actions.map(|action| Action::Known(action.into())).into_iter().chain([Action::Unknown((*service).into())]) {
+                for resource in [Resource::None, Resource::Unknown, Resource::Arn { arn: arn.clone(), account }] {
+                    asks.push(Ask { action: action.clone(), resource });
+                }
+            }
+            let operation = Operation {
+                service: (*service).into(),
+                name: None,
+                region: "us-east-1".into(),
+                protocol: Protocol::Json10,
+                asks: asks.clone(),
+            };
+            for ask in asks.iter().map(Some).chain([None]) {
+                let request = Request {
+                    head: &head,
+                    arrival: &arrival,
+                    host: head.authority(),
+                    operation: ask.map(|_| &operation),
+                    identity: &identity,
+                    signed_header: &|_| false,
+                    own_accounts: &ours,
+                    now: Timestamp(0),
+                };
+                let act = |s: &Statement| match s.effect {
+                    Effect::Deny => s.denies(&request, ask),
+                    Effect::Allow => s.allows(&request, ask, &policy.perimeter) == Fit::Whole,
+                };
+                let acts = |effect: Effect, report: bool| {
+                    let of = move |s: &Statement| s.effect == effect && s.report == report;
+                    (0u32..).zip(&policy.statements).filter(move |(_, s)| of(s) && act(s))
+                };
+                let first = |effect| acts(effect, false).map(|(at, _)| at).min().unwrap_or(u32::MAX);
+                let mut would: Vec<_> = acts(Effect::Deny, true).chain(acts(Effect::Allow, true)).map(|(_, s)| s.placed.id.clone()).collect();
+                would.sort_unstable();
+                let found = policy.find(&request, ask);
+                let mut told: Vec<_> = found.would.iter().map(|id| (*id).clone()).collect();
+                told.sort_unstable();
+                told.dedup();
+                proptest::prop_assert_eq!((found.denies, found.allows), (first(Effect::Deny), first(Effect::Allow)), "{:?}", ask);
+                proptest::prop_assert_eq!(told, would, "{:?}", ask);
+            }
+        }
+    }
 }

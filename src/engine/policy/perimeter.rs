@@ -70,7 +70,8 @@ impl Perimeter {
 /// Which header names the owner: a copy's source has its own.
 fn owner_header(request: &Request<'_>, action: &Action) -> &'static str {
     let reads = matches!(action, Action::Known(name) if name.starts_with("s3:Get"));
-    if reads && request.head.has("x-amz-copy-source") {
+    // Copies are PUTs; where nothing is copied S3 looks at neither field of a source.
+    if reads && request.head.method() == "PUT" && request.head.has("x-amz-copy-source") {
         "x-amz-source-expected-bucket-owner"
     } else {
         "x-amz-expected-bucket-owner"

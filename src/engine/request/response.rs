@@ -20,6 +20,10 @@ pub struct ResponseHead {
 impl ResponseHead {
     /// Reads a whole head; `method` is the request's, since an answer to HEAD has no body (RFC 9112 6.3).
     pub fn parse(raw: Bytes, method: &str) -> Result<Self, HeadError> {
+        // Blank lines are skipped before requests alone.
+        if !raw.starts_with(b"HTTP/") {
+            return Err(HeadError::StatusLine);
+        }
         let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Response::new(&mut []);
         match httparse::ParserConfig::default().parse_response_with_uninit_headers(

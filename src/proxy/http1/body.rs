@@ -6,7 +6,7 @@
 use bytes::{Buf, BufMut, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::engine::request::{Framing, is_token};
+use crate::engine::request::{Framing, ends_lines_in_both, is_token};
 
 /// Chunk-size line with its extension; SDKs send up to 88 (`;chunk-signature=`).
 const MAX_CHUNK_LINE: usize = 1024;
@@ -197,6 +197,9 @@ fn chunk_size(line: &[u8]) -> Option<(u64, usize)> {
 
 /// The fields of a trailer section that may travel on: never framing, routing or authentication (RFC 9110 6.5.1).
 fn trailers(section: &[u8]) -> Result<Option<HeaderMap>, FramingError> {
+    if !ends_lines_in_both(section) {
+        return Err(FramingError::Trailer);
+    }
     let mut slots = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(section, &mut slots) else {
         return Err(FramingError::Trailer);
@@ -348,7 +351,7 @@ mod tests {
 
     #[test]
     fn refuses_every_other_spelling_of_a_chunk() {
-        let bad: [&[u8]; 14] = [
+        let bad: [&[u8]; 16] = [
             b"0x5\r\nhello\r\n0\r\n\r\n",
             b"+5\r\nhello\r\n0\r\n\r\n",
             b" 5\r\nhello\r\n0\r\n\r\n",
@@ -363,6 +366,8 @@ mod tests {
             b"5;a=\"\r\nhello\r\n0\r\n\r\n",
             b"5\r\nhello\r\n0\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
             b"5\r\nhello\r\n0\r\nx y: z\r\n\r\n",
+            b"5\r\nhello\r\n0\r\nx: y\nz: a\r\n\r\n",
+            b"5\r\nhello\r\n0\r\nx: y\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
         ];
         for wire in bad {
             for size in [1, 7, wire.len()] {

@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::body::{Decoder, Encoder, FramingError, Step};
 use super::io::Io;
 use super::wire::{Reader, Writer};
-use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead};
+use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
 use crate::proxy::body::{BodyError, Inbound};
 
 /// Interim answers of one request (facts/security.md H10).
@@ -141,7 +141,7 @@ where
         give_back: Some(give_back),
         patience,
     };
-    match answer.final_head(head.method()).await {
+    match answer.final_head(head).await {
         Ok(response) => {
             answer.begin(&response);
             Ok((response, answer))
@@ -164,6 +164,19 @@ fn put_head(head: &RequestHead, encoder: Encoder, out: &mut bytes::BytesMut) {
     out.put_slice(b"\r\n");
 }
 
+/// Status line and fields as they came, without those that stay on the origin's connection.
+fn interim(head: &ResponseHead) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.raw().len());
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(head.status_and_reason());
+    out.put_slice(b"\r\n");
+    for lines in head.forwarded_lines() {
+        out.put_slice(lines);
+    }
+    out.put_slice(b"\r\n");
+    out
+}
+
 impl<S, B, G> Answer<S, B, G>
 where
     S: Io,
@@ -176,17 +189,20 @@ where
     }
 
     /// The answer's head, after its interim ones.
-    async fn final_head(&mut self, method: &str) -> Result<ResponseHead, ExchangeError> {
+    async fn final_head(&mut self, head: &RequestHead) -> Result<ResponseHead, ExchangeError> {
         for _ in 0..=MAX_INTERIM {
             let raw = poll_fn(|cx| self.poll_head(cx)).await?;
-            let response = ResponseHead::parse(raw, method)?;
+            let response = ResponseHead::parse(raw, head.method())?;
             match response.status() {
                 101 => break,
                 // The client had its 100 from us, when the request was allowed.
                 100 => {}
                 102..200 => {
-                    if let Upload::Running(body, ..) = &mut self.upload {
-                        body.interim(response.raw()).await.map_err(BodyError::Gone)?;
+                    // HTTP/1.0 has none (RFC 9110 15.2).
+                    if let Upload::Running(body, ..) = &mut self.upload
+                        && head.version() == Version::Http11
+                    {
+                        body.interim(&interim(&response)).await.map_err(BodyError::Gone)?;
                     }
                 }
                 _ => return Ok(response),
@@ -361,6 +377,55 @@ where
             _ if self.conn.is_none() => SizeHint::with_exact(0),
             Some(left) => SizeHint::with_exact(left),
             None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// An upload that never goes on, and what its client was told meanwhile.
+    #[derive(Default)]
+    struct Stalled(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Body for Stalled {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Pending
+        }
+    }
+
+    impl Inbound for Stalled {
+        async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+            self.0.lock().unwrap().extend_from_slice(head);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_interim_answer_goes_on_without_what_stays_and_to_1_1_alone() {
+        for (version, told) in [("1.1", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"), ("1.0", "")] {
+            let (near, mut far) = tokio::io::duplex(4096);
+            let hints = "HTTP/1.1 103 Early Hints\r\nAlt-Svc: h3=\":443\"\r\nLink: </a>\r\nConnection: x-a\r\nX-A: b\r\n\r\n";
+            let answer = format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            far.write_all(answer.as_bytes()).await.unwrap();
+            let head = format!("PUT / HTTP/{version}\r\nHost: a.test\r\nContent-Length: 1\r\n\r\n");
+            let head = RequestHead::parse(head.into()).unwrap();
+            let [head_in, body_in, write_in] = [Duration::from_secs(60); 3];
+            let patience = Patience { head: head_in, body: body_in, write: write_in };
+            let body = Stalled::default();
+            let heard = std::sync::Arc::clone(&body.0);
+            let sent = send(Connection::new(near), &head, body, patience, |_| ()).await;
+            assert_eq!(sent.map_err(|unanswered| unanswered.error).unwrap().0.status(), 200);
+            assert_eq!(String::from_utf8_lossy(&heard.lock().unwrap()), told, "{version}");
         }
     }
 }

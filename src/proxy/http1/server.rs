@@ -315,7 +315,8 @@ impl<S: Io> Drop for Incoming<S> {
 
 impl<S: Io> Inbound for Incoming<S> {
     async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
-        self.client.say(head).await
+        let told = tokio::time::timeout(self.idle, self.client.say(head)).await;
+        told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -383,4 +384,24 @@ impl<S: Io> Body for Incoming<S> {
 /// Whether a request's body, as framed, is empty.
 pub fn is_bodiless(framing: Framing) -> bool {
     matches!(framing, Framing::None | Framing::Length(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_takes_no_interim_answer_is_not_waited_for_for_ever() {
+        let (near, mut far) = tokio::io::duplex(128);
+        let second = Duration::from_secs(1);
+        let patience = Patience { head: second, idle: second, body: Duration::from_millis(20) };
+        let mut client = Connection::new(near, patience);
+        far.write_all(b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\n").await.unwrap();
+        let Next::Request(_, mut body) = client.next().await else { panic!("no request") };
+        body.interim(&[b'x'; 100]).await.unwrap();
+        let waited = tokio::time::timeout(Duration::from_secs(10), body.interim(&[b'x'; 100])).await;
+        assert_eq!(waited.expect("it ends").unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 }

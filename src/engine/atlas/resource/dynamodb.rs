@@ -6,9 +6,10 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::super::actions::Row;
+use super::super::members;
 use super::super::operation::Call;
 use super::{given_arn, own_arn};
 use crate::engine::facts::{Action, Ask, Resource};
@@ -20,11 +21,11 @@ pub(super) fn asks(call: &Call<'_>, row: &Row, body: &[u8]) -> Option<Vec<Ask>> 
         |action: &str, resource| Ask { action: Action::Known(format!("dynamodb:{action}").into()), resource };
     match &*row.name {
         "ExecuteStatement" => return Some(vec![ask_of_statement(&input.statement?)]),
-        "BatchExecuteStatement" => return of_statements(&input.statements?),
-        "ExecuteTransaction" => return of_statements(&input.transact_statements?),
+        "BatchExecuteStatement" => return of_statements(&input.statements?.0),
+        "ExecuteTransaction" => return of_statements(&input.transact_statements?.0),
         "TransactWriteItems" | "TransactGetItems" => {
             let mut asks = Vec::new();
-            for item in input.transact_items? {
+            for item in input.transact_items?.0 {
                 let members = [
                     ("GetItem", item.get),
                     ("PutItem", item.put),
@@ -49,7 +50,8 @@ pub(super) fn asks(call: &Call<'_>, row: &Row, body: &[u8]) -> Option<Vec<Ask>> 
     }
     let mut found: Vec<Resource> = Vec::with_capacity(1);
     if let Some(name) = &input.table_name {
-        found.push(table(call, name, input.index_name.as_deref()));
+        let index = input.index_name.as_deref().filter(|_| members::INDEX.contains(&&*row.name));
+        found.push(table(call, name, index));
     }
     let created = input.table_creation_parameters.map(|t| t.table_name);
     for name in [input.source_table_name, input.target_table_name, created].into_iter().flatten() {
@@ -62,9 +64,9 @@ pub(super) fn asks(call: &Call<'_>, row: &Row, body: &[u8]) -> Option<Vec<Ask>> 
         let arn = own_arn(call, "dynamodb", call.account(), format_args!("global-table/{name}"));
         found.push(if is_table(name) { without_region(call, arn) } else { Resource::Unknown });
     }
-    // The iterator begins with the stream's ARN.
+    // The iterator begins with the stream's ARN; one that doesn't names what nobody can tell.
     let iterator =
-        input.shard_iterator.as_deref().and_then(|i| i.split_once('|')).map(|(arn, _)| arn.to_owned());
+        input.shard_iterator.map(|i| i.split_once('|').map_or_else(String::new, |(arn, _)| arn.to_owned()));
     let arns = [
         input.table_arn,
         input.stream_arn,
@@ -83,6 +85,9 @@ pub(super) fn asks(call: &Call<'_>, row: &Row, body: &[u8]) -> Option<Vec<Ask>> 
     }
     Some(found.iter().flat_map(|resource| row.on(resource)).collect())
 }
+
+/// Tables, items or statements of one call; AWS takes 100. Each becomes an ask, of many times its size.
+const MAX_ITEMS: usize = 256;
 
 /// Members of DynamoDB's inputs that name something, whichever operation has them.
 #[derive(Deserialize, Default)]
@@ -105,10 +110,10 @@ struct DynamoInput<'b> {
     shard_iterator: Option<String>,
     table_creation_parameters: Option<Target>,
     request_items: Option<Keys>,
-    transact_items: Option<Vec<TransactItem>>,
+    transact_items: Option<Few<TransactItem>>,
     statement: Option<String>,
-    statements: Option<Vec<Statement>>,
-    transact_statements: Option<Vec<Statement>>,
+    statements: Option<Few<Statement>>,
+    transact_statements: Option<Few<Statement>>,
 }
 
 #[derive(Deserialize)]
@@ -133,7 +138,33 @@ struct Statement {
     statement: String,
 }
 
-/// Keys of an object, none of them twice.
+/// A list of at most [`MAX_ITEMS`].
+struct Few<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Collect<T> {
+            type Value = Few<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Few<T>, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    if items.len() == MAX_ITEMS {
+                        return Err(de::Error::custom("too many items"));
+                    }
+                    items.push(item);
+                }
+                Ok(Few(items))
+            }
+        }
+        deserializer.deserialize_seq(Collect(std::marker::PhantomData))
+    }
+}
+
+/// Keys of an object, at most [`MAX_ITEMS`] and none of them twice.
 struct Keys(Vec<String>);
 
 impl<'de> Deserialize<'de> for Keys {
@@ -147,8 +178,8 @@ impl<'de> Deserialize<'de> for Keys {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
                 let (mut keys, mut seen) = (Vec::new(), HashSet::new());
                 while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-                    if !seen.insert(key.clone()) {
-                        return Err(de::Error::custom("repeated key"));
+                    if keys.len() == MAX_ITEMS || !seen.insert(key.clone()) {
+                        return Err(de::Error::custom("repeated key, or too many"));
                     }
                     keys.push(key);
                 }
@@ -206,4 +237,29 @@ fn ask_of_statement(statement: &str) -> Ask {
         None => Action::Unknown("dynamodb".into()),
     };
     Ask { action, resource: Resource::Unknown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_items_than_aws_takes_are_not_read() {
+        let read = |text: String| serde_json::from_str::<DynamoInput<'_>>(&text).is_ok();
+        let list = |name: &str, item: &str, times: usize| {
+            format!("{{\"{name}\": [{}]}}", vec![item; times].join(","))
+        };
+        let tables = |times: usize| {
+            let keys: Vec<_> = (0..times).map(|n| format!("\"t{n}\": {{}}")).collect();
+            format!("{{\"RequestItems\": {{{}}}}}", keys.join(","))
+        };
+        let statement = "{\"Statement\": \"SELECT\"}";
+        for (times, fits) in [(MAX_ITEMS, true), (MAX_ITEMS + 1, false)] {
+            assert_eq!(read(list("TransactItems", "{}", times)), fits);
+            assert_eq!(read(list("Statements", statement, times)), fits);
+            assert_eq!(read(list("TransactStatements", statement, times)), fits);
+            assert_eq!(read(tables(times)), fits);
+        }
+        assert!(read("{\"TransactItems\": null}".to_owned()) && !read("{\"TransactItems\": {}}".to_owned()));
+    }
 }
