@@ -160,11 +160,20 @@ impl HeadScanner {
     }
 }
 
+/// A method that most requests have is kept as a word: it is asked for many times.
+#[derive(Debug, Clone, Copy)]
+enum Method {
+    Common(&'static str),
+    Other(Span),
+}
+
+const COMMON_METHODS: [&str; 5] = ["GET", "PUT", "POST", "HEAD", "DELETE"];
+
 /// Head of a request: one `Bytes` and spans into it.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
     raw: Bytes,
-    method: Span,
+    method: Method,
     target: Span,
     /// Of the target, without its query.
     path: Span,
@@ -240,7 +249,10 @@ impl RequestHead {
         let names_fields = marks.names_fields;
         let path = memchr::memchr(b'?', target.as_bytes()).map_or(target, |at| &target[..at]);
         let mut head = Self {
-            method: span(method.as_bytes()),
+            method: match COMMON_METHODS.into_iter().find(|common| *common == method) {
+                Some(common) => Method::Common(common),
+                None => Method::Other(span(method.as_bytes())),
+            },
             target: span(target.as_bytes()),
             path: span(path.as_bytes()),
             version,
@@ -260,12 +272,20 @@ impl RequestHead {
     }
 
     pub fn method(&self) -> &str {
-        self.text(self.method)
+        match self.method {
+            Method::Common(word) => word,
+            Method::Other(span) => self.text(span),
+        }
     }
 
     /// Path and query as sent, ASCII, `/…` or `*`.
     pub fn target(&self) -> &str {
         self.text(self.target)
+    }
+
+    /// [`Self::target`] as bytes.
+    pub fn target_bytes(&self) -> &[u8] {
+        self.target.of(&self.raw)
     }
 
     /// The target up to its `?`.
@@ -609,6 +629,10 @@ impl Span {
         &raw[self.start as usize..self.end as usize]
     }
 
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
     fn locate(raw: &Bytes, part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
         if part.is_empty() || start + part.len() > raw.len() {
@@ -632,7 +656,7 @@ impl Field {
 
     /// It has that name, in any case. Compared as bytes: a name is looked up dozens of times a request.
     fn is(&self, raw: &Bytes, name: &str) -> bool {
-        is_name(self.name.of(raw), name.as_bytes())
+        self.name.len() == name.len() && is_name(self.name.of(raw), name.as_bytes())
     }
 }
 
@@ -655,12 +679,20 @@ pub fn is_token(byte: u8) -> bool {
     TOKEN[byte as usize]
 }
 
-const TOKEN: [bool; 256] = {
+/// [`is_token`], and no capital.
+pub fn is_lower_token(byte: u8) -> bool {
+    LOWER_TOKEN[byte as usize]
+}
+
+const TOKEN: [bool; 256] = tokens(true);
+const LOWER_TOKEN: [bool; 256] = tokens(false);
+
+const fn tokens(capitals: bool) -> [bool; 256] {
     let others = b"!#$%&'*+-.^_`|~";
     let mut table = [false; 256];
-    let mut byte = 0;
+    let mut byte = 0u8;
     while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        table[byte as usize] = byte.is_ascii_alphanumeric() && (capitals || !byte.is_ascii_uppercase());
         byte += 1;
     }
     let mut at = 0;
@@ -669,7 +701,7 @@ const TOKEN: [bool; 256] = {
         at += 1;
     }
     table
-};
+}
 
 #[cfg(test)]
 mod tests {

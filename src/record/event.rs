@@ -108,7 +108,7 @@ impl Facts {
         top(&mut json, request);
         let top = mark(json.0);
 
-        json.field(",\"policy\":", request.policy, MAX_NAME);
+        json.word(",\"policy\":\"", request.policy);
         json.maybe(",\"statement\":", request.statement, MAX_NAME);
         list(&mut json, ",\"would\":[", request.would.iter(), |json, id| json.text(id.as_bytes(), MAX_NAME));
         json.word(",\"auth\":\"", request.identity.auth.as_str());

@@ -75,17 +75,11 @@ impl Json<'_> {
     }
 
     pub fn hex(&mut self, bytes: &[u8]) {
-        const PAIRS: [[u8; 2]; 256] = {
-            let digits = b"0123456789abcdef";
-            let mut pairs = [[0; 2]; 256];
-            let mut byte = 0;
-            while byte < 256 {
-                pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
-                byte += 1;
-            }
-            pairs
-        };
-        self.0.extend(bytes.iter().flat_map(|&byte| PAIRS[usize::from(byte)]));
+        let start = self.0.len();
+        self.0.resize(start + 2 * bytes.len(), 0);
+        for (pair, byte) in self.0[start..].as_chunks_mut().0.iter_mut().zip(bytes) {
+            *pair = [byte >> 4, byte & 15].map(|value| value + if value < 10 { b'0' } else { b'a' - 10 });
+        }
     }
 
     /// The slow path: escapes unit by unit, and stops while the mark still fits.

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::engine::pieces::pieces;
+
 /// Pairs in order, decoded; a bare key has an empty value.
 #[derive(Debug, Default)]
 pub(super) struct Pairs<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
@@ -22,7 +24,7 @@ pub(super) enum Found<'p> {
 impl<'a> Pairs<'a> {
     /// `None` where an escape is malformed or the text isn't UTF-8 once decoded.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let pieces = text.split('&').filter(|piece| !piece.is_empty());
+        let pieces = pieces(text, b'&').filter(|piece| !piece.is_empty());
         let pair = |piece: &'a str| {
             let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
             Some((form_decoded(name)?, form_decoded(value)?))
@@ -77,8 +79,8 @@ pub(super) fn decoded(text: &str) -> Option<Cow<'_, str>> {
 
 /// Every `%` begins an escape.
 pub(super) fn well_escaped(text: &str) -> bool {
-    let pieces = text.split('%').skip(1);
-    pieces.map(str::as_bytes).all(|p| matches!(p, [a, b, ..] if hex(*a).is_some() && hex(*b).is_some()))
+    let mut escapes = pieces(text, b'%').skip(1).map(str::as_bytes);
+    escapes.all(|p| matches!(p, [a, b, ..] if hex(*a).is_some() && hex(*b).is_some()))
 }
 
 /// An escape of a byte that needs none (RFC 3986 2.3), `~` aside: old clients do escape that one. No SDK writes these,

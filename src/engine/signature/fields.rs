@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::Refusal;
-use super::pieces::pieces;
+use crate::engine::pieces::pieces;
 use crate::engine::reason::Reason;
-use crate::engine::request::{RequestHead, is_name, is_token};
+use crate::engine::request::{RequestHead, is_lower_token, is_name};
 
 /// The fields that `SignedHeaders` names, in its order.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl<'f> SignedFields<'f> {
         let mut listed = Vec::with_capacity(8);
         let mut last = "";
         for name in pieces(&names, b';') {
-            if name.is_empty() || !name.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase()) {
+            if name.is_empty() || !name.bytes().all(is_lower_token) {
                 return malformed("signed headers are not a list of lower-case names");
             }
             if name <= last {

@@ -34,11 +34,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 const DRAIN_BYTES: usize = 64 * 1024 * 1024;
 
 /// Where an [`Incoming`] leaves the reader when it is done with it: `true` when the body was read to its end.
-type Slot<S> = Arc<Mutex<Option<(Reader<S>, bool)>>>;
+type Slot<S> = Arc<Mutex<Option<(Box<Reader<S>>, bool)>>>;
 
 /// A client's connection.
 pub struct Connection<S> {
-    reader: Option<Reader<S>>,
+    /// Boxed: it goes to each [`Incoming`] that has bytes, and comes back.
+    reader: Option<Box<Reader<S>>>,
     slot: Slot<S>,
     writer: Writer<S>,
     patience: Patience,
@@ -79,7 +80,7 @@ pub enum AnswerError<E> {
 impl<S: Io> Connection<S> {
     pub fn new(io: S, patience: Patience) -> Self {
         let (reader, writer) = super::wire::split(io);
-        Self { reader: Some(reader), slot: Slot::default(), writer, patience, authority: None }
+        Self { reader: Some(Box::new(reader)), slot: Slot::default(), writer, patience, authority: None }
     }
 
     /// Bytes that were read before the stream was ours.
@@ -108,13 +109,14 @@ impl<S: Io> Connection<S> {
                         return Poll::Ready(Err(Next::Closed(None)));
                     }
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(Next::Malformed(HeadError::RequestLine))),
-                    Poll::Ready(Ok(_)) if !begun => {
-                        begun = true;
-                        reader.clock.set(self.patience.head);
-                    }
                     Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Next::Closed(Some(error)))),
                     Poll::Pending => {
+                        // A head that comes in one piece, as most do, needs no clock of its own.
+                        if !begun && !reader.buf.is_empty() {
+                            begun = true;
+                            reader.clock.set(self.patience.head);
+                        }
                         ready!(reader.clock.poll_expired(cx));
                         return Poll::Ready(Err(if begun { Next::Slow } else { Next::Closed(None) }));
                     }
@@ -290,7 +292,7 @@ fn put_head(passed: &Passed<'_>, encoder: Encoder, out: &mut bytes::BytesMut) {
 
 /// A request's body, read off the client's connection as it is asked for.
 pub struct Incoming<S: Io> {
-    reader: Option<Reader<S>>,
+    reader: Option<Box<Reader<S>>>,
     slot: Slot<S>,
     client: Half<S>,
     decoder: Decoder,

@@ -92,7 +92,8 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
     }
 }
 
-type Answer<B> = client::Answer<TcpStream, B, Box<dyn FnOnce(client::Connection<TcpStream>) + Send>>;
+type Answer<B> = Box<client::Answer<TcpStream, B, Home>>;
+type Home = Box<dyn FnOnce(Box<client::Connection<TcpStream>>) + Send>;
 
 async fn exchange<B: exeat::proxy::body::Inbound>(
     head: &exeat::engine::request::RequestHead,
@@ -118,7 +119,6 @@ async fn exchange<B: exeat::proxy::body::Inbound>(
         body.interim(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok();
     }
     let pool = Arc::clone(pool);
-    client::send(conn, head, body, ORIGIN, Box::new(move |conn| pool.lock().unwrap().push(conn)) as _)
-        .await
-        .map_err(|failed| failed.error)
+    let give_back: Home = Box::new(move |conn| pool.lock().unwrap().push(*conn));
+    client::send(Box::new(conn), head, body, ORIGIN, give_back).await.map_err(|failed| failed.error)
 }
