@@ -101,7 +101,7 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
         (None, None) => return Ok(Reading::Unsigned(Auth::None)),
         (Some(value), None) => value,
     };
-    let end = authorization.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(authorization.len());
+    let end = memchr::memchr2(b' ', b'\t', authorization).unwrap_or(authorization.len());
     let (scheme, rest) = authorization.split_at(end);
     let is = |known: &str| scheme.eq_ignore_ascii_case(known.as_bytes());
     if let Some(algorithm) = Algorithm::of(scheme) {

@@ -14,7 +14,7 @@ use super::exchange::{Answer, exchange};
 use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
-use super::http1::server::{self, AnswerError, Next, Passed};
+use super::http1::server::{self, AnswerError, NoRequest, Passed};
 use super::{Caller, Worker, owner, reply};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
@@ -255,9 +255,9 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, cal
             next = client.next() => next,
             () = drained.as_mut() => return client.close().await,
         };
-        let (head, body) = match next {
-            Next::Request(head, body) => (head, body),
-            Next::Closed(error) => {
+        let (head, body) = match next.and_then(|head| client.request(head)) {
+            Ok(request) => request,
+            Err(NoRequest::Closed(error)) => {
                 if !served && let Some(alert) = error.as_ref().and_then(handshake::distrust) {
                     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
                     let mut entry = worker.recorder.open(&caller.prelude);
@@ -269,10 +269,10 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, cal
                 }
                 return;
             }
-            Next::Malformed(error) => {
+            Err(NoRequest::Malformed(error)) => {
                 return malformed(worker, client, caller, of_head(error), &error.to_string()).await;
             }
-            Next::Slow => {
+            Err(NoRequest::Slow) => {
                 return malformed(worker, client, caller, Reason::RequestTimeout, "head took too long").await;
             }
         };

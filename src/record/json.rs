@@ -74,12 +74,10 @@ impl Json<'_> {
         self.number(value);
     }
 
-    pub fn hex(&mut self, bytes: &[u8]) {
-        let start = self.0.len();
-        self.0.resize(start + 2 * bytes.len(), 0);
-        for (pair, byte) in self.0[start..].as_chunks_mut().0.iter_mut().zip(bytes) {
-            *pair = [byte >> 4, byte & 15].map(|value| value + if value < 10 { b'0' } else { b'a' - 10 });
-        }
+    pub fn hex<const N: usize>(&mut self, bytes: &[u8; N]) {
+        let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
+        let pairs = bytes.map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+        self.0.extend_from_slice(pairs.as_flattened());
     }
 
     /// The slow path: escapes unit by unit, and stops while the mark still fits.

@@ -34,11 +34,8 @@ impl<'a> Pairs<'a> {
 
     pub(super) fn find(&self, name: &str) -> Found<'_> {
         let mut hits = self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-        match (hits.next(), hits.next()) {
-            (None, _) => Found::No,
-            (Some((n, value)), None) if n == name => Found::Once(value),
-            _ => Found::Unclear,
-        }
+        let Some((spelled, value)) = hits.next() else { return Found::No };
+        if spelled == name && hits.next().is_none() { Found::Once(value) } else { Found::Unclear }
     }
 
     /// The value of a name that stands there once, in any case.

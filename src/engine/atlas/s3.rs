@@ -336,8 +336,14 @@ fn resource(call: &Call<'_>, address: &Address<'_>, key: Option<&str>) -> Resour
 fn bucket_arn(partition: &str, bucket: &str, key: &str) -> Option<String> {
     let alias =
         ["-s3alias", "--ol-s3", "--op-s3", "--xa-s3", ".mrap"].iter().any(|end| bucket.ends_with(end));
-    (!alias)
-        .then(|| ["arn:", partition, ":s3:::", bucket, if key.is_empty() { "" } else { "/" }, key].concat())
+    if alias {
+        return None;
+    }
+    let mut arn = String::with_capacity(16 + partition.len() + bucket.len() + key.len());
+    for part in ["arn:", partition, ":s3:::", bucket, if key.is_empty() { "" } else { "/" }, key] {
+        arn.push_str(part);
+    }
+    Some(arn)
 }
 
 /// What is read by a copy: `[/]bucket/key[?versionId=…]`, or an access point's ARN.

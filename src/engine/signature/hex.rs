@@ -2,9 +2,7 @@
 
 /// 64 lower-case hex digits, else `None`.
 pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
-    if text.len() != 64 {
-        return None;
-    }
+    let text: &[u8; 64] = text.try_into().ok()?;
     let (mut value, mut odd) = ([0; 32], 0);
     for (byte, [high, low]) in value.iter_mut().zip(text.as_chunks().0) {
         let (high, low) = (digit(*high), digit(*low));

@@ -47,10 +47,8 @@ pub struct Connection<S> {
     authority: Option<Authority>,
 }
 
-/// What a client sent next.
-#[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
-pub enum Next<S: Io> {
-    Request(RequestHead, Incoming<S>),
+/// Why no request came.
+pub enum NoRequest {
     /// It went away between two requests, or was idle for too long; with the error if it went in disorder.
     Closed(Option<io::Error>),
     /// It sent something that is no request.
@@ -91,9 +89,9 @@ impl<S: Io> Connection<S> {
         self
     }
 
-    /// Waits for the next request. Cancel safe: what was read stays in the buffer.
-    pub async fn next(&mut self) -> Next<S> {
-        let Some(reader) = &mut self.reader else { return Next::Closed(None) };
+    /// Waits for the next request's head, for [`Self::request`]. Cancel safe: what was read stays in the buffer.
+    pub async fn next(&mut self) -> Result<Bytes, NoRequest> {
+        let Some(reader) = &mut self.reader else { return Err(NoRequest::Closed(None)) };
         let started = !reader.buf.is_empty();
         reader.clock.set(if started { self.patience.head } else { self.patience.idle });
         let mut begun = started;
@@ -102,15 +100,17 @@ impl<S: Io> Connection<S> {
                 match reader.take_head() {
                     Ok(Some(head)) => return Poll::Ready(Ok(head)),
                     Ok(None) => {}
-                    Err(error) => return Poll::Ready(Err(Next::Malformed(error))),
+                    Err(error) => return Poll::Ready(Err(NoRequest::Malformed(error))),
                 }
                 match reader.poll_fill_head(cx) {
                     Poll::Ready(Ok(0)) if reader.buf.is_empty() => {
-                        return Poll::Ready(Err(Next::Closed(None)));
+                        return Poll::Ready(Err(NoRequest::Closed(None)));
                     }
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Next::Malformed(HeadError::RequestLine))),
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(Err(NoRequest::Malformed(HeadError::RequestLine)));
+                    }
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Next::Closed(Some(error)))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(NoRequest::Closed(Some(error)))),
                     Poll::Pending => {
                         // A head that comes in one piece, as most do, needs no clock of its own.
                         if !begun && !reader.buf.is_empty() {
@@ -118,30 +118,33 @@ impl<S: Io> Connection<S> {
                             reader.clock.set(self.patience.head);
                         }
                         ready!(reader.clock.poll_expired(cx));
-                        return Poll::Ready(Err(if begun { Next::Slow } else { Next::Closed(None) }));
+                        return Poll::Ready(Err(if begun {
+                            NoRequest::Slow
+                        } else {
+                            NoRequest::Closed(None)
+                        }));
                     }
                 }
             }
         })
         .await;
         reader.clock.stop();
-        let raw = match head {
-            Ok(raw) => raw,
-            Err(next) => return next,
-        };
-        let head = match RequestHead::parse_after(raw, self.authority.as_ref()) {
-            Ok(head) => head,
-            Err(error) => return Next::Malformed(error),
-        };
+        head
+    }
+
+    /// Reads the head that came, and gives the way to the request's body.
+    pub fn request(&mut self, raw: Bytes) -> Result<(RequestHead, Incoming<S>), NoRequest> {
+        let head = RequestHead::parse_after(raw, self.authority.as_ref()).map_err(NoRequest::Malformed)?;
         if self.authority.as_ref() != Some(head.authority()) {
             self.authority = Some(head.authority().clone());
         }
         let decoder = Decoder::new(head.framing());
+        let Some(reader) = &self.reader else { return Err(NoRequest::Closed(None)) };
         let client = reader.half();
         let reader = if decoder.is_done() { None } else { self.reader.take() };
         let incoming =
             Incoming { reader, slot: Arc::clone(&self.slot), client, decoder, idle: self.patience.body };
-        Next::Request(head, incoming)
+        Ok((head, incoming))
     }
 
     /// Takes the reader back from an [`Incoming`] that is done or gone.

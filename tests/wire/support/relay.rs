@@ -34,10 +34,10 @@ pub async fn run(listener: TcpListener, origin: SocketAddr) {
 async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
     let mut client = server::Connection::new(socket, CLIENT);
     loop {
-        let (head, body) = match client.next().await {
-            server::Next::Request(head, body) => (head, body),
-            server::Next::Closed(_) => return,
-            server::Next::Malformed(_) => {
+        let (head, body) = match client.next().await.and_then(|head| client.request(head)) {
+            Ok(request) => request,
+            Err(server::NoRequest::Closed(_)) => return,
+            Err(server::NoRequest::Malformed(_)) => {
                 client
                     .answer_whole(
                         b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -46,7 +46,7 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
                     .ok();
                 return client.close().await;
             }
-            server::Next::Slow => {
+            Err(server::NoRequest::Slow) => {
                 client
                     .answer_whole(b"HTTP/1.1 408 Slow\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                     .await
