@@ -91,11 +91,13 @@ struct Field {
     kind: Kind,
 }
 
-/// Fields in arrival order, and of which lengths their names are: most names that are asked for are not there.
+/// Fields in arrival order.
 #[derive(Debug, Clone, Default)]
 struct Fields {
     list: Vec<Field>,
+    /// The lengths that their names have, by [`length_bit`]: most names that are asked for are not there.
     lengths: u64,
+    /// The same of those that stay on this connection.
     hop_by_hop: u64,
 }
 
@@ -501,7 +503,7 @@ struct Marks<'h> {
 
 /// Spans of all fields, and what they say together.
 fn read_fields<'h>(
-    raw: &Bytes,
+    raw: &[u8],
     headers: &[httparse::Header<'h>],
     version: Version,
 ) -> Result<(Fields, Marks<'h>), HeadError> {
@@ -648,7 +650,7 @@ impl Span {
         (self.end - self.start) as usize
     }
 
-    fn locate(raw: &Bytes, part: &[u8]) -> Self {
+    fn locate(raw: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
         if part.is_empty() || start + part.len() > raw.len() {
             // httparse gives an empty value from nowhere in particular.
@@ -673,7 +675,7 @@ impl Fields {
 }
 
 impl Field {
-    fn of(raw: &Bytes, header: &httparse::Header<'_>, kind: Kind) -> Self {
+    fn of(raw: &[u8], header: &httparse::Header<'_>, kind: Kind) -> Self {
         let name = Span::locate(raw, header.name.as_bytes());
         let mut value = Span::locate(raw, header.value);
         if header.value.is_empty() {

@@ -255,8 +255,8 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, cal
             next = client.next() => next,
             () = drained.as_mut() => return client.close().await,
         };
-        let (head, body) = match next.and_then(|head| client.request(head)) {
-            Ok(request) => request,
+        let head = match next.and_then(|head| client.read(head)) {
+            Ok(head) => head,
             Err(NoRequest::Closed(error)) => {
                 if !served && let Some(alert) = error.as_ref().and_then(handshake::distrust) {
                     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
@@ -276,6 +276,7 @@ async fn requests<S: Io>(worker: &Worker, mut client: server::Connection<S>, cal
                 return malformed(worker, client, caller, Reason::RequestTimeout, "head took too long").await;
             }
         };
+        let body = client.body(head.framing());
         served = true;
         // A client that goes away takes its request with it: the dropped entry records that.
         // Boxed: an idle connection need not hold the room for a request.
@@ -331,8 +332,7 @@ async fn record<B>(
         Some((reason, message)) => End::Refused { reason: *reason, message },
     };
     let upstream = Upstream {
-        address: forwarded.upstream.address,
-        tls: Some(&forwarded.upstream.tls),
+        leg: &forwarded.upstream.leg,
         reused: forwarded.reused,
         request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
         extended_request_id: answer.first("x-amz-id-2"),

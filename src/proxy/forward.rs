@@ -179,7 +179,7 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
     worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
     Ok(Leased {
         conn: Box::new(client::Connection::new(stream)),
-        upstream: Arc::new(Upstream { address, tls: LegText::of(&tls) }),
+        upstream: Arc::new(Upstream { leg: LegText::dialled_at(address, &tls) }),
     })
 }
 

@@ -29,8 +29,7 @@ pub struct Key {
 /// The origin's leg, as recorded.
 #[derive(Debug)]
 pub struct Upstream {
-    pub address: SocketAddr,
-    pub tls: LegText,
+    pub leg: LegText,
 }
 
 /// A connection and what is known of it.
@@ -127,7 +126,7 @@ mod tests {
     fn leased() -> (Leased<DuplexStream>, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
         let tls = TlsFacts { version: TlsVersion::Tls13, cipher: "", group: None, alpn: None, sni: None };
-        let upstream = Arc::new(Upstream { address: ([127, 0, 0, 1], 443).into(), tls: LegText::of(&tls) });
+        let upstream = Arc::new(Upstream { leg: LegText::dialled_at(([127, 0, 0, 1], 443).into(), &tls) });
         (Leased { conn: Box::new(client::Connection::new(near)), upstream }, far)
     }
 

@@ -108,7 +108,7 @@ impl Facts {
         top(&mut json, request);
         let top = mark(json.0);
 
-        json.word(",\"policy\":\"", request.policy);
+        json.field(",\"policy\":", request.policy, MAX_NAME);
         json.maybe(",\"statement\":", request.statement, MAX_NAME);
         list(&mut json, ",\"would\":[", request.would.iter(), |json, id| json.text(id.as_bytes(), MAX_NAME));
         json.word(",\"auth\":\"", request.identity.auth.as_str());
@@ -198,9 +198,9 @@ pub fn write(
         json.word(",\"errorCode\":\"", outcome.error_code());
         json.field(",\"errorMessage\":", message, MAX_TEXT);
     }
-    if let Some(leg) = outcome.upstream.and_then(|up| up.tls) {
+    if let Some(up) = &outcome.upstream {
         json.raw(",\"tlsDetails\":");
-        json.0.extend_from_slice(leg.details());
+        json.0.extend_from_slice(up.leg.details());
         let (host, end) = facts.host;
         if end > host {
             json.raw(",\"clientProvidedHostHeader\":\"");
@@ -235,13 +235,10 @@ pub fn write(
 }
 
 fn upstream(json: &mut Json<'_>, up: &Upstream<'_>) {
-    json.raw(",\"upstream\":{\"address\":\"");
-    ip(json, up.address.ip());
-    json.count("\",\"port\":", up.address.port().into());
-    if let Some(leg) = up.tls {
-        json.raw(",\"tls\":");
-        json.0.extend_from_slice(leg.json());
-    }
+    json.raw(",\"upstream\":{");
+    json.0.extend_from_slice(up.leg.dialled());
+    json.raw("\"tls\":");
+    json.0.extend_from_slice(up.leg.json());
     json.raw(if up.reused { ",\"reused\":true" } else { ",\"reused\":false" });
     json.count(",\"waitedUs\":", micros(up.waited));
     json.maybe(",\"extendedRequestId\":", up.extended_request_id, MAX_NAME);
@@ -344,7 +341,7 @@ fn authority(json: &mut Json<'_>, authority: &Authority) {
 }
 
 /// Without quotes and brackets.
-fn ip(json: &mut Json<'_>, address: IpAddr) {
+pub(super) fn ip(json: &mut Json<'_>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             for (at, octet) in v4.octets().into_iter().enumerate() {

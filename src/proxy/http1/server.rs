@@ -89,7 +89,7 @@ impl<S: Io> Connection<S> {
         self
     }
 
-    /// Waits for the next request's head, for [`Self::request`]. Cancel safe: what was read stays in the buffer.
+    /// Waits for the next request's head, for [`Self::read`]. Cancel safe: what was read stays in the buffer.
     pub async fn next(&mut self) -> Result<Bytes, NoRequest> {
         let Some(reader) = &mut self.reader else { return Err(NoRequest::Closed(None)) };
         let started = !reader.buf.is_empty();
@@ -132,19 +132,21 @@ impl<S: Io> Connection<S> {
         head
     }
 
-    /// Reads the head that came, and gives the way to the request's body.
-    pub fn request(&mut self, raw: Bytes) -> Result<(RequestHead, Incoming<S>), NoRequest> {
+    /// Reads the head that came.
+    pub fn read(&mut self, raw: Bytes) -> Result<RequestHead, NoRequest> {
         let head = RequestHead::parse_after(raw, self.authority.as_ref()).map_err(NoRequest::Malformed)?;
         if self.authority.as_ref() != Some(head.authority()) {
             self.authority = Some(head.authority().clone());
         }
-        let decoder = Decoder::new(head.framing());
-        let Some(reader) = &self.reader else { return Err(NoRequest::Closed(None)) };
-        let client = reader.half();
+        Ok(head)
+    }
+
+    /// The way to the body of the request that came.
+    pub fn body(&mut self, framing: Framing) -> Incoming<S> {
+        let decoder = Decoder::new(framing);
         let reader = if decoder.is_done() { None } else { self.reader.take() };
-        let incoming =
-            Incoming { reader, slot: Arc::clone(&self.slot), client, decoder, idle: self.patience.body };
-        Ok((head, incoming))
+        let client = self.writer.half();
+        Incoming { reader, slot: Arc::clone(&self.slot), client, decoder, idle: self.patience.body }
     }
 
     /// Takes the reader back from an [`Incoming`] that is done or gone.

@@ -34,8 +34,8 @@ pub async fn run(listener: TcpListener, origin: SocketAddr) {
 async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
     let mut client = server::Connection::new(socket, CLIENT);
     loop {
-        let (head, body) = match client.next().await.and_then(|head| client.request(head)) {
-            Ok(request) => request,
+        let head = match client.next().await.and_then(|head| client.read(head)) {
+            Ok(head) => head,
             Err(server::NoRequest::Closed(_)) => return,
             Err(server::NoRequest::Malformed(_)) => {
                 client
@@ -61,6 +61,7 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
                 .ok();
             return client.close().await;
         }
+        let body = client.body(head.framing());
         let exchange = exchange(&head, body, origin, &pool);
         let Some(answer) = client.unless_gone(exchange).await else { return };
         let close = match answer {
