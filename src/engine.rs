@@ -7,6 +7,7 @@ pub mod atlas;
 pub mod facts;
 pub mod form;
 pub mod hello;
+mod pieces;
 pub mod policy;
 pub mod reason;
 pub mod request;

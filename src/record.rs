@@ -271,6 +271,10 @@ impl Entry {
         self.flow
     }
 
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
     /// Says where it was to go, where it never becomes a request that can be judged.
     pub fn was_for(&mut self, target: &Authority) {
         if self.worker.records.tally.get().is_some() {

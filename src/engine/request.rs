@@ -95,6 +95,16 @@ struct Field {
     kind: Kind,
 }
 
+/// Fields in arrival order.
+#[derive(Debug, Clone, Default)]
+struct Fields {
+    list: Vec<Field>,
+    /// The lengths that their names have, by [`length_bit`]: most names that are asked for are not there.
+    lengths: u64,
+    /// The same of those that stay on this connection.
+    hop_by_hop: u64,
+}
+
 static BLANK_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
 
 /// Finds a head's end, each byte looked at once over however many reads it takes.
@@ -164,16 +174,25 @@ impl HeadScanner {
     }
 }
 
+/// A method that most requests have is kept as a word: it is asked for many times.
+#[derive(Debug, Clone, Copy)]
+enum Method {
+    Common(&'static str),
+    Other(Span),
+}
+
+const COMMON_METHODS: [&str; 5] = ["GET", "PUT", "POST", "HEAD", "DELETE"];
+
 /// Head of a request: one `Bytes` and spans into it.
 #[derive(Debug, Clone)]
 pub struct RequestHead {
     raw: Bytes,
-    method: Span,
+    method: Method,
     target: Span,
     /// Of the target, without its query.
     path: Span,
     version: Version,
-    fields: Vec<Field>,
+    fields: Fields,
     framing: Framing,
     authority: Authority,
     expects_continue: bool,
@@ -244,7 +263,10 @@ impl RequestHead {
         let names_fields = marks.names_fields;
         let path = memchr::memchr(b'?', target.as_bytes()).map_or(target, |at| &target[..at]);
         let mut head = Self {
-            method: span(method.as_bytes()),
+            method: match COMMON_METHODS.into_iter().find(|common| *common == method) {
+                Some(common) => Method::Common(common),
+                None => Method::Other(span(method.as_bytes())),
+            },
             target: span(target.as_bytes()),
             path: span(path.as_bytes()),
             version,
@@ -264,12 +286,20 @@ impl RequestHead {
     }
 
     pub fn method(&self) -> &str {
-        self.text(self.method)
+        match self.method {
+            Method::Common(word) => word,
+            Method::Other(span) => self.text(span),
+        }
     }
 
     /// Path and query as sent, ASCII, `/…` or `*`.
     pub fn target(&self) -> &str {
         self.text(self.target)
+    }
+
+    /// [`Self::target`] as bytes.
+    pub fn target_bytes(&self) -> &[u8] {
+        self.target.of(&self.raw)
     }
 
     /// The target up to its `?`.
@@ -318,12 +348,12 @@ impl RequestHead {
 
     /// All fields in arrival order: name as sent (a token), value without outer whitespace, bytes as received.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        self.fields.iter().map(|f| (f.name.of(&self.raw), f.value.of(&self.raw)))
+        self.fields.list.iter().map(|f| (f.name.of(&self.raw), f.value.of(&self.raw)))
     }
 
     /// Values of all fields of that name, in arrival order. `name` in any case.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.fields.iter().filter(move |f| f.is(&self.raw, name)).map(|f| f.value.of(&self.raw))
+        self.fields.named(&self.raw, name).map(|f| f.value.of(&self.raw))
     }
 
     /// The value of the only field of that name; `None` where it is missing **or repeated**.
@@ -339,13 +369,14 @@ impl RequestHead {
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.fields.iter().any(|f| f.is(&self.raw, name))
+        self.fields.named(&self.raw, name).next().is_some()
     }
 
     /// A field of that name stays on this connection (RFC 9110 7.6.1), so that it can't be signed.
     pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
-        let mut hop_by_hop = self.fields.iter().filter(|f| f.kind == Kind::HopByHop);
-        hop_by_hop.any(|f| f.name.of(&self.raw).eq_ignore_ascii_case(name))
+        let mut hop_by_hop = self.fields.list.iter().filter(|f| f.kind == Kind::HopByHop);
+        self.fields.hop_by_hop & length_bit(name.len()) != 0
+            && hop_by_hop.any(|f| f.name.of(&self.raw).eq_ignore_ascii_case(name))
     }
 
     /// Fields that travel on, as their whole lines, CR LF included.
@@ -374,15 +405,15 @@ struct Marks<'h> {
 
 /// Spans of all fields, and what they say together.
 fn read_fields<'h>(
-    raw: &Bytes,
+    raw: &[u8],
     headers: &[httparse::Header<'h>],
     version: Version,
-) -> Result<(Vec<Field>, Marks<'h>), HeadError> {
+) -> Result<(Fields, Marks<'h>), HeadError> {
     if !raw.ends_with(b"\r\n\r\n") {
         return Err(HeadError::LineEnd);
     }
     let mut marks = Marks::default();
-    let mut fields = Vec::with_capacity(headers.len());
+    let mut fields = Fields { list: Vec::with_capacity(headers.len()), ..Fields::default() };
     for header in headers {
         let kind = marks.see(header, version)?;
         let field = Field::of(raw, header, kind);
@@ -390,7 +421,11 @@ fn read_fields<'h>(
         if raw.get((field.name.start as usize).wrapping_sub(2)) != Some(&b'\r') {
             return Err(HeadError::LineEnd);
         }
-        fields.push(field);
+        fields.lengths |= length_bit(field.name.len());
+        if kind == Kind::HopByHop {
+            fields.hop_by_hop |= length_bit(field.name.len());
+        }
+        fields.list.push(field);
     }
     Ok((fields, marks))
 }
@@ -467,9 +502,10 @@ fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Marks the fields that `Connection` names as hop-by-hop. Fields that routing, framing or a signature rests on
 /// can't be named away: the origin would judge another request than we did.
-fn mark_connection_fields(raw: &Bytes, fields: &mut [Field]) -> Result<(), HeadError> {
+fn mark_connection_fields(raw: &Bytes, fields: &mut Fields) -> Result<(), HeadError> {
     let slice = |span: Span| span.of(raw);
     let named: Vec<&[u8]> = fields
+        .list
         .iter()
         .filter(|f| slice(f.name).eq_ignore_ascii_case(b"connection"))
         .flat_map(|f| options(slice(f.value)))
@@ -481,18 +517,19 @@ fn mark_connection_fields(raw: &Bytes, fields: &mut [Field]) -> Result<(), HeadE
             || name.get(..6).is_some_and(|p| p.eq_ignore_ascii_case(b"x-amz-"))
     };
     let refused = named.iter().any(|name| kept(name));
-    for field in fields.iter_mut() {
+    for field in &mut fields.list {
         let name = slice(field.name);
         if field.kind == Kind::EndToEnd && !kept(name) && named.iter().any(|n| n.eq_ignore_ascii_case(name)) {
             field.kind = Kind::HopByHop;
+            fields.hop_by_hop |= length_bit(name.len());
         }
     }
     if refused { Err(HeadError::Connection) } else { Ok(()) }
 }
 
 /// Whole lines of the fields that travel on, neighbours joined into one slice.
-fn lines<'a>(raw: &'a Bytes, fields: &'a [Field]) -> impl Iterator<Item = &'a [u8]> {
-    let mut fields = fields.iter().peekable();
+fn lines<'a>(raw: &'a Bytes, fields: &'a Fields) -> impl Iterator<Item = &'a [u8]> {
+    let mut fields = fields.list.iter().peekable();
     std::iter::from_fn(move || {
         let first = fields.find(|f| f.kind == Kind::EndToEnd)?;
         let mut last = first;
@@ -511,7 +548,11 @@ impl Span {
         &raw[self.start as usize..self.end as usize]
     }
 
-    fn locate(raw: &Bytes, part: &[u8]) -> Self {
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    fn locate(raw: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(raw.as_ptr() as usize);
         if part.is_empty() || start + part.len() > raw.len() {
             // httparse gives an empty value from nowhere in particular.
@@ -522,8 +563,21 @@ impl Span {
     }
 }
 
+/// The bit that stands for names of that length; the longest share one.
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
+}
+
+impl Fields {
+    /// Those of that name, in any case.
+    fn named<'a>(&'a self, raw: &'a Bytes, name: &'a str) -> impl Iterator<Item = &'a Field> {
+        let some = if self.lengths & length_bit(name.len()) != 0 { &self.list[..] } else { &[] };
+        some.iter().filter(move |field| field.is(raw, name))
+    }
+}
+
 impl Field {
-    fn of(raw: &Bytes, header: &httparse::Header<'_>, kind: Kind) -> Self {
+    fn of(raw: &[u8], header: &httparse::Header<'_>, kind: Kind) -> Self {
         let name = Span::locate(raw, header.name.as_bytes());
         let mut value = Span::locate(raw, header.value);
         if header.value.is_empty() {
@@ -534,7 +588,7 @@ impl Field {
 
     /// It has that name, in any case. Compared as bytes: a name is looked up dozens of times a request.
     fn is(&self, raw: &Bytes, name: &str) -> bool {
-        is_name(self.name.of(raw), name.as_bytes())
+        self.name.len() == name.len() && is_name(self.name.of(raw), name.as_bytes())
     }
 }
 
@@ -562,17 +616,29 @@ pub fn is_token(byte: u8) -> bool {
     TOKEN[byte as usize]
 }
 
+/// What [`is_name`] may be given as `known`: [`is_token`], but no capital, and neither `^` nor `~`.
+pub fn is_plain_token(byte: u8) -> bool {
+    PLAIN_TOKEN[byte as usize]
+}
+
 const TOKEN: [bool; 256] = {
-    let others = b"!#$%&'*+-.^_`|~";
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
+    let mut table = PLAIN_TOKEN;
+    let mut byte = b'A';
+    while byte <= b'Z' {
+        table[byte as usize] = true;
         byte += 1;
     }
+    table[b'^' as usize] = true;
+    table[b'~' as usize] = true;
+    table
+};
+
+const PLAIN_TOKEN: [bool; 256] = {
+    let plain = b"abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-._`|";
+    let mut table = [false; 256];
     let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
+    while at < plain.len() {
+        table[plain[at] as usize] = true;
         at += 1;
     }
     table

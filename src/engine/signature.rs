@@ -18,7 +18,6 @@ mod hex;
 mod keys;
 mod payload;
 pub(super) mod percent;
-mod pieces;
 mod post;
 mod seen;
 mod v4a;
@@ -102,7 +101,7 @@ pub fn read(head: &RequestHead) -> Result<Reading<'_>, Refusal> {
         (None, None) => return Ok(Reading::Unsigned(Auth::None)),
         (Some(value), None) => value,
     };
-    let end = authorization.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(authorization.len());
+    let end = memchr::memchr2(b' ', b'\t', authorization).unwrap_or(authorization.len());
     let (scheme, rest) = authorization.split_at(end);
     let is = |known: &str| scheme.eq_ignore_ascii_case(known.as_bytes());
     if let Some(algorithm) = Algorithm::of(scheme) {
@@ -267,8 +266,12 @@ impl<'a> Claim<'a> {
             return Err(Refusal::new(Reason::SigV4Signature, "the key has no pair for version 4A"));
         };
         let holds = |form| {
-            let canonical = self.canonical_request(form, body)?;
-            Some(checker.confirms(&self.string_to_sign(&canonical), &self.signature))
+            // One buffer for both texts.
+            let mut text = self.canonical_request(form, body)?;
+            let digest = canonical::sha256(&text);
+            text.clear();
+            canonical::write_string_to_sign(&mut text, self.algorithm, self.date, &self.scope, &digest);
+            Some(checker.confirms(&text, &self.signature))
         };
         let held = if self.scope.is_s3() {
             holds(PathForm::AsSent)

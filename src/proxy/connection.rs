@@ -15,7 +15,7 @@ use super::exchange::{Answer, exchange, now};
 use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
-use super::http1::server::{self, AnswerError, Next, Passed};
+use super::http1::server::{self, AnswerError, NoRequest, Passed};
 use super::{Caller, Worker, owner, reply, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
@@ -275,9 +275,9 @@ async fn requests<S: Io>(
             next = client.next() => next,
             () = drained.as_mut() => return client.close().await,
         };
-        let (head, body) = match next {
-            Next::Request(head, body) => (head, body),
-            Next::Closed(error) => {
+        let head = match next.and_then(|head| client.read(head)) {
+            Ok(head) => head,
+            Err(NoRequest::Closed(error)) => {
                 let Some(suspect) = suspect else { return };
                 if let Some(alert) = error.as_ref().and_then(handshake::distrust) {
                     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
@@ -291,13 +291,14 @@ async fn requests<S: Io>(
                 }
                 return;
             }
-            Next::Malformed(error) => {
+            Err(NoRequest::Malformed(error)) => {
                 return malformed(worker, client, caller, of_head(error), &error.to_string()).await;
             }
-            Next::Slow => {
+            Err(NoRequest::Slow) => {
                 return malformed(worker, client, caller, Reason::RequestTimeout, "head took too long").await;
             }
         };
+        let body = client.body(head.framing());
         suspect = None;
         // A client that goes away takes its request with it: the dropped entry records that.
         // Boxed: an idle connection need not hold the room for a request.
@@ -353,8 +354,7 @@ async fn record<B>(
         Some((reason, message)) => End::Refused { reason: *reason, message },
     };
     let upstream = Upstream {
-        address: forwarded.upstream.address,
-        tls: Some(&forwarded.upstream.tls),
+        leg: &forwarded.upstream.leg,
         reused: forwarded.reused,
         request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
         extended_request_id: answer.first("x-amz-id-2"),

@@ -17,9 +17,10 @@ use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
 use crate::record::{Decision, Entry, Outcome, Request};
 
 /// What the connection does next.
+#[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
 pub enum Answer<B: Inbound> {
     /// Pass the origin's answer on, then close the entry.
-    Passed(Box<Forwarded<Box<Outbound<B>>>>, Entry, Arc<Passage>),
+    Passed(Forwarded<Box<Outbound<B>>>, Entry, Arc<Passage>),
     /// Write this, and end the connection.
     Refused(Vec<u8>),
 }
@@ -42,7 +43,6 @@ pub async fn exchange<B: Inbound>(
     let mut entry = worker.recorder.open(&caller.prelude);
     let shared = &worker.shared;
     let policy = shared.policy.load_full();
-    let started = Instant::now();
     let mut continued = !head.expects_continue();
     let mut held = if is_bodiless(head.framing()) { Some(Held::none()) } else { None };
     let judgement = loop {
@@ -79,7 +79,8 @@ pub async fn exchange<B: Inbound>(
             Err(error) => return Box::pin(broken(entry, head, error)).await,
         }
     };
-    let spent = started.elapsed();
+    let judged = Instant::now();
+    let spent = judged - entry.opened();
     let Allowed { permit, due, facts } = match judgement {
         Ok(allowed) => allowed,
         Err(denial) => {
@@ -113,8 +114,8 @@ pub async fn exchange<B: Inbound>(
     // Boxed: it is handed on four times, and is half a kilobyte.
     let outbound =
         Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
-    match forward::forward(worker, permit, head, outbound, !continued, &mut entry).await {
-        Ok(forwarded) => Answer::Passed(Box::new(forwarded), entry, passage),
+    match forward::forward(worker, permit, head, outbound, !continued, judged, &mut entry).await {
+        Ok(forwarded) => Answer::Passed(forwarded, entry, passage),
         Err(error) => {
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());

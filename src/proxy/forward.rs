@@ -25,7 +25,7 @@ use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
 /// An answer on its way, and where it came from.
 pub struct Forwarded<B> {
     pub head: ResponseHead,
-    pub body: client::Answer<OriginStream, B, Slip<OriginStream>>,
+    pub body: Box<client::Answer<OriginStream, B, Slip<OriginStream>>>,
     pub upstream: Arc<Upstream>,
     pub reused: bool,
     pub waited: Duration,
@@ -89,20 +89,21 @@ impl OriginError {
     }
 }
 
-/// Sends the request and waits for its answer's head. The intent is on record before the first byte goes.
+/// Sends the request, `judged` a moment ago, and waits for its answer's head. The intent is on record before the first byte goes.
 pub async fn forward<B: Inbound>(
     worker: &Worker,
     permit: Permit,
     head: &RequestHead,
     mut body: B,
     owes_continue: bool,
+    judged: Instant,
     entry: &mut Entry,
 ) -> Result<Forwarded<B>, OriginError> {
     let shared = &worker.shared;
     let target = head.authority();
     let trust = shared.origin_tls.trust_id(&target.host, at_least(&permit));
     let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust };
-    let (mut leased, mut reused) = acquire(worker, &key, &permit).await?;
+    let (mut leased, mut reused) = acquire(worker, &key, &permit, judged).await?;
     entry.intend().await?;
     if owes_continue {
         body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
@@ -114,7 +115,7 @@ pub async fn forward<B: Inbound>(
             if !reused {
                 return Err(OriginError::SpokeFirst);
             }
-            (leased, reused) = acquire(worker, &key, &permit).await?;
+            (leased, reused) = acquire(worker, &key, &permit, judged).await?;
             continue;
         }
         let upstream = Arc::clone(&leased.upstream);
@@ -131,7 +132,7 @@ pub async fn forward<B: Inbound>(
                 body: Some(unsent),
             }) if reused && is_idempotent(head) => {
                 body = unsent;
-                (leased, reused) = (dial(worker, &key, &permit).await?, false);
+                (leased, reused) = (Box::pin(dial(worker, &key, &permit)).await?, false);
             }
             Err(failed) => return Err(failed.error.into()),
         }
@@ -151,8 +152,9 @@ async fn acquire(
     worker: &Worker,
     key: &Key,
     permit: &Permit,
+    now: Instant,
 ) -> Result<(Leased<OriginStream>, bool), OriginError> {
-    match worker.pool.checkout(key) {
+    match worker.pool.checkout(key, now) {
         Some(leased) => Ok((leased, true)),
         None => Ok((Box::pin(dial(worker, key, permit)).await?, false)),
     }
@@ -168,8 +170,8 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
     worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
     Ok(Leased {
-        conn: client::Connection::new(stream),
-        upstream: Arc::new(Upstream { address, tls: LegText::of(&tls) }),
+        conn: Box::new(client::Connection::new(stream)),
+        upstream: Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)) }),
     })
 }
 

@@ -29,13 +29,13 @@ pub struct Key {
 /// The origin's leg, as recorded.
 #[derive(Debug)]
 pub struct Upstream {
-    pub address: SocketAddr,
-    pub tls: LegText,
+    pub leg: LegText,
 }
 
 /// A connection and what is known of it.
 pub struct Leased<S> {
-    pub conn: client::Connection<S>,
+    /// Boxed: it is handed on many times a request.
+    pub conn: Box<client::Connection<S>>,
     pub upstream: Arc<Upstream>,
 }
 
@@ -59,11 +59,11 @@ impl<S> Default for Pool<S> {
 impl<S: Io> Pool<S> {
     /// The connection used last. Whether it is still quiet is asked right before it is written to, by `forward.rs`:
     /// asked here too, it would be asked twice.
-    pub fn checkout(&self, key: &Key) -> Option<Leased<S>> {
+    pub fn checkout(&self, key: &Key, now: Instant) -> Option<Leased<S>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let all = idle.get_mut(key)?;
         if let Some(last) = all.pop()
-            && last.since.elapsed() < IDLE_FOR
+            && now.saturating_duration_since(last.since) < IDLE_FOR
         {
             return Some(last.leased);
         }
@@ -107,7 +107,7 @@ pub struct Slip<S> {
 }
 
 impl<S: Io> client::Home<S> for Slip<S> {
-    fn take_back(self, conn: client::Connection<S>) {
+    fn take_back(self, conn: Box<client::Connection<S>>) {
         self.pool.give_back(self.key, Leased { conn, upstream: self.upstream });
     }
 }
@@ -126,8 +126,9 @@ mod tests {
     fn leased() -> (Leased<DuplexStream>, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
         let tls = TlsFacts { version: TlsVersion::Tls13, cipher: "", group: None, alpn: None, sni: None };
-        let upstream = Arc::new(Upstream { address: ([127, 0, 0, 1], 443).into(), tls: LegText::of(&tls) });
-        (Leased { conn: client::Connection::new(near), upstream }, far)
+        let upstream =
+            Arc::new(Upstream { leg: LegText::dialled_at(([127, 0, 0, 1], 443).into(), Some(&tls)) });
+        (Leased { conn: Box::new(client::Connection::new(near)), upstream }, far)
     }
 
     #[tokio::test]
@@ -135,11 +136,11 @@ mod tests {
         let pool = Pool::default();
         let (one, _far) = leased();
         pool.give_back(key("a.test", 0), one);
-        assert!(pool.checkout(&key("b.test", 0)).is_none());
-        assert!(pool.checkout(&key("a.test:444", 0)).is_none());
-        assert!(pool.checkout(&key("a.test", 1)).is_none());
-        assert!(pool.checkout(&key("a.test", 0)).is_some());
-        assert!(pool.checkout(&key("a.test", 0)).is_none());
+        assert!(pool.checkout(&key("b.test", 0), Instant::now()).is_none());
+        assert!(pool.checkout(&key("a.test:444", 0), Instant::now()).is_none());
+        assert!(pool.checkout(&key("a.test", 1), Instant::now()).is_none());
+        assert!(pool.checkout(&key("a.test", 0), Instant::now()).is_some());
+        assert!(pool.checkout(&key("a.test", 0), Instant::now()).is_none());
     }
 
     #[tokio::test]
@@ -154,8 +155,8 @@ mod tests {
         drop(far);
         pool.give_back(key("a.test", 0), ended);
         for _ in 0..2 {
-            assert!(!pool.checkout(&key("a.test", 0)).unwrap().conn.is_quiet());
+            assert!(!pool.checkout(&key("a.test", 0), Instant::now()).unwrap().conn.is_quiet());
         }
-        assert!(pool.checkout(&key("a.test", 0)).is_none() && pool.is_empty());
+        assert!(pool.checkout(&key("a.test", 0), Instant::now()).is_none() && pool.is_empty());
     }
 }

@@ -141,10 +141,9 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
         Ok(()) => End::Tunnelled,
         Err(error) => End::Refused { reason: error.reason(), message: &message },
     };
-    let leg = seen.tls.as_ref().map(LegText::of);
-    let upstream = seen.address.map(|address| Upstream {
-        address,
-        tls: leg.as_ref(),
+    let leg = seen.address.map(|address| LegText::dialled_at(address, seen.tls.as_ref()));
+    let upstream = leg.as_ref().map(|leg| Upstream {
+        leg,
         reused: false,
         request_id: None,
         extended_request_id: None,

@@ -54,9 +54,8 @@ pub struct Request<'a> {
 /// What was dialled, and what it told.
 #[derive(Debug, Clone, Copy)]
 pub struct Upstream<'a> {
-    pub address: SocketAddr,
-    /// `None` when it failed before the handshake was done.
-    pub tls: Option<&'a LegText>,
+    /// Made with [`LegText::dialled_at`].
+    pub leg: &'a LegText,
     /// The connection came out of the pool.
     pub reused: bool,
     /// The answer's `x-amzn-requestid` or `x-amz-request-id`.

@@ -205,9 +205,9 @@ pub fn write(
         json.word(",\"errorCode\":\"", outcome.error_code());
         json.field(",\"errorMessage\":", message, MAX_TEXT);
     }
-    if let Some(leg) = outcome.upstream.and_then(|up| up.tls) {
+    if let Some(details) = outcome.upstream.map(|up| up.leg.details()).filter(|text| !text.is_empty()) {
         json.raw(",\"tlsDetails\":");
-        json.0.extend_from_slice(leg.details());
+        json.0.extend_from_slice(details);
         let (host, end) = facts.host;
         if end > host {
             json.raw(",\"clientProvidedHostHeader\":\"");
@@ -242,14 +242,15 @@ pub fn write(
 }
 
 fn upstream(json: &mut Json<'_>, up: &Upstream<'_>) {
-    json.raw(",\"upstream\":{\"address\":\"");
-    ip(json, up.address.ip());
-    json.count("\",\"port\":", up.address.port().into());
-    if let Some(leg) = up.tls {
-        json.raw(",\"tls\":");
-        json.0.extend_from_slice(leg.json());
+    json.raw(",\"upstream\":{");
+    json.0.extend_from_slice(up.leg.dialled());
+    let tls = up.leg.json();
+    if !tls.is_empty() {
+        json.raw("\"tls\":");
+        json.0.extend_from_slice(tls);
+        json.raw(",");
     }
-    json.raw(if up.reused { ",\"reused\":true" } else { ",\"reused\":false" });
+    json.raw(if up.reused { "\"reused\":true" } else { "\"reused\":false" });
     json.count(",\"waitedUs\":", micros(up.waited));
     json.maybe(",\"extendedRequestId\":", up.extended_request_id, MAX_NAME);
     json.raw("}");
@@ -351,7 +352,7 @@ fn authority(json: &mut Json<'_>, authority: &Authority) {
 }
 
 /// Without quotes and brackets.
-fn ip(json: &mut Json<'_>, address: IpAddr) {
+pub(super) fn ip(json: &mut Json<'_>, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             for (at, octet) in v4.octets().into_iter().enumerate() {

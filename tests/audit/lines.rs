@@ -111,13 +111,8 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         peer: "[2001:db8::1234:5678:9abc:def0]:1".parse().unwrap(),
         ..arrival()
     };
-    let (would, leg) = (vec![name.clone(); 100], LegText::of(&tls));
-    let up = Upstream {
-        request_id: Some(&bad),
-        extended_request_id: Some(&bad),
-        address: arrival.peer,
-        ..upstream(&leg)
-    };
+    let (would, leg) = (vec![name.clone(); 100], LegText::dialled_at(arrival.peer, Some(&tls)));
+    let up = Upstream { request_id: Some(&bad), extended_request_id: Some(&bad), ..upstream(&leg) };
     for operation in [Some(&operation), None] {
         let mut entry = recorder.open(&Recorder::prelude(&arrival));
         entry.judged(&Request {

@@ -121,10 +121,13 @@ fn answered(upstream: Option<Upstream<'_>>) -> Outcome<'_> {
     }
 }
 
-fn upstream(tls: &LegText) -> Upstream<'_> {
+fn leg() -> LegText {
+    LegText::dialled_at("52.94.0.1:443".parse().unwrap(), Some(&tls()))
+}
+
+fn upstream(leg: &LegText) -> Upstream<'_> {
     Upstream {
-        address: "52.94.0.1:443".parse().unwrap(),
-        tls: Some(tls),
+        leg,
         reused: true,
         request_id: Some(b"A1B2C3"),
         extended_request_id: None,
@@ -134,7 +137,7 @@ fn upstream(tls: &LegText) -> Upstream<'_> {
 
 /// One allowed request: two lines.
 async fn pass(recorder: &Recorder) -> Result<FlowId, AuditDown> {
-    let (operation, identity, arrival, leg) = (operation(), identity(), arrival(), LegText::of(&tls()));
+    let (operation, identity, arrival, leg) = (operation(), identity(), arrival(), leg());
     let mut entry = recorder.open(&Recorder::prelude(&arrival));
     let flow = entry.flow();
     entry.judged(&request(Some(&operation), &identity, &arrival.target));

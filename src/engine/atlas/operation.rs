@@ -11,6 +11,7 @@ use super::resource::{self, Asks};
 use super::rest::{Asked, Pick};
 use super::s3;
 use crate::engine::facts::{AccountId, Action, Ask, Name, Operation, Protocol, Resource};
+use crate::engine::pieces::pieces;
 use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead};
 
@@ -61,7 +62,7 @@ impl Atlas {
         signer_account: Option<AccountId>,
     ) -> Recognition {
         if let (Some(service), Some(region)) = (scope_service, scope_region)
-            && !region.split(',').any(|region| endpoint.allows_scope(service, region))
+            && !pieces(region, b',').any(|region| endpoint.allows_scope(service, region))
         {
             let said = format!("`{}` takes no signature for {service} in {region}", head.authority().host);
             return Recognition::Refused(Reason::SigV4ScopeHost, said);

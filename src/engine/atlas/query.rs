@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::engine::pieces::pieces;
+
 /// A head has room for half as many. Each takes more memory than it has bytes.
 const MAX_PAIRS: usize = 1 << 16;
 
@@ -25,7 +27,7 @@ pub(super) enum Found<'p> {
 impl<'a> Pairs<'a> {
     /// `None` where an escape is malformed, the text isn't UTF-8 once decoded, or there are too many.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let pieces = text.split('&').filter(|piece| !piece.is_empty());
+        let pieces = pieces(text, b'&').filter(|piece| !piece.is_empty());
         if pieces.clone().nth(MAX_PAIRS).is_some() {
             return None;
         }
@@ -38,11 +40,8 @@ impl<'a> Pairs<'a> {
 
     pub(super) fn find(&self, name: &str) -> Found<'_> {
         let mut hits = self.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-        match (hits.next(), hits.next()) {
-            (None, _) => Found::No,
-            (Some((n, value)), None) if n == name => Found::Once(value),
-            _ => Found::Unclear,
-        }
+        let Some((spelled, value)) = hits.next() else { return Found::No };
+        if spelled == name && hits.next().is_none() { Found::Once(value) } else { Found::Unclear }
     }
 
     /// The value of a name that stands there once, in any case.
@@ -83,8 +82,8 @@ pub(super) fn decoded(text: &str) -> Option<Cow<'_, str>> {
 
 /// Every `%` begins an escape.
 pub(super) fn well_escaped(text: &str) -> bool {
-    let pieces = text.split('%').skip(1);
-    pieces.map(str::as_bytes).all(|p| matches!(p, [a, b, ..] if hex(*a).is_some() && hex(*b).is_some()))
+    let mut escapes = pieces(text, b'%').skip(1).map(str::as_bytes);
+    escapes.all(|p| matches!(p, [a, b, ..] if hex(*a).is_some() && hex(*b).is_some()))
 }
 
 /// An escape of a byte that needs none (RFC 3986 2.3), `~` aside: old clients do escape that one. No SDK writes these,

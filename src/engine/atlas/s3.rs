@@ -16,6 +16,7 @@ use super::rest::{Asked, Pick, S3Level};
 use super::xml;
 use crate::engine::facts::{Action, Ask, Name, Operation, Protocol, Resource};
 use crate::engine::form::{self, Form};
+use crate::engine::pieces::cut;
 use crate::engine::reason::Reason;
 
 /// What host and path address.
@@ -45,23 +46,42 @@ const OF_VERSION: &[(&str, &str)] = &[
     ("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
 ];
 
-/// Actions that a header adds: operations, header (a trailing `*`: any that begins so), action.
-const OF_HEADER: &[(&[&str], &str, &str)] = &[
-    (WRITES, "x-amz-acl", "s3:PutObjectAcl"),
-    (WRITES, "x-amz-grant-*", "s3:PutObjectAcl"),
-    (WRITES, "x-amz-tagging", "s3:PutObjectTagging"),
-    (WRITES, "x-amz-object-lock-mode", "s3:PutObjectRetention"),
-    (WRITES, "x-amz-object-lock-retain-until-date", "s3:PutObjectRetention"),
-    (WRITES, "x-amz-object-lock-legal-hold", "s3:PutObjectLegalHold"),
-    (BYPASSES, "x-amz-bypass-governance-retention", "s3:BypassGovernanceRetention"),
-    (&["CreateBucket"], "x-amz-acl", "s3:PutBucketAcl"),
-    (&["CreateBucket"], "x-amz-grant-*", "s3:PutBucketAcl"),
-    (&["CreateBucket"], "x-amz-bucket-object-lock-enabled", "s3:PutBucketObjectLockConfiguration"),
-    (&["CreateBucket"], "x-amz-bucket-object-lock-enabled", "s3:PutBucketVersioning"),
-    (&["CreateBucket"], "x-amz-object-ownership", "s3:PutBucketOwnershipControls"),
+/// Names of operations.
+type Operations = &'static [&'static str];
+
+/// Actions that a header adds to operations: header (a trailing `*`: any that begins so) and action.
+const OF_HEADER: &[(Operations, &[(&str, &str)])] = &[
+    (
+        &["PutObject", "CopyObject", "CreateMultipartUpload"],
+        &[
+            ("x-amz-acl", "s3:PutObjectAcl"),
+            ("x-amz-grant-*", "s3:PutObjectAcl"),
+            ("x-amz-tagging", "s3:PutObjectTagging"),
+            ("x-amz-object-lock-mode", "s3:PutObjectRetention"),
+            ("x-amz-object-lock-retain-until-date", "s3:PutObjectRetention"),
+            ("x-amz-object-lock-legal-hold", "s3:PutObjectLegalHold"),
+        ],
+    ),
+    (
+        &["DeleteObject", "DeleteObjects", "PutObjectRetention"],
+        &[("x-amz-bypass-governance-retention", "s3:BypassGovernanceRetention")],
+    ),
+    (
+        &["CreateBucket"],
+        &[
+            ("x-amz-acl", "s3:PutBucketAcl"),
+            ("x-amz-grant-*", "s3:PutBucketAcl"),
+            ("x-amz-bucket-object-lock-enabled", "s3:PutBucketObjectLockConfiguration"),
+            ("x-amz-bucket-object-lock-enabled", "s3:PutBucketVersioning"),
+            ("x-amz-object-ownership", "s3:PutBucketOwnershipControls"),
+        ],
+    ),
 ];
-const WRITES: &[&str] = &["PutObject", "CopyObject", "CreateMultipartUpload"];
-const BYPASSES: &[&str] = &["DeleteObject", "DeleteObjects", "PutObjectRetention"];
+
+/// Headers that add an action to an operation, and the action.
+fn of_header(operation: &str) -> &'static [(&'static str, &'static str)] {
+    OF_HEADER.iter().find(|(of, _)| of.contains(&operation)).map_or(&[], |(_, added)| added)
+}
 
 pub(super) fn recognise(call: &Call<'_>) -> Recognition {
     let Some(service) = call.candidate("s3") else { return call.unknown(None) };
@@ -132,7 +152,7 @@ fn post_form(call: &Call<'_>, service: &Service, address: &Address<'_>) -> Optio
     let key = form.as_ref().and_then(Form::key);
     let resource = resource(call, address, key.as_deref());
     let mut actions = vec!["s3:PutObject"];
-    for (operations, header, action) in OF_HEADER {
+    for (header, action) in of_header("PutObject") {
         // Two of the fields lack the prefix.
         let bare = header.strip_prefix("x-amz-").filter(|name| matches!(*name, "acl" | "tagging"));
         let begins =
@@ -145,7 +165,7 @@ fn post_form(call: &Call<'_>, service: &Service, address: &Address<'_>) -> Optio
         };
         // Of a form that is not readable, any field may be there.
         let there = form.as_ref().is_none_or(|form| form.fields().any(|(name, _)| is(name)));
-        if operations.contains(&"PutObject") && there && !actions.contains(action) {
+        if there && !actions.contains(action) {
             actions.push(action);
         }
     }
@@ -162,10 +182,9 @@ fn address<'a>(call: &Call<'a>, path: &'a str) -> Result<Address<'a>, &'static s
     let style = call.endpoint.style;
     let path = &path[1..];
     let (container, key) = match style {
-        Style::Plain | Style::ExpressControl => match path.split_once('/') {
+        Style::Plain | Style::ExpressControl => match cut(path, b'/') {
             _ if path.is_empty() => (None, ""),
-            Some((bucket, key)) => (Some(bucket_of_path(bucket)?), key),
-            None => (Some(bucket_of_path(path)?), ""),
+            (bucket, key) => (Some(bucket_of_path(bucket)?), key.unwrap_or_default()),
         },
         _ => (Some(Cow::Borrowed(call.endpoint.left())), path),
     };
@@ -191,22 +210,20 @@ fn asks(call: &Call<'_>, asked: &Asked<'_>, address: &Address<'_>, row: &Row) ->
     if address.level == S3Level::Service {
         return Some(Asks::Of(row.on(&Resource::None)));
     }
-    let mut actions: Vec<Name> = row.actions.iter().map(Name::clone).collect();
+    let mut actions = Cow::Borrowed(&row.actions[..]);
     if call.query.has("versionId") {
         actions = actions.iter().map(of_version).collect();
     }
-    for (operations, header, action) in OF_HEADER {
-        if operations.contains(&&*row.name)
-            && has_header(asked, header)
-            && !actions.iter().any(|a| &**a == *action)
-        {
-            actions.push((*action).into());
+    for (header, action) in of_header(&row.name) {
+        if has_header(asked, header) && !actions.iter().any(|a| &**a == *action) {
+            actions.to_mut().push((*action).into());
         }
     }
     if &*row.name == "DeleteObjects" {
         return Some(deletes(call, address, &actions));
     }
-    let mut asks: Vec<Ask> = actions.iter().map(|action| ask(address, action, resource.clone())).collect();
+    let same = std::iter::repeat_n(resource, actions.len());
+    let mut asks: Vec<Ask> = actions.iter().zip(same).map(|(action, on)| ask(address, action, on)).collect();
     if let Some(source) = asked.header("x-amz-copy-source")?
         && row.conditions.contains(&Condition::Header("x-amz-copy-source"))
     {
@@ -322,8 +339,14 @@ fn resource(call: &Call<'_>, address: &Address<'_>, key: Option<&str>) -> Resour
 fn bucket_arn(partition: &str, bucket: &str, key: &str) -> Option<String> {
     let alias =
         ["-s3alias", "--ol-s3", "--op-s3", "--xa-s3", ".mrap"].iter().any(|end| bucket.ends_with(end));
-    (!alias)
-        .then(|| ["arn:", partition, ":s3:::", bucket, if key.is_empty() { "" } else { "/" }, key].concat())
+    if alias {
+        return None;
+    }
+    let mut arn = String::with_capacity(16 + partition.len() + bucket.len() + key.len());
+    for part in ["arn:", partition, ":s3:::", bucket, if key.is_empty() { "" } else { "/" }, key] {
+        arn.push_str(part);
+    }
+    Some(arn)
 }
 
 /// What is read by a copy: `[/]bucket/key[?versionId=…]`, or an access point's ARN.

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 
-use super::{Field, Framing, HeadError, MAX_FIELDS, Version, lines, mark_connection_fields, read_fields};
+use super::{Fields, Framing, HeadError, MAX_FIELDS, Version, lines, mark_connection_fields, read_fields};
 
 /// Head of a response, read as strictly (facts/security.md H10).
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub struct ResponseHead {
     raw: Bytes,
     status: u16,
     version: Version,
-    fields: Vec<Field>,
+    fields: Fields,
     framing: Framing,
     close: bool,
 }
@@ -94,7 +94,7 @@ impl ResponseHead {
 
     /// First value of that name.
     pub fn first(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|f| f.is(&self.raw, name)).map(|f| f.value.of(&self.raw))
+        self.fields.named(&self.raw, name).next().map(|f| f.value.of(&self.raw))
     }
 
     /// `Content-Length` of an answer to HEAD or a 304, which tells of a body that isn't here.

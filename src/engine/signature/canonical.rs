@@ -67,13 +67,24 @@ impl Parts<'_> {
 /// Algorithm, date, scope and the canonical request's digest, a line each.
 pub fn string_to_sign(algorithm: Algorithm, date: &str, scope: &Scope<'_>, canonical: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(192);
+    write_string_to_sign(&mut out, algorithm, date, scope, &sha256(canonical));
+    out
+}
+
+/// The same, for a digest that is known.
+pub(super) fn write_string_to_sign(
+    out: &mut Vec<u8>,
+    algorithm: Algorithm,
+    date: &str,
+    scope: &Scope<'_>,
+    canonical: &[u8; 32],
+) {
     for part in [algorithm.as_str(), "\n", date, "\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    scope.write(algorithm, &mut out);
+    scope.write(algorithm, out);
     out.push(b'\n');
-    out.extend_from_slice(&hex::write(&sha256(canonical)));
-    out
+    out.extend_from_slice(&hex::write(canonical));
 }
 
 pub fn sha256(data: &[u8]) -> [u8; 32] {

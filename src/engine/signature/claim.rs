@@ -9,10 +9,10 @@ use super::canonical::{Parts, Query, judge_path};
 use super::fields::SignedFields;
 use super::payload::Payload;
 use super::percent::{self, Plus};
-use super::pieces::{cut, pieces};
 use super::seen::{self, PARAMETERS, QueryAuth, Seen};
 use super::{Claim, Form, Refusal, Signature, hex, v4a};
 use crate::engine::facts::Timestamp;
+use crate::engine::pieces::{cut, pieces};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 
@@ -285,8 +285,7 @@ pub(super) fn read_credential(
         });
     }
     let word = |text: &str, longest: usize| {
-        (1..=longest).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        (1..=longest).contains(&text.len()) && text.bytes().all(|b| IN_NAMES[usize::from(b)])
     };
     if !word(key_id, 128) || !word(region, 64) || !word(service, 64) {
         return scope("credential has a part that is no name");
@@ -296,6 +295,17 @@ pub(super) fn read_credential(
     }
     Ok((key_id, Scope { date, region, service }))
 }
+
+/// Letters, digits, `-`, `_` and `.`.
+const IN_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        byte += 1;
+    }
+    table
+};
 
 /// S3 Express has a token of its own; elsewhere its field means nothing and is refused.
 fn token<'a>(

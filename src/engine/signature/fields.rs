@@ -1,11 +1,12 @@
 //! Header fields under a signature: which are in it, and which must be (facts/sigv4.md A2, A3).
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::Refusal;
-use super::pieces::pieces;
+use crate::engine::pieces::pieces;
 use crate::engine::reason::Reason;
-use crate::engine::request::{RequestHead, is_name, is_token};
+use crate::engine::request::{RequestHead, is_name, is_plain_token};
 
 /// The fields that `SignedHeaders` names, in its order.
 #[derive(Debug)]
@@ -15,11 +16,14 @@ pub struct SignedFields<'f> {
     lines: Vec<Line<'f>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Line<'f> {
-    /// Which of the names; a repeated field's values stand one after the other.
-    name: usize,
-    value: &'f [u8],
+    /// Within the names.
+    name: Range<usize>,
+    /// `None` only until the field is found.
+    value: Option<&'f [u8]>,
+    /// Further values of a repeated field, in arrival order.
+    more: Vec<&'f [u8]>,
 }
 
 impl<'f> SignedFields<'f> {
@@ -52,31 +56,33 @@ impl<'f> SignedFields<'f> {
         mut judge: impl FnMut(&'n [u8], bool) -> Result<(), Refusal>,
     ) -> Result<Self, Refusal> {
         let malformed = |said: &str| Err(Refusal::new(Reason::SigV4Malformed, said));
-        let mut listed = Vec::with_capacity(8);
+        let mut lines: Vec<Line<'f>> = Vec::with_capacity(8);
         let mut last = "";
         for name in pieces(&names, b';') {
-            if name.is_empty() || !name.bytes().all(|b| is_token(b) && !b.is_ascii_uppercase()) {
+            // No field that is signed has one of the two tokens that only a slower comparison tells apart.
+            if name.is_empty() || !name.bytes().all(is_plain_token) {
                 return malformed("signed headers are not a list of lower-case names");
             }
             if name <= last {
                 return malformed("signed headers are not in order, each once");
             }
             last = name;
-            listed.push(name.as_bytes());
+            let start = lines.last().map_or(0, |before| before.name.end + 1);
+            lines.push(Line { name: start..start + name.len(), value: None, more: Vec::new() });
         }
-        let mut lines: Vec<Line<'f>> = Vec::with_capacity(8);
+        let listed = names.as_bytes();
         for (field, value) in fields {
-            let same = |name: &&[u8]| is_name(field, name) && field.eq_ignore_ascii_case(name);
-            let name = listed.iter().position(same);
-            judge(field, name.is_some())?;
-            if let Some(name) = name {
-                lines.push(Line { name, value });
+            let line = lines.iter_mut().find(|line| is_name(field, &listed[line.name.clone()]));
+            judge(field, line.is_some())?;
+            match line {
+                Some(line) if line.value.is_some() => line.more.push(value),
+                Some(line) => line.value = Some(value),
+                None => {}
             }
         }
-        lines.sort_by_key(|line| line.name); // stable: repeats stay in arrival order
-        let mut have = lines.chunk_by(|a, b| a.name == b.name).map(|same| same[0].name);
-        if let Some((_, name)) = listed.iter().enumerate().find(|(at, _)| have.next() != Some(*at)) {
-            return malformed(&format!("signed header `{}` is not in the request", shown(name)));
+        if let Some(line) = lines.iter().find(|line| line.value.is_none()) {
+            let name = shown(&listed[line.name.clone()]);
+            return malformed(&format!("signed header `{name}` is not in the request"));
         }
         Ok(Self { names, lines })
     }
@@ -88,37 +94,41 @@ impl<'f> SignedFields<'f> {
 
     /// `name` in any case.
     pub fn contains(&self, name: &str) -> bool {
-        pieces(&self.names, b';').any(|signed| signed.eq_ignore_ascii_case(name))
+        self.lines().any(|(signed, _)| signed.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (&[u8], &Line<'f>)> {
+        self.lines.iter().map(|line| (&self.names.as_bytes()[line.name.clone()], line))
     }
 
     /// Names and canonical values.
     pub(super) fn canonical(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
-        let grouped = self.lines.chunk_by(|a, b| a.name == b.name);
-        pieces(&self.names, b';').zip(grouped).map(|(name, same)| {
+        pieces(&self.names, b';').zip(&self.lines).map(|(name, line)| {
             let mut value = Vec::new();
-            write_values(&mut value, same);
+            line.write_values(&mut value);
             (name, value)
         })
     }
 
     /// A `name:value` line each.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        for (name, same) in pieces(&self.names, b';').zip(self.lines.chunk_by(|a, b| a.name == b.name)) {
-            out.extend_from_slice(name.as_bytes());
+        for (name, line) in self.lines() {
+            out.extend_from_slice(name);
             out.push(b':');
-            write_values(out, same);
+            line.write_values(out);
             out.push(b'\n');
         }
     }
 }
 
-/// Values of one name, joined.
-fn write_values(out: &mut Vec<u8>, same: &[Line<'_>]) {
-    for (at, line) in same.iter().enumerate() {
-        if at > 0 {
+impl Line<'_> {
+    /// Joined by commas.
+    fn write_values(&self, out: &mut Vec<u8>) {
+        write_value(out, self.value.unwrap_or_default());
+        for value in &self.more {
             out.push(b',');
+            write_value(out, value);
         }
-        write_value(out, line.value);
     }
 }
 

@@ -2,12 +2,10 @@
 
 /// 64 lower-case hex digits, else `None`.
 pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
-    if text.len() != 64 {
-        return None;
-    }
+    let text: &[u8; 64] = text.try_into().ok()?;
     let (mut value, mut odd) = ([0; 32], 0);
-    for (byte, pair) in value.iter_mut().zip(text.chunks_exact(2)) {
-        let (high, low) = (VALUE[usize::from(pair[0])], VALUE[usize::from(pair[1])]);
+    for (byte, [high, low]) in value.iter_mut().zip(text.as_chunks().0) {
+        let (high, low) = (digit(*high), digit(*low));
         odd |= high | low;
         *byte = high << 4 | low & 15;
     }
@@ -20,36 +18,29 @@ pub fn parse_any(text: &[u8]) -> Option<Vec<u8>> {
     if !pairs.remainder().is_empty() {
         return None;
     }
-    pairs.map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+    let known = |byte| Some(digit(byte)).filter(|&value| value < 16);
+    pairs.map(|pair| Some(known(pair[0])? << 4 | known(pair[1])?)).collect()
 }
 
 pub fn write(value: &[u8; 32]) -> [u8; 64] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(value) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    for (pair, byte) in text.as_chunks_mut().0.iter_mut().zip(value) {
+        *pair = [byte >> 4, byte & 15].map(|value| value + if value < 10 { b'0' } else { b'a' - 10 });
     }
     text
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    match VALUE[usize::from(byte)] {
-        value @ 0..16 => Some(value),
-        _ => None,
+/// Of a lower-case digit; 255 of anything else. Without a table or a branch, so that the compiler does many at once.
+fn digit(byte: u8) -> u8 {
+    let (decimal, letter) = (byte.wrapping_sub(b'0'), byte.wrapping_sub(b'a'));
+    if decimal < 10 {
+        decimal
+    } else if letter < 6 {
+        letter + 10
+    } else {
+        255
     }
 }
-
-/// Of a lower-case digit; 255 of anything else.
-const VALUE: [u8; 256] = {
-    let mut table = [255; 256];
-    let mut value = 0;
-    while value < 16 {
-        table[b"0123456789abcdef"[value as usize] as usize] = value;
-        value += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {

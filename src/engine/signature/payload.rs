@@ -14,7 +14,7 @@ use crate::engine::reason::Reason;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// Stated as 64 hex digits.
-    Digest { value: [u8; 32], text: &'a str },
+    Digest { value: [u8; 32], text: &'a [u8] },
     /// The digest of the body, stated nowhere.
     Body,
     /// `UNSIGNED-PAYLOAD`.
@@ -93,8 +93,7 @@ impl<'a> Payload<'a> {
             };
         };
         if let Some(digest) = hex::parse(value) {
-            // INVARIANT: hex digits are ASCII.
-            return Ok(Self::Digest { value: digest, text: std::str::from_utf8(value).unwrap_or_default() });
+            return Ok(Self::Digest { value: digest, text: value });
         }
         let word = std::str::from_utf8(value).unwrap_or_default();
         if word == UNSIGNED {
@@ -160,9 +159,9 @@ impl<'a> Payload<'a> {
     pub fn line(&self, body: Option<&[u8]>) -> Option<Line<'a>> {
         Some(match self {
             Self::Digest { text, .. } => Line::Stated(text),
-            Self::Unsigned => Line::Stated(UNSIGNED),
-            Self::Chunks { form, .. } => Line::Stated(form.word),
-            Self::Events => Line::Stated(EVENTS),
+            Self::Unsigned => Line::Stated(UNSIGNED.as_bytes()),
+            Self::Chunks { form, .. } => Line::Stated(form.word.as_bytes()),
+            Self::Events => Line::Stated(EVENTS.as_bytes()),
             Self::Body => Line::Computed(hex::write(&canonical::sha256(body?))),
         })
     }
@@ -216,14 +215,14 @@ impl<'a> Payload<'a> {
 /// A payload line.
 #[derive(Debug, Clone, Copy)]
 pub enum Line<'a> {
-    Stated(&'a str),
+    Stated(&'a [u8]),
     Computed([u8; 64]),
 }
 
 impl Line<'_> {
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Stated(text) => text.as_bytes(),
+            Self::Stated(text) => text,
             Self::Computed(text) => text,
         }
     }

@@ -7,8 +7,8 @@ use super::canonical::halves;
 use super::claim::malformed;
 use super::payload::Told;
 use super::percent::{self, Plus};
-use super::pieces::pieces;
 use crate::engine::form;
+use crate::engine::pieces::pieces;
 use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead, is_name};
 

@@ -53,11 +53,11 @@ impl<S: Io> Connection<S> {
 
 /// Where a connection goes once both messages have ended cleanly.
 pub trait Home<S>: Unpin {
-    fn take_back(self, conn: Connection<S>);
+    fn take_back(self, conn: Box<Connection<S>>);
 }
 
-impl<S, F: FnOnce(Connection<S>) + Unpin> Home<S> for F {
-    fn take_back(self, conn: Connection<S>) {
+impl<S, F: FnOnce(Box<Connection<S>>) + Unpin> Home<S> for F {
+    fn take_back(self, conn: Box<Connection<S>>) {
         self(conn);
     }
 }
@@ -84,7 +84,7 @@ pub enum ExchangeError {
 }
 
 enum Upload<B> {
-    Running(B, Encoder, Option<HeaderMap>),
+    Running(B, Encoder, Option<Box<HeaderMap>>),
     /// All of it is in the write buffer.
     Flushing,
     Done,
@@ -94,7 +94,7 @@ enum Upload<B> {
 
 /// An exchange under way, and then the answer's body.
 pub struct Answer<S: Io, B, G> {
-    conn: Option<Connection<S>>,
+    conn: Option<Box<Connection<S>>>,
     upload: Upload<B>,
     decoder: Decoder,
     reusable: bool,
@@ -114,25 +114,25 @@ pub struct Unanswered<B> {
 /// Sends a request: `head` goes on with its body. Resolves when the answer's head is in; `give_back` gets the
 /// connection once both messages have ended cleanly.
 pub async fn send<S, B, G>(
-    conn: Connection<S>,
+    mut conn: Box<Connection<S>>,
     head: &RequestHead,
     body: B,
     patience: Patience,
     give_back: G,
-) -> Result<(ResponseHead, Answer<S, B, G>), Unanswered<B>>
+) -> Result<(ResponseHead, Box<Answer<S, B, G>>), Unanswered<B>>
 where
     S: Io,
     B: Inbound,
     G: Home<S>,
 {
-    let mut conn = conn;
     let encoder = Encoder::keep(head.framing());
     put_head(head, encoder, &mut conn.writer.out);
     let (upload, unsent) = match head.framing() {
         Framing::None => (Upload::Flushing, Some(body)),
         _ => (Upload::Running(body, encoder, None), None),
     };
-    let mut answer = Answer {
+    // Boxed: it is handed on four times.
+    let mut answer = Box::new(Answer {
         conn: Some(conn),
         upload,
         decoder: Decoder::new(Framing::None),
@@ -140,7 +140,7 @@ where
         early: false,
         give_back: Some(give_back),
         patience,
-    };
+    });
     match answer.final_head(head).await {
         Ok(response) => {
             answer.begin(&response);
@@ -155,7 +155,7 @@ fn put_head(head: &RequestHead, encoder: Encoder, out: &mut bytes::BytesMut) {
     out.reserve(head.raw().len() + 64);
     out.put_slice(head.method().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(head.target().as_bytes());
+    out.put_slice(head.target_bytes());
     out.put_slice(b" HTTP/1.1\r\n");
     for lines in head.forwarded_lines() {
         out.put_slice(lines);
@@ -223,12 +223,11 @@ where
     /// Both messages have ended, or will never: the connection goes back, or away.
     fn finish(&mut self) {
         let clean = self.reusable && matches!(self.upload, Upload::Done);
-        if let (Some(conn), Some(give_back)) = (self.conn.take(), self.give_back.take())
+        if let (Some(mut conn), Some(give_back)) = (self.conn.take(), self.give_back.take())
             && clean
             && conn.reader.buf.is_empty()
             && !conn.reader.eof
         {
-            let mut conn = conn;
             conn.reader.clock.stop();
             conn.writer.clock.stop();
             conn.reader.release_if_empty();
@@ -256,10 +255,10 @@ where
                     match Pin::new(body).poll_frame(cx) {
                         Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                             Ok(data) => encoder.data(&data, &mut conn.writer.out)?,
-                            Err(frame) => *trailers = frame.into_trailers().ok(),
+                            Err(frame) => *trailers = frame.into_trailers().ok().map(Box::new),
                         },
                         Poll::Ready(None) => {
-                            encoder.end(trailers.as_ref(), &mut conn.writer.out)?;
+                            encoder.end(trailers.as_deref(), &mut conn.writer.out)?;
                             self.upload = Upload::Flushing;
                         }
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
@@ -423,7 +422,7 @@ mod tests {
             let patience = Patience { head: head_in, body: body_in, write: write_in };
             let body = Stalled::default();
             let heard = std::sync::Arc::clone(&body.0);
-            let sent = send(Connection::new(near), &head, body, patience, |_| ()).await;
+            let sent = send(Box::new(Connection::new(near)), &head, body, patience, |_| ()).await;
             assert_eq!(sent.map_err(|unanswered| unanswered.error).unwrap().0.status(), 200);
             assert_eq!(String::from_utf8_lossy(&heard.lock().unwrap()), told, "{version}");
         }

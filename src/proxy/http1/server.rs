@@ -34,11 +34,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 const DRAIN_BYTES: usize = 64 * 1024 * 1024;
 
 /// Where an [`Incoming`] leaves the reader when it is done with it: `true` when the body was read to its end.
-type Slot<S> = Arc<Mutex<Option<(Reader<S>, bool)>>>;
+type Slot<S> = Arc<Mutex<Option<(Box<Reader<S>>, bool)>>>;
 
 /// A client's connection.
 pub struct Connection<S> {
-    reader: Option<Reader<S>>,
+    /// Boxed: it goes to each [`Incoming`] that has bytes, and comes back.
+    reader: Option<Box<Reader<S>>>,
     slot: Slot<S>,
     writer: Writer<S>,
     patience: Patience,
@@ -46,10 +47,8 @@ pub struct Connection<S> {
     authority: Option<Authority>,
 }
 
-/// What a client sent next.
-#[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
-pub enum Next<S: Io> {
-    Request(RequestHead, Incoming<S>),
+/// Why no request came.
+pub enum NoRequest {
     /// It went away between two requests, or was idle for too long; with the error if it went in disorder.
     Closed(Option<io::Error>),
     /// It sent something that is no request.
@@ -79,7 +78,7 @@ pub enum AnswerError<E> {
 impl<S: Io> Connection<S> {
     pub fn new(io: S, patience: Patience) -> Self {
         let (reader, writer) = super::wire::split(io);
-        Self { reader: Some(reader), slot: Slot::default(), writer, patience, authority: None }
+        Self { reader: Some(Box::new(reader)), slot: Slot::default(), writer, patience, authority: None }
     }
 
     /// Bytes that were read before the stream was ours.
@@ -90,9 +89,9 @@ impl<S: Io> Connection<S> {
         self
     }
 
-    /// Waits for the next request. Cancel safe: what was read stays in the buffer.
-    pub async fn next(&mut self) -> Next<S> {
-        let Some(reader) = &mut self.reader else { return Next::Closed(None) };
+    /// Waits for the next request's head, for [`Self::read`]. Cancel safe: what was read stays in the buffer.
+    pub async fn next(&mut self) -> Result<Bytes, NoRequest> {
+        let Some(reader) = &mut self.reader else { return Err(NoRequest::Closed(None)) };
         let started = !reader.buf.is_empty();
         reader.clock.set(if started { self.patience.head } else { self.patience.idle });
         let mut begun = started;
@@ -101,45 +100,53 @@ impl<S: Io> Connection<S> {
                 match reader.take_head() {
                     Ok(Some(head)) => return Poll::Ready(Ok(head)),
                     Ok(None) => {}
-                    Err(error) => return Poll::Ready(Err(Next::Malformed(error))),
+                    Err(error) => return Poll::Ready(Err(NoRequest::Malformed(error))),
                 }
                 match reader.poll_fill_head(cx) {
                     Poll::Ready(Ok(0)) if reader.buf.is_empty() => {
-                        return Poll::Ready(Err(Next::Closed(None)));
+                        return Poll::Ready(Err(NoRequest::Closed(None)));
                     }
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Next::Malformed(HeadError::RequestLine))),
-                    Poll::Ready(Ok(_)) if !begun => {
-                        begun = true;
-                        reader.clock.set(self.patience.head);
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(Err(NoRequest::Malformed(HeadError::RequestLine)));
                     }
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Next::Closed(Some(error)))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(NoRequest::Closed(Some(error)))),
                     Poll::Pending => {
+                        // A head that comes in one piece, as most do, needs no clock of its own.
+                        if !begun && !reader.buf.is_empty() {
+                            begun = true;
+                            reader.clock.set(self.patience.head);
+                        }
                         ready!(reader.clock.poll_expired(cx));
-                        return Poll::Ready(Err(if begun { Next::Slow } else { Next::Closed(None) }));
+                        return Poll::Ready(Err(if begun {
+                            NoRequest::Slow
+                        } else {
+                            NoRequest::Closed(None)
+                        }));
                     }
                 }
             }
         })
         .await;
         reader.clock.stop();
-        let raw = match head {
-            Ok(raw) => raw,
-            Err(next) => return next,
-        };
-        let head = match RequestHead::parse_after(raw, self.authority.as_ref()) {
-            Ok(head) => head,
-            Err(error) => return Next::Malformed(error),
-        };
+        head
+    }
+
+    /// Reads the head that came.
+    pub fn read(&mut self, raw: Bytes) -> Result<RequestHead, NoRequest> {
+        let head = RequestHead::parse_after(raw, self.authority.as_ref()).map_err(NoRequest::Malformed)?;
         if self.authority.as_ref() != Some(head.authority()) {
             self.authority = Some(head.authority().clone());
         }
-        let decoder = Decoder::new(head.framing());
-        let client = reader.half();
+        Ok(head)
+    }
+
+    /// The way to the body of the request that came.
+    pub fn body(&mut self, framing: Framing) -> Incoming<S> {
+        let decoder = Decoder::new(framing);
         let reader = if decoder.is_done() { None } else { self.reader.take() };
-        let incoming =
-            Incoming { reader, slot: Arc::clone(&self.slot), client, decoder, idle: self.patience.body };
-        Next::Request(head, incoming)
+        let client = self.writer.half();
+        Incoming { reader, slot: Arc::clone(&self.slot), client, decoder, idle: self.patience.body }
     }
 
     /// Takes the reader back from an [`Incoming`] that is done or gone.
@@ -290,7 +297,7 @@ fn put_head(passed: &Passed<'_>, encoder: Encoder, out: &mut bytes::BytesMut) {
 
 /// A request's body, read off the client's connection as it is asked for.
 pub struct Incoming<S: Io> {
-    reader: Option<Reader<S>>,
+    reader: Option<Box<Reader<S>>>,
     slot: Slot<S>,
     client: Half<S>,
     decoder: Decoder,
@@ -399,7 +406,9 @@ mod tests {
         let patience = Patience { head: second, idle: second, body: Duration::from_millis(20) };
         let mut client = Connection::new(near, patience);
         far.write_all(b"PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\n").await.unwrap();
-        let Next::Request(_, mut body) = client.next().await else { panic!("no request") };
+        let Ok(raw) = client.next().await else { panic!("no request") };
+        let Ok(head) = client.read(raw) else { panic!("no request") };
+        let mut body = client.body(head.framing());
         body.interim(&[b'x'; 100]).await.unwrap();
         let waited = tokio::time::timeout(Duration::from_secs(10), body.interim(&[b'x'; 100])).await;
         assert_eq!(waited.expect("it ends").unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -111,11 +111,6 @@ impl<S: Io> Reader<S> {
         }
     }
 
-    /// For interim answers.
-    pub fn half(&self) -> Half<S> {
-        self.io.clone()
-    }
-
     /// Takes the next whole head off the buffer, if it is in.
     pub fn take_head(&mut self) -> Result<Option<Bytes>, HeadError> {
         let Some(end) = self.scanner.scan(&self.buf)? else { return Ok(None) };
@@ -176,6 +171,11 @@ pub struct Writer<S> {
 }
 
 impl<S: Io> Writer<S> {
+    /// For interim answers.
+    pub fn half(&self) -> Half<S> {
+        self.io.clone()
+    }
+
     /// No more should be put into `out` before some has gone.
     pub fn is_full(&self) -> bool {
         self.out.len() >= BODY_BUFFER

@@ -34,10 +34,10 @@ pub async fn run(listener: TcpListener, origin: SocketAddr) {
 async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
     let mut client = server::Connection::new(socket, CLIENT);
     loop {
-        let (head, body) = match client.next().await {
-            server::Next::Request(head, body) => (head, body),
-            server::Next::Closed(_) => return,
-            server::Next::Malformed(_) => {
+        let head = match client.next().await.and_then(|head| client.read(head)) {
+            Ok(head) => head,
+            Err(server::NoRequest::Closed(_)) => return,
+            Err(server::NoRequest::Malformed(_)) => {
                 client
                     .answer_whole(
                         b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -46,7 +46,7 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
                     .ok();
                 return client.close().await;
             }
-            server::Next::Slow => {
+            Err(server::NoRequest::Slow) => {
                 client
                     .answer_whole(b"HTTP/1.1 408 Slow\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                     .await
@@ -61,6 +61,7 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
                 .ok();
             return client.close().await;
         }
+        let body = client.body(head.framing());
         let exchange = exchange(&head, body, origin, &pool);
         let Some(answer) = client.unless_gone(exchange).await else { return };
         let close = match answer {
@@ -92,7 +93,8 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
     }
 }
 
-type Answer<B> = client::Answer<TcpStream, B, Box<dyn FnOnce(client::Connection<TcpStream>) + Send>>;
+type Answer<B> = Box<client::Answer<TcpStream, B, Home>>;
+type Home = Box<dyn FnOnce(Box<client::Connection<TcpStream>>) + Send>;
 
 async fn exchange<B: exeat::proxy::body::Inbound>(
     head: &exeat::engine::request::RequestHead,
@@ -118,7 +120,6 @@ async fn exchange<B: exeat::proxy::body::Inbound>(
         body.interim(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok();
     }
     let pool = Arc::clone(pool);
-    client::send(conn, head, body, ORIGIN, Box::new(move |conn| pool.lock().unwrap().push(conn)) as _)
-        .await
-        .map_err(|failed| failed.error)
+    let give_back: Home = Box::new(move |conn| pool.lock().unwrap().push(*conn));
+    client::send(Box::new(conn), head, body, ORIGIN, give_back).await.map_err(|failed| failed.error)
 }

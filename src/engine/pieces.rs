@@ -2,7 +2,7 @@
 //! that is most of what a verification costs beside its hashes.
 
 /// All pieces, empty ones too; at least one.
-pub fn pieces(text: &str, delimiter: u8) -> impl Iterator<Item = &str> {
+pub fn pieces(text: &str, delimiter: u8) -> impl Iterator<Item = &str> + Clone {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let (piece, next) = cut(rest?, delimiter);
