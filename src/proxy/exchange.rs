@@ -17,6 +17,7 @@ use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
 use crate::record::{Decision, Entry, Outcome, Request};
 
 /// What the connection does next.
+#[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
 pub enum Answer<B: Inbound> {
     /// Pass the origin's answer on, then close the entry.
     Passed(Forwarded<Box<Outbound<B>>>, Entry, Arc<Passage>),
