@@ -529,17 +529,14 @@ fn mark_connection_fields(raw: &Bytes, fields: &mut Fields) -> Result<(), HeadEr
 
 /// Whole lines of the fields that travel on, neighbours joined into one slice.
 fn lines<'a>(raw: &'a Bytes, fields: &'a Fields) -> impl Iterator<Item = &'a [u8]> {
-    let mut fields = fields.list.iter().peekable();
-    std::iter::from_fn(move || {
-        let first = fields.find(|f| f.kind == Kind::EndToEnd)?;
-        let mut last = first;
-        while let Some(next) = fields.next_if(|f| f.kind == Kind::EndToEnd) {
-            last = next;
-        }
+    let travels = |field: &Field| field.kind == Kind::EndToEnd;
+    let runs = fields.list.chunk_by(move |a, b| travels(a) == travels(b));
+    runs.filter(move |run| travels(&run[0])).map(|run| {
+        let (first, last) = (&run[0], &run[run.len() - 1]);
         // The line ends at the first LF after the value: trailing blanks of the value lie between.
         let tail = &raw[last.value.end as usize..];
         let end = last.value.end as usize + memchr::memchr(b'\n', tail).map_or(tail.len(), |at| at + 1);
-        Some(&raw[first.name.start as usize..end])
+        &raw[first.name.start as usize..end]
     })
 }
 

@@ -89,7 +89,8 @@ impl OriginError {
     }
 }
 
-/// Sends the request, `judged` a moment ago, and waits for its answer's head. The intent is on record before the first byte goes.
+/// Sends the request, `judged` a moment ago, and waits for its answer's head. The intent is on record before the
+/// first byte goes.
 pub async fn forward<B: Inbound>(
     worker: &Worker,
     permit: Permit,

@@ -121,16 +121,13 @@ impl Json<'_> {
     }
 }
 
-/// Sixteen at a time, which the compiler does at once; what is left over is filled up with spaces.
+/// Long texts sixteen bytes at a time, which the compiler does at once; the last sixteen may overlap.
 fn all_plain(text: &[u8]) -> bool {
-    let (blocks, rest) = text.as_chunks::<16>();
-    let mut last = [b' '; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    blocks.iter().all(is_plain_block) && is_plain_block(&last)
-}
-
-fn is_plain_block(block: &[u8; 16]) -> bool {
-    block.iter().fold(0, |odd, &byte| odd | u8::from(!is_plain(byte))) == 0
+    let plain = |block: &[u8; 16]| block.iter().fold(0, |odd, &byte| odd | u8::from(!is_plain(byte))) == 0;
+    match text.last_chunk() {
+        Some(last) => text.as_chunks().0.iter().all(plain) && plain(last),
+        None => text.iter().all(|&byte| is_plain(byte)),
+    }
 }
 
 fn is_plain(byte: u8) -> bool {

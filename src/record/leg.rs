@@ -20,7 +20,7 @@ pub struct LegText {
 }
 
 impl LegText {
-    pub fn of(facts: &TlsFacts) -> Self {
+    pub(super) fn of(facts: &TlsFacts) -> Self {
         let mut text = Vec::with_capacity(256);
         let mut json = Json(&mut text);
         json.word("{\"tlsVersion\":\"", facts.version.as_str());

@@ -46,11 +46,11 @@ const OF_VERSION: &[(&str, &str)] = &[
     ("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
 ];
 
-/// Names of operations.
-type Operations = &'static [&'static str];
+/// A header (a trailing `*`: any that begins so) and the action that it adds.
+type Added = (&'static str, &'static str);
 
-/// Actions that a header adds to operations: header (a trailing `*`: any that begins so) and action.
-const OF_HEADER: &[(Operations, &[(&str, &str)])] = &[
+/// Actions that headers add, by operations; none stands in two rows.
+const OF_HEADER: &[(&[&str], &[Added])] = &[
     (
         &["PutObject", "CopyObject", "CreateMultipartUpload"],
         &[
@@ -79,7 +79,7 @@ const OF_HEADER: &[(Operations, &[(&str, &str)])] = &[
 ];
 
 /// Headers that add an action to an operation, and the action.
-fn of_header(operation: &str) -> &'static [(&'static str, &'static str)] {
+fn of_header(operation: &str) -> &'static [Added] {
     OF_HEADER.iter().find(|(of, _)| of.contains(&operation)).map_or(&[], |(_, added)| added)
 }
 

@@ -56,21 +56,25 @@ impl<'f> SignedFields<'f> {
         mut judge: impl FnMut(&'n [u8], bool) -> Result<(), Refusal>,
     ) -> Result<Self, Refusal> {
         let malformed = |said: &str| Err(Refusal::new(Reason::SigV4Malformed, said));
+        let listed = names.as_bytes();
         let mut lines: Vec<Line<'f>> = Vec::with_capacity(8);
-        let mut last = "";
-        for name in pieces(&names, b';') {
+        let (mut start, mut last): (usize, &[u8]) = (0, b"");
+        // A list that ends in `;` ends in an empty name.
+        while start <= listed.len() {
+            let rest = &listed[start..];
             // No field that is signed has one of the two tokens that only a slower comparison tells apart.
-            if name.is_empty() || !name.bytes().all(is_plain_token) {
+            let length = rest.iter().position(|&b| !is_plain_token(b)).unwrap_or(rest.len());
+            if length == 0 || !matches!(rest.get(length), None | Some(b';')) {
                 return malformed("signed headers are not a list of lower-case names");
             }
+            let name = &rest[..length];
             if name <= last {
                 return malformed("signed headers are not in order, each once");
             }
             last = name;
-            let start = lines.last().map_or(0, |before| before.name.end + 1);
-            lines.push(Line { name: start..start + name.len(), value: None, more: Vec::new() });
+            lines.push(Line { name: start..start + length, value: None, more: Vec::new() });
+            start += length + 1;
         }
-        let listed = names.as_bytes();
         for (field, value) in fields {
             let line = lines.iter_mut().find(|line| is_name(field, &listed[line.name.clone()]));
             judge(field, line.is_some())?;
@@ -177,7 +181,7 @@ mod tests {
     fn refuses_lists_that_are_unsorted_repeated_upper_case_empty_or_about_missing_fields() {
         let fields: &[(&str, &[u8])] = &[("a", b"1"), ("b", b"2")];
         assert!(write("a;b", fields).is_ok());
-        for names in ["b;a", "a;a", "A", "", "a;", ";a", "a;;b", "a,b", "a; b", "a;c"] {
+        for names in ["b;a", "a;a", "A", "", "a;", ";a", "a;;b", "a,b", "a; b", "a;c", "a;b~", "a;^"] {
             assert_eq!(write(names, fields).unwrap_err().reason, Reason::SigV4Malformed, "{names}");
         }
     }
