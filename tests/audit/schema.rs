@@ -112,7 +112,7 @@ fn lines_of_every_kind_hold_to_the_schema() {
     wait(
         entry.close(answered(Some(Upstream {
             extended_request_id: Some(b"x"),
-            ..upstream(&LegText::of(&tls))
+            ..upstream(&LegText::dialled_at("52.94.0.1:443".parse().unwrap(), Some(&tls)))
         }))),
     );
     let ask = operation.asks[0].clone();
