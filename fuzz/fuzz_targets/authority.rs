@@ -12,7 +12,11 @@ fuzz_target!(|text: &str| {
         assert!(authority.port > 0);
         let normal = authority.to_string();
         assert_eq!(Authority::parse(&normal, None).as_ref(), Ok(&authority));
-        assert!(!normal.bytes().any(|b| b.is_ascii_uppercase() || b <= b' ' || b >= 0x7f || b"@/\\?#%".contains(&b)));
+        assert!(
+            !normal
+                .bytes()
+                .any(|b| b.is_ascii_uppercase() || b <= b' ' || b >= 0x7f || b"@/\\?#%".contains(&b))
+        );
     }
     let Ok(host) = Host::parse(text) else { return };
     assert_eq!(Host::parse(&host.to_string()).as_ref(), Ok(&host));

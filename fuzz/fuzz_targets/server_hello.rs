@@ -23,6 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
     let step = (bytes.len() / 16).max(1);
     for cut in (0..bytes.len()).step_by(step) {
         let part = read(&bytes[..cut]);
-        assert!(matches!(part, Answer::NeedMore { .. }) || part == whole, "{cut}: {part:?}, whole: {whole:?}");
+        assert!(
+            matches!(part, Answer::NeedMore { .. }) || part == whole,
+            "{cut}: {part:?}, whole: {whole:?}"
+        );
     }
 });

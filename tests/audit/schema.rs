@@ -109,12 +109,10 @@ fn lines_of_every_kind_hold_to_the_schema() {
     let mut entry = recorder.open(&Recorder::prelude(&arrival));
     entry.judged(&Request { would: &["try".into()], ..request(None, &identity, &arrival.target) });
     wait(entry.intend()).unwrap();
-    wait(
-        entry.close(answered(Some(Upstream {
-            extended_request_id: Some(b"x"),
-            ..upstream(&LegText::dialled_at("52.94.0.1:443".parse().unwrap(), Some(&tls)))
-        }))),
-    );
+    wait(entry.close(answered(Some(Upstream {
+        extended_request_id: Some(b"x"),
+        ..upstream(&LegText::dialled_at("52.94.0.1:443".parse().unwrap(), Some(&tls)))
+    }))));
     let ask = operation.asks[0].clone();
     let role = Some("arn:aws:iam::111122223333:role/r".into());
     let identity = Identity { signer: identity.signer.map(|signer| Signer { role, ..signer }), ..identity };
