@@ -115,7 +115,7 @@ where
                 Hello::Malformed(what) => return Err(HelloError::Malformed(what)),
                 Hello::NeedMore { at_least } => at_least,
             };
-            // `read` bounds `least` by 64 KiB and a record's header.
+            // `read` asks for 64 KiB more at most, and takes no record past 64 KiB.
             bytes.reserve(FIRST_READ.max(least - bytes.len()));
             while bytes.len() < least {
                 match io.read_buf(&mut bytes).await {
