@@ -378,11 +378,6 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
     })
 }
 
-/// For verbs that ask a policy and run nothing.
-pub fn read_policy_file(path: &std::path::Path) -> Result<Policy, Error> {
-    read_policy(&PolicySource::File(path.into()), Mode::Run)
-}
-
 /// A policy as it is enforced, warnings logged.
 pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {

@@ -37,11 +37,14 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// The machine's clock.
 pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        // Before 1970 nothing is valid: a clock that broken must not pass a check by accident.
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-    })
+    Arc::new(now)
+}
+
+/// What the machine's clock says.
+pub fn now() -> Timestamp {
+    // Before 1970 nothing is valid: a clock that broken must not pass a check by accident.
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// What was negotiated. `None` before the handshake is done, or for a version that no config of ours offers.

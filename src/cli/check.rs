@@ -7,14 +7,12 @@ mod text;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::config::{self, Key, Layer, Origin};
 use crate::engine::atlas::Atlas;
-use crate::engine::facts::Timestamp;
 use crate::engine::policy::{At, Code, Policy, Problem, Severity};
 
 #[derive(Debug, Args)]
@@ -96,9 +94,7 @@ fn of_policy(source: &Source) -> Vec<Problem> {
     let atlas = Atlas::built_in();
     match Policy::read(&source.name, &source.text, atlas) {
         Ok((policy, mut findings)) => {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let now = Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
-            findings.extend(policy.findings(atlas, now));
+            findings.extend(policy.findings(atlas, crate::tls::now()));
             findings.sort_by_key(|found| found.at);
             findings
         }

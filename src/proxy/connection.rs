@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::body::Passage;
 use super::distrust::Suspect;
 use super::door::{self, Asked, DoorError};
-use super::exchange::{Answer, exchange, now};
+use super::exchange::{Answer, exchange};
 use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
@@ -76,15 +76,15 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
         }
     };
     // A denied name is refused inside, in words its SDK shows; what no request could make right, here.
-    let entered = destination::enter(&worker.shared.policy.load(), &target);
-    if let Err(Refused { reason, said }) = entered {
-        return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
-    }
-    let course = engine::course(&worker.shared.policy.load(), worker.shared.atlas, &target, now());
+    let course = {
+        let policy = worker.shared.policy.load();
+        destination::enter(&policy, &target)
+            .map(|()| engine::course(&policy, worker.shared.atlas, &target, crate::tls::now()))
+    };
     let permit = match course {
-        Course::Intercept => None,
-        Course::Tunnel(permit) => Some(permit),
-        Course::Refuse { reason, said } => {
+        Ok(Course::Intercept) => None,
+        Ok(Course::Tunnel(permit)) => Some(permit),
+        Ok(Course::Refuse { reason, said }) | Err(Refused { reason, said }) => {
             return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
         }
     };

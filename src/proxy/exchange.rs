@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::forward::{self, Forwarded, OriginError};
@@ -10,11 +10,12 @@ use super::http1::server::is_bodiless;
 use super::reply;
 use super::{Caller, Worker};
 use crate::engine::atlas::BodySeen;
-use crate::engine::facts::{Identity, Protocol, Resource, Timestamp};
+use crate::engine::facts::{Identity, Protocol, Resource};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
 use crate::record::{Decision, Entry, Outcome, Request};
+use crate::tls;
 
 /// What the connection does next.
 #[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
@@ -52,7 +53,7 @@ pub async fn exchange<B: Inbound>(
             Some(held) if held.whole => BodySeen::Whole(&held.bytes),
             Some(_) => BodySeen::TooLarge,
         };
-        let now = now();
+        let now = tls::now();
         let question =
             Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
         match engine::judge(&policy, &question) {
@@ -127,11 +128,6 @@ pub async fn exchange<B: Inbound>(
 
 /// Sent as soon as the head is judged, or when the body is needed to judge.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
 
 /// The parts of a record that the head alone tells.
 fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Request<'a> {

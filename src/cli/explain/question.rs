@@ -12,7 +12,7 @@ use crate::config::PolicySource;
 use crate::engine::atlas::{Atlas, HostKind, ListedAction};
 use crate::engine::facts::{
     AccountId, Action, Arrival, Ask, Auth, Door, Identity, Operation, PayloadState, Protocol, Resource,
-    SignatureState, Signer, Timestamp, TlsFacts, TlsVersion,
+    SignatureState, Signer, TlsFacts, TlsVersion,
 };
 use crate::engine::policy::{Decision, Mode, Request};
 use crate::engine::reason::Reason;
@@ -57,7 +57,7 @@ pub(super) fn ask(
         identity: &identity,
         signed_header: &signed,
         own_accounts: &ours.accounts,
-        now: now(),
+        now: crate::tls::now(),
     });
     let told = call.told(&identity);
     let (allowed, reason, said, statement, would, add) = match decision {
@@ -313,8 +313,4 @@ fn arrival(head: &RequestHead) -> Arrival {
     };
     let peer = ([127, 0, 0, 1], 0).into();
     Arrival::new(Door::Forward, head.authority().clone(), peer, Some(tls), Atlas::built_in())
-}
-
-fn now() -> Timestamp {
-    (crate::tls::system_clock())()
 }

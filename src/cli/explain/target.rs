@@ -5,14 +5,14 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::json;
 
+use crate::app;
 use crate::cli::{Error, Output, OutputArgs};
+use crate::config::PolicySource;
 use crate::engine::atlas::Atlas;
-use crate::engine::facts::Timestamp;
 use crate::engine::policy::{self, Policy};
 use crate::engine::target::destination::{Asked, Decided, Mode, Rules, decide};
 
@@ -52,10 +52,8 @@ fn mode(text: &str) -> Result<Mode, String> {
 
 /// `false` (exit 1) where the destination is refused.
 pub fn target(args: &TargetArgs, out: &mut dyn Write) -> Result<bool, Error> {
-    let policy = match &args.policy {
-        None => Policy::built_in(policy::Mode::Run),
-        Some(path) => crate::app::read_policy_file(path)?,
-    };
+    let source = args.policy.clone().map_or(PolicySource::BuiltIn, PolicySource::File);
+    let policy = app::read_policy(&source, policy::Mode::Run)?;
     let addresses = |text: &Option<String>| text.as_deref().map(answers).transpose().map_err(Error::Usage);
     let answers = [addresses(&args.answers)?, addresses(&args.second_answers)?];
     let asked = Asked { mode: args.mode, text: &args.target, sni: args.sni.as_deref() };
@@ -71,9 +69,7 @@ pub fn target(args: &TargetArgs, out: &mut dyn Write) -> Result<bool, Error> {
 
 /// The same decision as the doors take. `answers`: of the first look-up and of a second, should there be one.
 pub fn ask(policy: &Policy, asked: &Asked<'_>, answers: [Option<Vec<IpAddr>>; 2]) -> Decided {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
-    let rules = Rules { policy, atlas: Atlas::built_in(), now, is_own: &|_| false };
+    let rules = Rules { policy, atlas: Atlas::built_in(), now: crate::tls::now(), is_own: &|_| false };
     let mut answers = answers.into_iter();
     decide(asked, &rules, |_| answers.next().flatten())
 }
