@@ -6,6 +6,7 @@
 pub mod atlas;
 pub mod facts;
 pub mod form;
+pub mod hex;
 pub mod hello;
 mod pieces;
 pub mod policy;

@@ -227,5 +227,5 @@ fn announce(app: &App, outer: &dyn Fn(&str) -> Option<String>) {
 fn random() -> Result<String, Error> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("the system gives no randomness"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(crate::engine::hex::text(&bytes))
 }

@@ -148,7 +148,7 @@ impl Policy {
         let tree = node::parse(name, text).map_err(|problem| vec![problem])?;
         let read = file::read(name, &tree, atlas)?;
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        let hash = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = super::hex::text(digest.as_ref());
         Ok(Self::index(read, hash))
     }
 

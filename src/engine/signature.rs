@@ -14,7 +14,6 @@ mod claim;
 mod events;
 mod explain;
 mod fields;
-mod hex;
 mod keys;
 mod payload;
 pub(super) mod percent;

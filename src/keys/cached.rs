@@ -3,7 +3,6 @@
 //! An unreadable cache is none: the workload then renews it, and its new key is known by its account.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
@@ -12,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{ReadFile, Variables};
 use crate::engine::facts::{AccountId, Secret};
+use crate::engine::hex;
 use crate::engine::signature::KnownKey;
 
 #[derive(Deserialize)]
@@ -94,9 +94,6 @@ fn read_named(
     what: &str,
     read: ReadFile<'_>,
 ) -> Option<Zeroizing<String>> {
-    let mut name = String::new();
-    for byte in digest(algorithm, what.as_bytes()).as_ref() {
-        let _ = write!(name, "{byte:02x}");
-    }
+    let name = hex::text(digest(algorithm, what.as_bytes()).as_ref());
     read(&folder.join(name + ".json")).ok().map(Zeroizing::new)
 }

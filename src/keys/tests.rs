@@ -209,7 +209,7 @@ fn a_login_session_gives_its_cached_key() {
     // SHA-256 of the session's name, as the AWS CLI names the file.
     let name = "/h/.aws/login/cache/HASH.json";
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"arn:aws:iam::222222222222:user/me");
-    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = crate::engine::hex::text(digest.as_ref());
     let path = name.replace("HASH", &hash);
     let cached = r#"{"accessToken":{"accessKeyId":"ASIAOLD","secretAccessKey":"s","sessionToken":"t","accountId":"222222222222","expiresAt":"2030-01-01T00:00:00Z"},"tokenType":"urn:x"}"#;
     let files = [("/h/.aws/config", config), (path.as_str(), cached)];

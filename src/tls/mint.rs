@@ -28,6 +28,7 @@ pub use self::kept::init;
 use super::{Clock, options};
 use crate::config::LegOptions;
 use crate::engine::facts::Timestamp;
+use crate::engine::hex;
 use crate::engine::target::Host;
 
 const HOUR: i64 = 3600;
@@ -121,15 +122,7 @@ impl Mint {
         let serial = random_serial()?;
         let now = clock().0;
         let (starts, ends) = (now - DAY, now + life);
-        let mut params = CertificateParams::default();
-        params.not_before = at(starts)?;
-        params.not_after = at(ends)?;
-        // Two CAs of one name and different keys confuse clients that hold both: the name carries a random part.
-        let mark: String = serial[..4].iter().map(|b| format!("{b:02x}")).collect();
-        params.distinguished_name = common_name(&format!("exeat local CA {mark}"));
-        params.serial_number = Some(SerialNumber::from_slice(&serial));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = ca_params(&ca_name(&serial), 0, &serial, (starts, ends))?;
         let certificate = params.self_signed(&key)?;
         let ca = CaCertificate {
             der: certificate.der().clone(),
@@ -288,6 +281,28 @@ fn random_serial() -> Result<[u8; 16], MintError> {
     // Top bit clear: a positive INTEGER; the next one set: never zero, never shorter.
     serial[0] = serial[0] & 0x7f | 0x40;
     Ok(serial)
+}
+
+/// Two CAs of one name and different keys confuse clients that hold both: the name carries a random part.
+fn ca_name(serial: &[u8]) -> String {
+    format!("exeat local CA {}", hex::text(&serial[..4]))
+}
+
+/// What every CA certificate of ours says; the times are its first and last second.
+fn ca_params(
+    name: &str,
+    path_length: u8,
+    serial: &[u8],
+    (starts, ends): (i64, i64),
+) -> Result<CertificateParams, MintError> {
+    let mut params = CertificateParams::default();
+    params.not_before = at(starts)?;
+    params.not_after = at(ends)?;
+    params.distinguished_name = common_name(name);
+    params.serial_number = Some(SerialNumber::from_slice(serial));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
 }
 
 fn common_name(text: &str) -> DistinguishedName {

@@ -202,7 +202,7 @@ impl Request {
 pub fn trace_id() -> Result<String, Error> {
     let mut bytes = [0; 12];
     random(&mut bytes)?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = crate::engine::hex::text(&bytes);
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(format!("Root=1-{seconds:08x}-{hex}"))
 }

@@ -150,7 +150,7 @@ impl Atlas {
     /// SHA-256 of the file, hex.
     pub fn hash(&self) -> String {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.file);
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::engine::hex::text(digest.as_ref())
     }
 
     fn add(&mut self, line: &'static str) -> Result<(), AtlasError> {

@@ -7,10 +7,11 @@ use std::borrow::Cow;
 
 use aws_lc_rs::digest;
 
+use super::Refusal;
 use super::claim::{Algorithm, Scope};
 use super::fields::SignedFields;
 use super::percent::{self, Plus};
-use super::{Refusal, hex};
+use crate::engine::hex;
 use crate::engine::reason::Reason;
 
 /// What signing rests on, apart from the path's form and the payload.

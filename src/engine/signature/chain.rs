@@ -8,9 +8,9 @@
 
 use super::canonical::sha256;
 use super::claim::{Algorithm, Scope};
-use super::hex;
 use super::keys::Checker;
 use crate::engine::facts::{Secret, Timestamp};
+use crate::engine::hex;
 
 /// SHA-256 of nothing: where a chunk would sign header fields, if chunks had any.
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 use super::Signature;
 use super::account::account_of;
 use super::claim::{Algorithm, Scope};
-use super::hex;
 use super::v4a::PublicKey;
 use crate::engine::facts::{AccountId, Name, Secret};
+use crate::engine::hex;
 
 /// Signing keys remembered for one key: about (services x regions) in use, twice that around midnight UTC.
 const REMEMBERED: usize = 32;
@@ -233,7 +233,7 @@ struct SigningKeys(ArcSwap<Vec<Arc<Cached>>>);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::signature::hex;
+    use crate::engine::hex;
 
     fn key(id: &str) -> KnownKey {
         KnownKey::new(id, Secret::new(b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"), None)

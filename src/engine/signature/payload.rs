@@ -6,8 +6,9 @@ use super::checksum::Checksum;
 use super::chunked::{Shape, Signed};
 use super::claim::Algorithm;
 use super::events::EventStream;
-use super::{Refusal, canonical, hex};
+use super::{Refusal, canonical};
 use crate::engine::facts::{PayloadOutcome, PayloadState, Timestamp};
+use crate::engine::hex;
 use crate::engine::reason::Reason;
 
 /// The payload line of a canonical request (`x-amz-content-sha256`, facts/sigv4.md A6).

@@ -11,8 +11,8 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
 use zeroize::Zeroizing;
 
 use super::claim::Algorithm;
-use super::hex;
 use crate::engine::facts::Secret;
+use crate::engine::hex;
 
 /// The order of P-256's group, less two: a drawn number above it is drawn again.
 const ORDER_LESS_TWO: [u8; 32] = [

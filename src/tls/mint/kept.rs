@@ -9,15 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, SerialNumber,
-};
+use rcgen::{CertificateParams, GeneralSubtree, Issuer, KeyPair, NameConstraints};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::files::{publish, to_pem};
-use super::{Clock, DAY, Mint, MintError, at, common_name, random_serial};
+use super::{Clock, DAY, Mint, MintError, ca_name, ca_params, random_serial};
 use crate::engine::target::Host;
 
 /// Longer than clients keep a copy of the certificate without looking; short enough that a lost key is no heirloom.
@@ -108,12 +105,7 @@ struct Made {
 fn root(now: i64) -> Result<Made, MintError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let serial = random_serial()?;
-    root_of(&key, &named(&serial), now)
-}
-
-fn named(serial: &[u8]) -> String {
-    let mark: String = serial[..4].iter().map(|b| format!("{b:02x}")).collect();
-    format!("exeat local CA {mark}")
+    root_of(&key, &ca_name(&serial), now)
 }
 
 fn root_of(key: &KeyPair, name: &str, now: i64) -> Result<Made, MintError> {
@@ -124,7 +116,7 @@ fn root_of(key: &KeyPair, name: &str, now: i64) -> Result<Made, MintError> {
 }
 
 fn constrained(names: &[Host], now: i64) -> Result<Made, MintError> {
-    let name = named(&random_serial()?);
+    let name = ca_name(&random_serial()?);
     let root_key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let root_params = params(&format!("{name} root"), 1, now)?;
     let root = root_params.self_signed(&root_key)?;
@@ -139,14 +131,7 @@ fn constrained(names: &[Host], now: i64) -> Result<Made, MintError> {
 }
 
 fn params(name: &str, path_length: u8, now: i64) -> Result<CertificateParams, MintError> {
-    let mut params = CertificateParams::default();
-    params.not_before = at(now - DAY)?;
-    params.not_after = at(now + KEPT_LIFE)?;
-    params.distinguished_name = common_name(name);
-    params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(params)
+    ca_params(name, path_length, &random_serial()?, (now - DAY, now + KEPT_LIFE))
 }
 
 /// Makes the folder where it is missing; refuses one that others could change or read.

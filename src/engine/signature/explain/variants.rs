@@ -1,9 +1,9 @@
 //! What hops are known to rewrite: methods, paths, queries, header values, payload words.
 
 use super::super::canonical::{halves, recoded, sha256};
-use super::super::hex;
 use super::super::percent::{self, Plus};
 use super::{Change, Draft, Variant};
+use crate::engine::hex;
 use crate::engine::request::RequestHead;
 
 /// Values that clients sign and hops exchange for their own, by field.

@@ -1,4 +1,4 @@
-//! Lower-case hex: of SHA-256 values both ways, of other values inwards.
+//! Lower-case hex, both ways.
 
 /// 64 lower-case hex digits, else `None`.
 pub fn parse(text: &[u8]) -> Option<[u8; 32]> {
@@ -23,6 +23,11 @@ pub fn parse_any(text: &[u8]) -> Option<Vec<u8>> {
     }
     let known = |byte| Some(digit(byte)).filter(|&value| value < 16);
     pairs.map(|pair| Some(known(pair[0])? << 4 | known(pair[1])?)).collect()
+}
+
+/// Any bytes, where speed is nothing.
+pub fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub fn write(value: &[u8; 32]) -> [u8; 64] {
@@ -54,6 +59,7 @@ mod tests {
         let value: [u8; 32] = std::array::from_fn(|n| (n as u8).wrapping_mul(77));
         let text = write(&value);
         assert_eq!(parse(&text), Some(value));
+        assert_eq!(super::text(&value).as_bytes(), text);
         assert_eq!(parse(&text[..63]), None);
         assert_eq!(parse(&text.to_ascii_uppercase()), None);
         assert_eq!(parse_any(&text).as_deref(), Some(&value[..]));
