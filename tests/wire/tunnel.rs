@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::support::aws::until;
 use crate::support::proxy::{Proxy, Setup};
 use crate::support::sign::CREDENTIALS;
-use crate::support::tls::{self, Ca};
+use crate::support::tls::{self, Ca, ClientTls};
 
 const TUNNEL: &str = "tunnel: {host: pinned.test}";
 
@@ -79,20 +79,28 @@ async fn event(proxy: &Proxy) -> Value {
     until("the event", || proxy.events().pop()).await
 }
 
+/// A client inside a tunnel: it trusts its origin's root, not ours.
+async fn pinned(proxy: &Proxy, ca: &Ca) -> ClientTls {
+    let socket = proxy.connect("pinned.test:443").await.unwrap();
+    tls::connect(socket, "pinned.test", &ca.pem()).await.unwrap()
+}
+
+async fn ping(client: &mut ClientTls) {
+    client.write_all(b"ping").await.unwrap();
+    client.flush().await.unwrap();
+    let mut answer = [0; 4];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"pong");
+}
+
 #[tokio::test]
 async fn a_pinned_client_meets_its_origin_and_the_record_has_both_hellos_and_the_bytes() {
     let ca = Ca::new();
     let origin = echo(ca.acceptor(&["pinned.test"])).await;
     let proxy = proxy(TUNNEL, origin);
-    let socket = proxy.connect("pinned.test:443").await.unwrap();
-    // It trusts its origin's root, not ours.
-    let mut client = tls::connect(socket, "pinned.test", &ca.pem()).await.unwrap();
+    let mut client = pinned(&proxy, &ca).await;
     for _ in 0..3 {
-        client.write_all(b"ping").await.unwrap();
-        client.flush().await.unwrap();
-        let mut answer = [0; 4];
-        client.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"pong");
+        ping(&mut client).await;
     }
     client.shutdown().await.unwrap();
     drop(client);
@@ -121,11 +129,8 @@ async fn a_hello_that_is_asked_for_again_is_held_to_the_first() {
     provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::SECP384R1];
     let origin = echo(ca.acceptor_with(&["pinned.test"], Arc::new(provider))).await;
     let proxy = proxy(TUNNEL, origin);
-    let socket = proxy.connect("pinned.test:443").await.unwrap();
-    let mut client = tls::connect(socket, "pinned.test", &ca.pem()).await.unwrap();
-    client.write_all(b"ping").await.unwrap();
-    client.flush().await.unwrap();
-    client.read_exact(&mut [0; 4]).await.unwrap();
+    let mut client = pinned(&proxy, &ca).await;
+    ping(&mut client).await;
     drop(client);
     let event = event(&proxy).await;
     assert_eq!(event["additionalEventData"]["exeat"]["upstream"]["tls"]["group"], "secp384r1");
@@ -220,8 +225,7 @@ async fn a_tunnel_ends_at_its_limits() {
         [("idle: 1s", "idle for 1s"), ("life: 1s", "lived for 1s"), ("bytes: 64KiB", "65536 bytes")]
     {
         let proxy = proxy(&format!("tunnel: {{host: pinned.test, {limit}}}"), origin);
-        let socket = proxy.connect("pinned.test:443").await.unwrap();
-        let mut client = tls::connect(socket, "pinned.test", &ca.pem()).await.unwrap();
+        let mut client = pinned(&proxy, &ca).await;
         // The byte limit is met by talking, the others by time alone.
         let talk = async {
             if limit.starts_with("bytes") {
@@ -245,11 +249,8 @@ async fn a_drain_ends_a_quiet_tunnel_and_its_record_is_whole() {
     let ca = Ca::new();
     let origin = echo(ca.acceptor(&["pinned.test"])).await;
     let proxy = proxy(TUNNEL, origin);
-    let socket = proxy.connect("pinned.test:443").await.unwrap();
-    let mut client = tls::connect(socket, "pinned.test", &ca.pem()).await.unwrap();
-    client.write_all(b"ping").await.unwrap();
-    client.flush().await.unwrap();
-    client.read_exact(&mut [0; 4]).await.unwrap();
+    let mut client = pinned(&proxy, &ca).await;
+    ping(&mut client).await;
     proxy.signal("-TERM");
     let _ = client.read_to_end(&mut Vec::new()).await;
     let event = event(&proxy).await;
