@@ -107,8 +107,7 @@ impl Passed {
 pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
     let Asked { mut socket, peer, target, bytes, hello } = asked;
     let mut entry = worker.recorder.open_connection(Door::Forward, peer, Some(target.to_string().as_bytes()));
-    let policy = worker.shared.policy.load().hash().to_owned();
-    entry.judged(&request(&target, &permit, &policy));
+    entry.judged(&request(&target, &permit));
     let passed = Passed::default();
     let mut seen = Seen::default();
     let deadline = Instant::now() + worker.shared.config.limits.handshake;
@@ -167,12 +166,12 @@ struct Seen {
     hello_bytes: (u64, u64),
 }
 
-fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit, policy: &'a str) -> Request<'a> {
+fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
     Request {
         decision: Decision::Allow,
         statement: Some(permit.statement()),
         would: &[],
-        policy,
+        policy: permit.policy(),
         operation: None,
         identity: &Identity::NONE,
         method: "CONNECT",

@@ -44,6 +44,7 @@ impl Default for TunnelLimits {
 /// The right to pass bytes unread to one destination.
 #[derive(Debug)]
 pub struct TunnelPermit {
+    policy: String,
     placed: Placed,
     min_tls13: bool,
     limits: TunnelLimits,
@@ -51,6 +52,11 @@ pub struct TunnelPermit {
 }
 
 impl TunnelPermit {
+    /// Hash of the policy that gives it: a reload may come before it is used.
+    pub fn policy(&self) -> &str {
+        &self.policy
+    }
+
     pub fn statement(&self) -> &Placed {
         &self.placed
     }
@@ -88,6 +94,7 @@ impl Policy {
                 statement: Some(deny.placed.clone()),
             }),
             None => Ok(TunnelPermit {
+                policy: self.hash.clone(),
                 placed: statement.placed.clone(),
                 min_tls13: statement.min_tls13,
                 limits: rule.limits,
