@@ -4,4 +4,4 @@ pub mod body;
 pub mod io;
 pub mod client;
 pub mod server;
-mod wire;
+pub(super) mod wire;
