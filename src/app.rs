@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
-use crate::config::{AuditSink, CaSource, Config, PolicySource};
+use crate::config::{self, AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring};
@@ -385,7 +385,7 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
 pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {
         PolicySource::BuiltIn => return Ok(Policy::built_in(mode)),
-        PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),
+        PolicySource::File(path) => (path.display().to_string(), config::read_page(path)),
         PolicySource::Env(name) => {
             let missing = || io::Error::new(io::ErrorKind::NotFound, "the variable is not set");
             (format!("env:{name}"), std::env::var(name).map_err(|_| missing()))

@@ -22,6 +22,7 @@ use crate::engine::facts::{AccountId, Secret, words};
 use crate::engine::policy::Mode;
 
 pub use connect_to::{ConnectTo, Pattern};
+pub(crate) use file::read_page;
 pub use layer::{Given, Key, Layer, Origin};
 pub use tls::{LegOptions, OriginOptions, TlsSettings};
 pub use upstream_proxy::UpstreamProxy;
