@@ -3,6 +3,7 @@
 
 mod chunks;
 mod codec;
+mod combinations;
 mod connect;
 mod distrust;
 mod events;
