@@ -9,11 +9,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{Decoder, Encoder, FramingError, Step};
+use super::head::{interim, put_request};
 use super::io::Io;
 use super::wire::{Reader, Writer};
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
@@ -136,7 +137,7 @@ where
     G: Home<S>,
 {
     let encoder = Encoder::keep(head.framing());
-    put_head(head, encoder, &mut conn.writer.out);
+    put_request(head, encoder, &mut conn.writer.out);
     let (upload, unsent) = match head.framing() {
         Framing::None => (Upload::Flushing, Some(body)),
         _ => (Upload::Running(body, encoder, None), None),
@@ -158,33 +159,6 @@ where
         }
         Err(error) => Err(Unanswered { error, body: unsent }),
     }
-}
-
-/// Request line and fields as they came; hop-by-hop fields gone, framing anew.
-fn put_head(head: &RequestHead, encoder: Encoder, out: &mut bytes::BytesMut) {
-    out.reserve(head.raw().len() + 64);
-    out.put_slice(head.method().as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(head.target_bytes());
-    out.put_slice(b" HTTP/1.1\r\n");
-    for lines in head.forwarded_lines() {
-        out.put_slice(lines);
-    }
-    encoder.field(out);
-    out.put_slice(b"\r\n");
-}
-
-/// Status line and fields as they came, without those that stay on the origin's connection.
-pub fn interim(head: &ResponseHead) -> Vec<u8> {
-    let mut out = Vec::with_capacity(head.raw().len());
-    out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(head.status_and_reason());
-    out.put_slice(b"\r\n");
-    for lines in head.forwarded_lines() {
-        out.put_slice(lines);
-    }
-    out.put_slice(b"\r\n");
-    out
 }
 
 impl<S, B, G> Answer<S, B, G>
