@@ -8,6 +8,7 @@ mod connect;
 mod distrust;
 mod events;
 mod forms;
+mod http2;
 mod life;
 mod request;
 mod support;

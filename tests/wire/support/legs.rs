@@ -458,6 +458,12 @@ async fn behave(mut side: Side, seen: Seen, log: Log) -> Option<Side> {
             side.end(&[]).await.ok()?;
             side.swallow(&log, at).await.ok()?;
         }
+        "/mebibyte" => {
+            side.swallow(&log, at).await.ok()?;
+            side.respond(200).await.ok()?;
+            side.say(&vec![b'm'; 1 << 20]).await.ok()?;
+            side.end(&[]).await.ok()?;
+        }
         "/hold" => side.swallow(&log, at).await.ok().and(None)?,
         "/break" => {
             side.swallow(&log, at).await.ok()?;

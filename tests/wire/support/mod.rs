@@ -4,6 +4,7 @@ pub mod aws;
 pub mod cases;
 #[path = "../../sigv4/chunk_signer.rs"]
 pub mod chunk_signer;
+pub mod frames;
 pub mod legs;
 pub mod origin;
 #[path = "../../support/program.rs"]
