@@ -357,6 +357,10 @@ pub fn page(reason: Reason) -> Page {
         Reason::LimitDraining => {
             ("The proxy is shutting down and takes nothing new.", "retry; the next instance answers.")
         }
+        Reason::LimitFlood => (
+            "Over HTTP/2, a client opened and reset streams, or sent frames that carry nothing, faster than any work could be done for them. Its connection was ended with GOAWAY `ENHANCE_YOUR_CALM`, and nothing more of it was taken up.",
+            "look at the client: no library does so by itself. Requests under way on that connection were aborted, and may be sent again.",
+        ),
         Reason::LimitTunnel => (
             "A tunnel was idle for too long, lived too long, or carried as many bytes as its statement lets it. The record says which, and how much went each way.",
             "`idle`, `life` and `bytes` in the statement's `tunnel` set the limits; clients that keep connections for hours should reconnect.",

@@ -3,10 +3,12 @@
 
 mod chunks;
 mod codec;
+mod combinations;
 mod connect;
 mod distrust;
 mod events;
 mod forms;
+mod http2;
 mod life;
 mod request;
 mod support;
