@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tokio::sync::SemaphorePermit;
 
 use super::body::{BodyError, Inbound};
 use super::chain::{self, ChainError, Way};
@@ -38,6 +39,8 @@ pub enum OriginError {
     Resolve { target: Authority, error: io::Error },
     #[error("{}", .0.said)]
     Refused(Refused),
+    #[error("no turn to dial for {0:?}")]
+    NoTurn(Duration),
     #[error("connect to `{target}` at {address} failed: {error}")]
     Connect { target: Authority, address: SocketAddr, error: io::Error },
     #[error("connect to `{target}` timed out after {after:?}")]
@@ -59,6 +62,7 @@ impl OriginError {
         match self {
             Self::Resolve { .. } => Reason::UpstreamResolve,
             Self::Refused(refused) => refused.reason,
+            Self::NoTurn(_) => Reason::LimitDials,
             Self::Connect { .. } => Reason::UpstreamConnect,
             Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
             Self::Tls { error, .. } => error.reason(),
@@ -83,7 +87,7 @@ impl OriginError {
         match error {
             BodyError::Framing(_) => Reason::RequestFraming,
             BodyError::Gone(_) => Reason::RequestAborted,
-            BodyError::Idle(_) => Reason::RequestTimeout,
+            BodyError::Idle(_) | BodyError::Slow(_) => Reason::RequestTimeout,
             BodyError::Refused { reason, .. } => *reason,
         }
     }
@@ -165,6 +169,7 @@ async fn acquire(
 async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<OriginStream>, OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
+    let _turn = turn(worker).await?;
     let (way, address) = reach(worker, key).await?;
     let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
     let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), deadline).await;
@@ -174,6 +179,15 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<Orig
         conn: Box::new(client::Connection::new(stream)),
         upstream: Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)) }),
     })
+}
+
+/// The right to make one more connection, until it is dropped. First come, first served.
+pub(super) async fn turn(worker: &Worker) -> Result<SemaphorePermit<'_>, OriginError> {
+    let after = worker.shared.config.limits.turn;
+    match tokio::time::timeout(after, worker.shared.dials.acquire()).await {
+        Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+        Err(_) => Err(OriginError::NoTurn(after)),
+    }
 }
 
 /// A way to the origin: straight or through the upstream proxy.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::chain::Way;
-use super::forward::{OriginError, reach};
+use super::forward::{OriginError, reach, turn};
 use super::pool::Key;
 use crate::engine::facts::{Door, Identity, TlsFacts, TlsVersion};
 use crate::engine::hello::server::{self, Answer, ServerHello};
@@ -195,6 +195,7 @@ async fn open(
 ) -> Result<Way, TunnelError> {
     let shared = &worker.shared;
     let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust: 0 };
+    let _turn = turn(worker).await?;
     let (mut origin, address) = reach(worker, &key).await?;
     seen.address = Some(address);
     entry.intend().await.map_err(OriginError::Audit)?;
