@@ -1,6 +1,7 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod chaos;
 mod chunks;
 mod codec;
 mod connect;
@@ -8,6 +9,7 @@ mod distrust;
 mod events;
 mod forms;
 mod life;
+mod limits;
 mod request;
 mod support;
 mod tunnel;
