@@ -24,6 +24,7 @@ use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::gate::Gate;
 use crate::proxy::pool::Pool;
+use crate::proxy::spoken::Spoken;
 use crate::proxy::{OriginStream, Shared, Worker, listener};
 use crate::record::metrics::{PoolState, Reload, Resource};
 use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
@@ -191,6 +192,7 @@ impl App {
             explained: AtomicI64::new(0),
             own,
             watch: Watch::default(),
+            spoken: Spoken::default(),
             config,
         });
         if refreshed {
@@ -223,6 +225,7 @@ impl App {
             shared: Arc::clone(&shared),
             recorder: records.recorder(),
             pool: Arc::default(),
+            streams: Arc::default(),
             draining: draining.clone(),
             by_owner,
         };
