@@ -1,6 +1,7 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod chaos;
 mod chunks;
 mod codec;
 mod combinations;
@@ -10,6 +11,7 @@ mod events;
 mod forms;
 mod http2;
 mod life;
+mod limits;
 mod request;
 mod support;
 mod tunnel;
