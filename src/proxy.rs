@@ -11,6 +11,7 @@ mod door;
 mod exchange;
 mod forward;
 pub mod http1;
+mod lesson;
 pub mod listener;
 mod owner;
 mod pool;
@@ -32,6 +33,7 @@ use crate::engine::atlas::Atlas;
 use crate::engine::facts::Arrival;
 use crate::engine::policy::Policy;
 use crate::engine::signature::KnownKeys;
+use crate::keys::Refresher;
 use crate::record::{Prelude, Recorder};
 use crate::tls::mint::Mint;
 use crate::tls::origin::{OriginTls, Witness};
@@ -43,7 +45,8 @@ pub type OriginStream = tokio_rustls::client::TlsStream<Witness<chain::Way>>;
 pub struct Shared {
     pub config: Config,
     pub policy: ArcSwap<Policy>,
-    pub keys: ArcSwap<KnownKeys>,
+    pub keys: Arc<ArcSwap<KnownKeys>>,
+    pub refresher: Refresher,
     pub atlas: &'static Atlas,
     pub mint: Mint,
     pub origin_tls: OriginTls,

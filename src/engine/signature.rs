@@ -15,6 +15,8 @@ mod events;
 mod explain;
 mod fields;
 mod keys;
+mod known;
+pub mod lesson;
 mod payload;
 pub(super) mod percent;
 mod post;
@@ -31,7 +33,8 @@ pub use chunked::MAX_SIGNED_CHUNK;
 pub use claim::{Algorithm, Scope};
 pub use explain::explain;
 pub use fields::SignedFields;
-pub use keys::{KnownKey, KnownKeys, SigningKey};
+pub use keys::{KnownKey, SigningKey};
+pub use known::KnownKeys;
 pub use post::PostClaim;
 pub use v4a::PublicKey;
 
@@ -310,12 +313,18 @@ impl<'a> Claim<'a> {
 
 /// A key that we don't know: all that is told is in its id.
 fn unknown_signer(key_id: &str) -> Signer {
-    Signer { key_id: key_id.into(), account: account_of(key_id), role: None, own: false }
+    Signer { key_id: key_id.into(), account: account_of(key_id), role: None, own: false, parents: None }
 }
 
 /// A key that we know, as its source describes it.
 fn signer_of(key: &KnownKey) -> Signer {
-    Signer { key_id: key.id.clone(), account: key.account, role: key.role.clone(), own: key.own }
+    Signer {
+        key_id: key.id.clone(),
+        account: key.account,
+        role: key.role.clone(),
+        own: key.own,
+        parents: key.parents.clone(),
+    }
 }
 
 /// The session token is the key's own: exactly it, or none where the key has none.

@@ -10,9 +10,10 @@ use super::http1::server::is_bodiless;
 use super::reply;
 use super::{Caller, Worker};
 use crate::engine::atlas::BodySeen;
-use crate::engine::facts::{Identity, Protocol, Resource};
+use crate::engine::facts::{Identity, Name, Protocol, Resource, SignatureState, Signer};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
+use crate::engine::signature::lesson::Lesson;
 use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
 use crate::record::{Decision, Entry, Outcome, Request};
 use crate::tls;
@@ -21,7 +22,8 @@ use crate::tls;
 #[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
 pub enum Answer<B: Inbound> {
     /// Pass the origin's answer on, then close the entry.
-    Passed(Forwarded<Box<Outbound<B>>>, Entry, Arc<Passage>),
+    /// A lesson is to be read off it on its way.
+    Passed(Forwarded<Box<Outbound<B>>>, Entry, Arc<Passage>, Option<Lesson>),
     /// Write this, and end the connection.
     Refused(Vec<u8>),
 }
@@ -46,6 +48,7 @@ pub async fn exchange<B: Inbound>(
     let policy = shared.policy.load_full();
     let mut continued = !head.expects_continue();
     let mut held = if is_bodiless(head.framing()) { Some(Held::none()) } else { None };
+    let mut asked = false;
     let judgement = loop {
         let keys = shared.keys.load();
         let seen = match &held {
@@ -56,7 +59,17 @@ pub async fn exchange<B: Inbound>(
         let now = tls::now();
         let question =
             Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
-        match engine::judge(&policy, &question) {
+        let judgement = engine::judge(&policy, &question);
+        if let Some(unknown) = unknown_signer(&judgement)
+            && shared.refresher.is_due()
+            && !std::mem::replace(&mut asked, true)
+        {
+            let id = Name::clone(&unknown.key_id);
+            drop(keys);
+            Box::pin(shared.refresher.ask_for(&id)).await;
+            continue;
+        }
+        match judgement {
             Judgement::Allow(allowed) => break Ok(allowed),
             Judgement::Deny(mut denial) => {
                 // Once a second at most: whoever sends bad signatures chooses how many.
@@ -116,7 +129,10 @@ pub async fn exchange<B: Inbound>(
     let outbound =
         Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
     match forward::forward(worker, permit, head, outbound, !continued, judged, &mut entry).await {
-        Ok(forwarded) => Answer::Passed(forwarded, entry, passage),
+        Ok(forwarded) => {
+            let lesson = Lesson::of(facts.operation.as_ref(), facts.identity.signer.as_ref());
+            Answer::Passed(forwarded, entry, passage, lesson)
+        }
         Err(error) => {
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());
@@ -124,6 +140,16 @@ pub async fn exchange<B: Inbound>(
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
+}
+
+/// Whose key is not known here: its source may have a newer one than we do.
+fn unknown_signer(judgement: &Judgement) -> Option<&Signer> {
+    let identity = match judgement {
+        Judgement::Allow(allowed) => &allowed.facts.identity,
+        Judgement::Deny(denial) => &denial.facts.identity,
+        Judgement::NeedBody => return None,
+    };
+    identity.signer.as_ref().filter(|_| identity.signature == SignatureState::UnknownKey)
 }
 
 /// Sent as soon as the head is judged, or when the body is needed to judge.

@@ -85,6 +85,15 @@ fn identity() -> Identity {
             account: AccountId::parse("111122223333"),
             role: Some("orders-writer".into()),
             own: true,
+            parents: Some(
+                [Parent {
+                    by: "sts:AssumeRole",
+                    key_id: Some("AKIAIOSFODNN7EXAMPLE".into()),
+                    account: AccountId::parse("111122223333"),
+                    role: Some("deploy".into()),
+                }]
+                .into(),
+            ),
         }),
     }
 }

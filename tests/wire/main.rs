@@ -7,6 +7,7 @@ mod connect;
 mod distrust;
 mod events;
 mod forms;
+mod lesson;
 mod life;
 mod request;
 mod support;

@@ -54,6 +54,11 @@ pub async fn read_head(socket: &mut TcpStream) -> String {
 
 impl Proxy {
     pub fn start(setup: &Setup<'_>) -> Self {
+        Self::start_in(setup, &[])
+    }
+
+    /// With these variables. No file of keys is named where the setup has none.
+    pub fn start_in(setup: &Setup<'_>, variables: &[(&str, String)]) -> Self {
         let dir = folder("proxy");
         let file = |name: &str, text: &str| {
             let path = dir.join(name);
@@ -63,7 +68,10 @@ impl Proxy {
         let mut command = Command::new(env!("CARGO_BIN_EXE_exeat"));
         command.env_clear().arg("run").args(["--listen", "127.0.0.1:0"]);
         command.arg("--policy").arg(file("policy.yaml", setup.policy));
-        command.arg("--credentials").arg(file("credentials", setup.credentials));
+        command.envs(variables.iter().map(|(name, value)| (*name, value)));
+        if !setup.credentials.is_empty() {
+            command.arg("--credentials").arg(file("credentials", setup.credentials));
+        }
         command.arg("--upstream-ca").arg(file("upstream.pem", &setup.upstream_ca));
         command.arg("--config").arg(file("exeat.yaml", setup.config));
         command.arg("--audit").arg(setup.audit.map_or_else(|| dir.join("audit.jsonl"), PathBuf::from));
