@@ -21,6 +21,7 @@ use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring, Refresher};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
+use crate::proxy::repeats::Signatures;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
 use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
@@ -174,6 +175,7 @@ impl App {
             explained: AtomicI64::new(0),
             own,
             watch: Watch::default(),
+            repeats: Signatures::within(config.max_skew),
             config,
         });
         let keeping = Arc::clone(&shared);

@@ -16,6 +16,7 @@ pub mod listener;
 mod owner;
 mod pool;
 mod process;
+pub mod repeats;
 mod reply;
 mod resolve;
 mod sockets;
@@ -56,6 +57,7 @@ pub struct Shared {
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
     pub watch: distrust::Watch,
+    pub repeats: repeats::Signatures,
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.

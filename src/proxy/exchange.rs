@@ -9,6 +9,7 @@ use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
 use super::{Caller, Worker};
+use crate::config::Repeats;
 use crate::engine::atlas::BodySeen;
 use crate::engine::facts::{Identity, Name, Protocol, Resource, SignatureState, Signer};
 use crate::engine::reason::Reason;
@@ -57,8 +58,15 @@ pub async fn exchange<B: Inbound>(
             Some(_) => BodySeen::TooLarge,
         };
         let now = tls::now();
-        let question =
-            Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
+        let question = Question {
+            head,
+            body: seen,
+            arrival: &caller.arrival,
+            keys: &keys,
+            atlas: shared.atlas,
+            now,
+            max_skew: shared.config.max_skew,
+        };
         let judgement = engine::judge(&policy, &question);
         if let Some(unknown) = unknown_signer(&judgement)
             && shared.refresher.is_due()
@@ -95,7 +103,7 @@ pub async fn exchange<B: Inbound>(
     };
     let judged = Instant::now();
     let spent = judged - entry.opened();
-    let Allowed { permit, due, facts } = match judgement {
+    let Allowed { permit, due, facts, mark } = match judgement {
         Ok(allowed) => allowed,
         Err(denial) => {
             entry.judged(&denied_request(&denial, head, policy.hash(), spent));
@@ -106,14 +114,25 @@ pub async fn exchange<B: Inbound>(
             return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
         }
     };
+    // Reads may repeat: they do nothing twice.
+    let repeats = mark != 0 && !is_safe(head.method()) && shared.repeats.saw(mark, tls::now());
+    if repeats {
+        worker.recorder.metrics().repeats.inc();
+    }
     entry.judged(&Request {
         decision: if permit.observed() { Decision::Report } else { Decision::Allow },
         statement: permit.statement(),
         would: permit.would(),
         operation: facts.operation.as_ref(),
         identity: &facts.identity,
+        repeats,
         ..request(head, policy.hash(), spent)
     });
+    if repeats && shared.config.repeats == Repeats::Refuse {
+        let said = "the same signed request came before".to_owned();
+        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None };
+        return Box::pin(refuse(entry, head, &facts, refusal)).await;
+    }
     let passage = Arc::new(Passage::default());
     let mut check = due.start();
     if is_bodiless(head.framing()) {
@@ -140,6 +159,11 @@ pub async fn exchange<B: Inbound>(
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
+}
+
+/// RFC 9110 9.2.1.
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
 }
 
 /// Whose key is not known here: its source may have a newer one than we do.
@@ -169,6 +193,7 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
+        repeats: false,
         spent,
     }
 }

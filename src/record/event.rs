@@ -129,6 +129,9 @@ impl Facts {
                 list(&mut json, ",\"parents\":[", parents.iter(), descent);
             }
         }
+        if request.repeats {
+            json.raw(",\"repeats\":true");
+        }
         json.field(",\"method\":", request.method, 32);
         json.raw(",\"host\":\"");
         let host = mark(json.0);

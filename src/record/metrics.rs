@@ -134,6 +134,8 @@ pub struct Metrics {
     pub hellos_refused: IntCounter,
     /// Clients that rejected our leaf certificate.
     pub client_distrusts: IntCounter,
+    /// Signed requests that came before, byte for byte.
+    pub repeats: IntCounter,
     /// Client connections that are open now.
     pub connections_open: IntGauge,
     pool: Vec<IntGauge>,
@@ -203,6 +205,7 @@ impl Metrics {
             handshakes: [leg(&Leg::Client), leg(&Leg::Upstream)],
             hellos_refused: counter(r, "exeat_hellos_refused_total", "Client hellos refused."),
             client_distrusts: counter(r, "exeat_client_distrusts_total", "Clients that do not trust our CA."),
+            repeats: counter(r, "exeat_repeats_total", "Signed requests, reads aside, that had come before."),
             connections_open: register(
                 r,
                 IntGauge::new("exeat_connections_open", "Client connections that are open."),

@@ -16,7 +16,8 @@ statements:
   - {id: app, effect: allow, http: {host: app.test, path: /*}}
 ";
 /// Of account 123456789012, which is ours, and of 609629065308, which is not.
-const OURS: As<'static> = As { id: "ASIARZPUZDIKEXAMPLE2", secret: "learned", token: Some("their+token==") };
+const OURS: As<'static> =
+    As { id: "ASIARZPUZDIKEXAMPLE2", secret: "learned", token: Some("their+token=="), at: None };
 const THEIRS: As<'static> = As { id: "ASIAY34FZKBOKMUTVV7A", ..OURS };
 
 fn credentials(id: &str) -> String {
@@ -57,7 +58,7 @@ fn assume(name: &str) -> String {
     let form = format!(
         "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2F{name}&RoleSessionName=me"
     );
-    sign::sts_call(&As { id: sign::KEY_ID, secret: sign::SECRET, token: None }, &form)
+    sign::sts_call(&sign::OURS, &form)
 }
 
 fn get(signer: &As<'_>) -> String {
@@ -177,7 +178,7 @@ async fn a_key_that_the_container_was_given_just_now_is_known_at_its_first_use_a
     let endpoint = container().await;
     let proxy =
         Proxy::start_in(&setup, &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{endpoint}/"))]);
-    let before = As { id: sign::KEY_ID, secret: sign::SECRET, token: Some("t") };
+    let before = As { token: Some("t"), ..sign::OURS };
     // Another's stays unknown, and so does one that nobody gave: asked for at most once in five seconds.
     for (signer, good) in [(&before, true), (&OURS, true), (&before, true), (&THEIRS, false)] {
         let mut client = proxy.intercepted(S3).await;

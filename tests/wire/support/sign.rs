@@ -14,12 +14,15 @@ pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 /// A credentials file that knows the key.
 pub const CREDENTIALS: &str = "[default]\naws_access_key_id = AKIARZPUZDIKEXAMPLE2\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n";
 
-/// Whose key signs: of tokens, only one that STS gave.
+/// Whose key signs, and when: now, unless it says so.
 pub struct As<'a> {
     pub id: &'a str,
     pub secret: &'a str,
     pub token: Option<&'a str>,
+    pub at: Option<SystemTime>,
 }
+
+pub const OURS: As<'static> = As { id: KEY_ID, secret: SECRET, token: None, at: None };
 
 /// What of the body is signed.
 pub enum Body<'a> {
@@ -38,7 +41,7 @@ pub fn s3_head(
     body: &Body<'_>,
     length: Option<usize>,
 ) -> String {
-    s3_head_as(&As { id: KEY_ID, secret: SECRET, token: None }, method, host, path, fields, body, length)
+    s3_head_as(&OURS, method, host, path, fields, body, length)
 }
 
 /// A whole call of STS, by its form.
@@ -82,7 +85,7 @@ fn head_for(
         .identity(&identity)
         .region("us-east-1")
         .name(service)
-        .time(SystemTime::now())
+        .time(signer.at.unwrap_or_else(SystemTime::now))
         .settings(settings)
         .build()
         .unwrap()
