@@ -20,6 +20,7 @@ pub mod lesson;
 mod payload;
 pub(super) mod percent;
 mod post;
+pub mod resign;
 mod seen;
 mod v4a;
 

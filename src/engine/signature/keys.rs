@@ -69,10 +69,15 @@ impl KnownKey {
             && self.expires == other.expires
     }
 
-    /// The same key, which ends then. What was derived from it is derived anew.
+    /// The same key, which ends then.
     pub(super) fn ending(&self, end: Timestamp) -> Self {
+        Self { expires: Some(end), ..self.alone() }
+    }
+
+    /// The same key. What was derived from it is derived anew.
+    pub(super) fn alone(&self) -> Self {
         Self {
-            expires: Some(end),
+            expires: self.expires,
             account: self.account,
             role: self.role.clone(),
             own: self.own,
@@ -171,6 +176,14 @@ impl Checker {
         match self {
             Self::Hmac(cached) => cached.key.matches(text, &signature.value),
             Self::Ecdsa(key) => key.holds(text, signature.text),
+        }
+    }
+
+    /// Signs, where the key can: version 4A's checks only.
+    pub(super) fn sign(&self, text: &[u8]) -> Option<[u8; 32]> {
+        match self {
+            Self::Hmac(cached) => Some(cached.key.sign(text)),
+            Self::Ecdsa(_) => None,
         }
     }
 
