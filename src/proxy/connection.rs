@@ -17,7 +17,7 @@ use super::gate::Full;
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
-use super::{Caller, Worker, owner, reply, spoken, streams, tunnel};
+use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
@@ -323,10 +323,17 @@ async fn requests<S: Io>(
                 let _ = client.answer_whole(&answer).await;
                 false
             }
-            Answer::Passed(mut forwarded, entry, passage) => {
+            Answer::Passed(mut forwarded, entry, passage, lesson) => {
                 let close = head.close() || forwarded.body.is_early() || worker.is_draining();
                 let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let result = client.pass(passed, &mut forwarded.body).await;
+                let result = match lesson {
+                    None => client.pass(passed, &mut forwarded.body).await,
+                    Some(lesson) => {
+                        let keys = &worker.shared.keys;
+                        let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                        Box::pin(client.pass(passed, &mut taught)).await
+                    }
+                };
                 let whole = record(entry, &forwarded, &passage, result).await;
                 // The origin's connection must not wait for this client.
                 drop(forwarded);

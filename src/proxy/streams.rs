@@ -19,7 +19,7 @@ use super::forward::OriginError;
 use super::http1::io::Io;
 use super::http1::server::AnswerError;
 use super::http2::server::{self, Connection, Stream};
-use super::{Caller, Worker};
+use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
 use crate::engine::request::Framing;
 
@@ -133,8 +133,15 @@ async fn stream(
         Answer::Refused(answer) => {
             let _ = client.answer_whole(&answer).await;
         }
-        Answer::Passed(mut forwarded, entry, passage) => {
-            let passed = client.pass(&forwarded.head, &mut forwarded.body).await;
+        Answer::Passed(mut forwarded, entry, passage, lesson) => {
+            let passed = match lesson {
+                None => client.pass(&forwarded.head, &mut forwarded.body).await,
+                Some(lesson) => {
+                    let keys = &worker.shared.keys;
+                    let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                    Box::pin(client.pass(&forwarded.head, &mut taught)).await
+                }
+            };
             let (result, last) = match passed {
                 Ok((bytes, last)) => (Ok(bytes), Some(last)),
                 Err(error) => (Err(error), None),

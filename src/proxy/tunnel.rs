@@ -180,6 +180,7 @@ fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
         path: b"",
         user_agent: None,
         trace: None,
+        repeats: false,
         spent: Duration::ZERO,
     }
 }
