@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
-use crate::config::{AuditSink, CaSource, Config, PolicySource};
+use crate::config::{AuditSink, CaSource, Config, PolicySource, RecordSettings};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring};
@@ -23,7 +23,7 @@ use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
-use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
+use crate::record::{BootId, Metrics, Records, Rotation, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
 use crate::tls::origin::{Anchors, OriginTls, TrustError};
@@ -139,11 +139,11 @@ impl App {
         let origin_tls = OriginTls::with_options(anchors, &config.tls.origins, mint.ca_der())?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
-            AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
+            AuditSink::File(path) => Target::File { path: path.clone(), rotation: rotation(&config) },
+            AuditSink::Socket(path) => Target::Socket(path.clone()),
             AuditSink::Nowhere => Target::File { path: "/dev/null".into(), rotation: None },
         };
-        let level = if config.audit == AuditSink::Nowhere { Level::Off } else { Level::All };
-        let settings = Settings { level, ..Settings::default() };
+        let settings = Settings { lines: config.audit != AuditSink::Nowhere, data: config.records.rules() };
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
@@ -335,6 +335,11 @@ async fn keep_ca(shared: Arc<Shared>) {
             tracing::error!(%error, "the kept CA was not renewed");
         }
     }
+}
+
+fn rotation(config: &Config) -> Option<Rotation> {
+    let RecordSettings { rotate_size: bytes, rotate_age: age, keep, .. } = config.records;
+    (bytes.is_some() || age.is_some()).then_some(Rotation { bytes, age, keep })
 }
 
 fn variable(name: &str) -> Option<String> {

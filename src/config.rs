@@ -7,6 +7,7 @@ mod connect_to;
 mod env;
 mod file;
 mod layer;
+mod records;
 pub mod schema;
 mod show;
 mod tls;
@@ -23,6 +24,7 @@ use crate::engine::policy::Mode;
 
 pub use connect_to::{ConnectTo, Pattern};
 pub use layer::{Given, Key, Layer, Origin};
+pub use records::{OnFailure, RecordSettings};
 pub use tls::{LegOptions, OriginOptions, TlsSettings};
 pub use upstream_proxy::UpstreamProxy;
 
@@ -32,6 +34,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub policy: PolicySource,
     pub audit: AuditSink,
+    pub records: RecordSettings,
     pub ca: CaSource,
     /// Where the CA certificate is published before listening.
     pub ca_out: Option<PathBuf>,
@@ -85,6 +88,8 @@ pub enum AuditSink {
     /// `-`.
     Stdout,
     File(PathBuf),
+    /// `unix:PATH`: a log collector's socket.
+    Socket(PathBuf),
     /// No lines at all: `exec` without `--audit`, where a person watches.
     Nowhere,
 }
@@ -241,7 +246,8 @@ impl Resolver<'_> {
         Config {
             listen: self.one(Key::Listen, ADDRESS, |text| text.parse().ok()).unwrap_or(DEFAULT_LISTEN),
             policy: self.one(Key::Policy, "FILE or env:NAME", policy_source).unwrap_or(PolicySource::BuiltIn),
-            audit: self.one(Key::Audit, "FILE or -", audit_sink).unwrap_or(AuditSink::Stdout),
+            audit: self.one(Key::Audit, "FILE, unix:SOCKET or -", audit_sink).unwrap_or(AuditSink::Stdout),
+            records: self.records(),
             ca: self.ca(),
             ca_out: self.path(Key::CaOut),
             upstream_roots: self
@@ -345,11 +351,19 @@ fn policy_source(text: &str) -> Option<PolicySource> {
 }
 
 fn audit_sink(text: &str) -> Option<AuditSink> {
-    if text == "-" { Some(AuditSink::Stdout) } else { some_path(text).map(AuditSink::File) }
+    match text.strip_prefix("unix:") {
+        Some(path) => some_path(path).map(AuditSink::Socket),
+        None if text == "-" => Some(AuditSink::Stdout),
+        None => some_path(text).map(AuditSink::File),
+    }
 }
 
 /// A whole number and `ms`, `s`, `m` or `h`; more than zero, at most a day.
 fn duration(text: &str) -> Option<Duration> {
+    duration_up_to(text, Duration::from_secs(24 * 3600))
+}
+
+fn duration_up_to(text: &str, most: Duration) -> Option<Duration> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let number: u64 = text[..digits].parse().ok()?;
     let millis = match &text[digits..] {
@@ -360,7 +374,7 @@ fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let total = number.checked_mul(millis)?;
-    (1..=86_400_000).contains(&total).then(|| Duration::from_millis(total))
+    Some(Duration::from_millis(total)).filter(|time| !time.is_zero() && *time <= most)
 }
 
 #[cfg(test)]

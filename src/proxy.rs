@@ -18,6 +18,7 @@ mod process;
 mod reply;
 mod resolve;
 mod sockets;
+pub mod telling;
 mod tunnel;
 mod waiting;
 

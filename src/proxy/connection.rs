@@ -16,6 +16,7 @@ use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
+use super::telling::Overheard;
 use super::{Caller, Worker, owner, reply, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
@@ -312,7 +313,13 @@ async fn requests<S: Io>(
             Answer::Passed(mut forwarded, entry, passage) => {
                 let close = head.close() || forwarded.body.is_early() || worker.is_draining();
                 let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let result = client.pass(passed, &mut forwarded.body).await;
+                let result = match passage.telling() {
+                    None => client.pass(passed, &mut forwarded.body).await,
+                    Some(telling) => {
+                        let mut overheard = Overheard::new(&mut *forwarded.body, telling);
+                        Box::pin(client.pass(passed, &mut overheard)).await
+                    }
+                };
                 let whole = record(entry, &forwarded, &passage, result).await;
                 // The origin's connection must not wait for this client.
                 drop(forwarded);
@@ -330,7 +337,7 @@ async fn requests<S: Io>(
 
 /// Closes the entry of a request that was answered; false when the answer broke off.
 async fn record<B>(
-    entry: Entry,
+    mut entry: Entry,
     forwarded: &Forwarded<B>,
     passage: &Passage,
     result: Result<u64, AnswerError<ExchangeError>>,
@@ -349,6 +356,9 @@ async fn record<B>(
             Some((error.reason(), error.to_string()))
         }
     };
+    if let Some(telling) = passage.telling() {
+        telling.tell(&mut entry);
+    }
     let end = match &broke {
         None => End::Answered,
         Some((reason, message)) => End::Refused { reason: *reason, message },

@@ -8,6 +8,7 @@ use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
+use super::telling::Telling;
 use super::{Caller, Worker};
 use crate::engine::atlas::BodySeen;
 use crate::engine::facts::{Identity, Protocol, Resource};
@@ -90,6 +91,10 @@ pub async fn exchange<B: Inbound>(
                 .tells_why()
                 .then(|| super::advice::of(&denial, head, shared.keys.load().own_accounts()));
             let Denial { reason, said, facts, .. } = denial;
+            if let Some(telling) = Telling::of(worker, head, facts.operation.as_ref()) {
+                telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
+                telling.tell(&mut entry);
+            }
             return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
         }
     };
@@ -101,7 +106,7 @@ pub async fn exchange<B: Inbound>(
         identity: &facts.identity,
         ..request(head, policy.hash(), spent)
     });
-    let passage = Arc::new(Passage::default());
+    let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
     let mut check = due.start();
     if is_bodiless(head.framing()) {
         match check.finish() {
@@ -118,6 +123,9 @@ pub async fn exchange<B: Inbound>(
     match forward::forward(worker, permit, head, outbound, !continued, judged, &mut entry).await {
         Ok(forwarded) => Answer::Passed(forwarded, entry, passage),
         Err(error) => {
+            if let Some(telling) = passage.telling() {
+                telling.tell(&mut entry);
+            }
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());
             let refusal = Refusal { reason: error.reason(), said, detail };

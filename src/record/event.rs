@@ -10,6 +10,7 @@ use crate::engine::facts::{Action, Arrival, Auth, Door, Identity, Resource, Sign
 use crate::engine::target::{Authority, Host};
 
 use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
+use super::data::Data;
 use super::json::Json;
 use super::lane::Stamp;
 use super::leg::LegText;
@@ -75,6 +76,8 @@ pub struct Facts {
     /// The host, escaped, inside `ours`.
     host: (u32, u32),
     pub labels: Labels,
+    /// Parameters and results, where they are wanted.
+    pub data: Option<Box<Data>>,
 }
 
 impl Facts {
@@ -90,11 +93,11 @@ impl Facts {
             spent: Duration::ZERO,
         };
         let (address, arrival) = (prelude.address, mark(&buffer));
-        Self { buffer, ends: [address, arrival, arrival, arrival, arrival], host: (0, 0), labels }
+        Self { buffer, ends: [address, arrival, arrival, arrival, arrival], host: (0, 0), labels, data: None }
     }
 
     /// Writes down what a request is. The last word counts, where it is judged anew with its body.
-    pub fn judge(&mut self, request: &Request<'_>, include_data: bool) {
+    pub fn judge(&mut self, request: &Request<'_>, tells_path: bool) {
         self.labels = Labels {
             door: self.labels.door,
             decision: request.decision,
@@ -144,8 +147,7 @@ impl Facts {
             if operation.asks.len() > MAX_ASKS {
                 json.count(",\"askCount\":", operation.asks.len() as u64);
             }
-        } else if include_data {
-            // A path of a third party may be its secret (web hooks, bot tokens): only where data was asked for.
+        } else if tells_path {
             path = request.path.split(|&b| b == b'?').next();
             json.maybe(",\"path\":", path, 2 * MAX_TEXT);
         }
@@ -194,7 +196,16 @@ pub fn write(
     json.raw("{\"eventVersion\":\"1.11\",\"eventTime\":\"");
     json.raw(stamp.time);
     json.raw("\"");
-    if facts.is_judged() {
+    if let Some(data) = facts.data.as_ref().filter(|_| facts.is_judged()) {
+        let top = facts.piece(2);
+        json.0.extend_from_slice(top.strip_suffix(NO_DATA.as_bytes()).unwrap_or(top));
+        for (name, side) in
+            [(",\"requestParameters\":", &data.parameters), (",\"responseElements\":", &data.results)]
+        {
+            json.raw(name);
+            json.0.extend_from_slice(if side.is_empty() { b"null" } else { side });
+        }
+    } else if facts.is_judged() {
         json.0.extend_from_slice(facts.piece(2));
     } else {
         json.raw(",\"eventSource\":\"exeat\",\"eventName\":\"Connect\",\"eventType\":\"Connection\"");
@@ -285,8 +296,11 @@ fn top(json: &mut Json<'_>, request: &Request<'_>) {
     }
     json.maybe(",\"userAgent\":", request.user_agent, MAX_TEXT);
     user_identity(json, request.identity);
-    json.raw(",\"requestParameters\":null,\"responseElements\":null");
+    json.raw(NO_DATA);
 }
+
+/// Stands at the end of what [`top`] writes.
+const NO_DATA: &str = ",\"requestParameters\":null,\"responseElements\":null";
 
 /// A claim that we could not check stays `Unknown`: readers of CloudTrail take the type for a fact.
 fn user_identity(json: &mut Json<'_>, identity: &Identity) {

@@ -17,6 +17,8 @@ pub type Chain = [u8; 32];
 pub const GENESIS: Chain = [0; 32];
 /// Longest line, LF included (design.md 9).
 pub const MAX_LINE: usize = 16 * 1024;
+/// What [`Lane::append`] adds to a line: `,"lane":"` 18 characters `","seq":` 20 digits `,"chain":"` 64 digits `"` LF.
+pub const MAX_END: usize = 9 + 18 + 8 + 20 + 10 + 64 + 2;
 
 /// One start of the program: 60 random bits, written in 12 characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,7 +111,7 @@ pub struct Lane {
     chain: Chain,
     /// The line under construction, after 32 bytes for the chain it is linked to: one buffer, hashed in one call.
     buffer: Vec<u8>,
-    /// The opened file this lane has begun in; 0 before the first.
+    /// The opened file, or connection, that this lane has begun in; 0 before the first.
     file: u64,
     second: u64,
     time: String,
@@ -155,11 +157,12 @@ impl Lane {
                 Ok(Handed::Done)
             }
             Sink::Pipe(pipe) => {
-                if self.file == 0 {
+                let number = pipe.number();
+                if self.file != number {
                     let chain = self.build_head();
                     drop(pipe.hand(&self.buffer[32..])?);
                     self.step(chain);
-                    self.file = 1;
+                    self.file = number;
                 }
                 let chain = self.build(build, closers);
                 let acknowledgement = pipe.hand(&self.buffer[32..])?;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use exeat::cli::audit;
 use exeat::engine::atlas::Atlas;
+use exeat::engine::data::{DataLevel, DataRules, Hidden};
 use exeat::engine::facts::*;
 use exeat::engine::policy::Placed;
 use exeat::engine::reason::Reason;
@@ -34,6 +35,11 @@ fn folder(name: &str) -> PathBuf {
 
 fn records_with(sink: Sink, settings: Settings) -> Arc<Records> {
     Records::new(sink, Metrics::new("test"), settings, BootId::random().unwrap())
+}
+
+/// Settings that record data, and third parties' paths, of calls with such an end.
+fn data_at(level: DataLevel) -> Settings {
+    Settings { data: Some(DataRules::new(level, true, [], Hidden::default())), ..Settings::default() }
 }
 
 fn records(sink: Sink) -> Arc<Records> {

@@ -42,6 +42,10 @@ fn check(schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     if rules.get("enum").is_some_and(|words| !words.as_array().unwrap().contains(value)) {
         return wrong("no word of the set");
     }
+    if let Some(Value::Array(types)) = rules.get("type") {
+        let one = |kind: &Value| check(&serde_json::json!({"type": kind}), value, at).is_ok();
+        return if types.iter().any(one) { Ok(()) } else { wrong("another type") };
+    }
     match rules.get("type").and_then(Value::as_str) {
         None => {}
         Some("null") if value.is_null() => {}
@@ -101,7 +105,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 #[test]
 fn lines_of_every_kind_hold_to_the_schema() {
     let path = folder("schema").join("audit.jsonl");
-    let records = records_with(to_file(&path), Settings { include_data: true, ..Settings::default() });
+    let records = records_with(to_file(&path), data_at(DataLevel::All));
     let recorder = records.recorder();
     wait(pass(&recorder)).unwrap();
     wait(refuse(&recorder));

@@ -165,7 +165,7 @@ fn an_intent_without_event_is_an_interrupted_call_and_no_fault() {
 fn rotated_files_verify_together_in_any_order_and_a_missing_one_is_a_gap() {
     let folder = folder("rotation");
     let path = folder.join("audit.jsonl");
-    let rotation = Some(Rotation { bytes: 8_192, keep: 9 });
+    let rotation = Some(Rotation { bytes: Some(8_192), age: None, keep: 9 });
     let records = records(Sink::open(&Target::File { path: path.clone(), rotation }).unwrap());
     let lanes = [records.recorder(), records.recorder()];
     for _ in 0..10 {

@@ -9,5 +9,6 @@ mod events;
 mod forms;
 mod life;
 mod request;
+mod secrets;
 mod support;
 mod tunnel;
