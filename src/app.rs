@@ -318,6 +318,7 @@ impl App {
         for worker in self.workers {
             let _ = worker.await;
         }
+        self.records.end();
         self.records.flush(FLUSH);
     }
 }

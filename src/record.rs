@@ -20,7 +20,7 @@ pub mod verify;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -74,6 +74,8 @@ pub struct Records {
     down: AtomicBool,
     refusals: OnceLock<Refusals>,
     tally: OnceLock<Tally>,
+    /// For [`Records::end`].
+    workers: Mutex<Vec<Weak<Worker>>>,
 }
 
 impl Records {
@@ -87,6 +89,7 @@ impl Records {
             down: AtomicBool::new(false),
             refusals: OnceLock::new(),
             tally: OnceLock::new(),
+            workers: Mutex::default(),
         })
     }
 
@@ -104,12 +107,26 @@ impl Records {
     pub fn recorder(self: &Arc<Self>) -> Recorder {
         let lane = self.lanes.fetch_add(1, Ordering::Relaxed);
         let id = LaneId { boot: self.boot, lane };
-        Recorder(Arc::new(Worker {
+        let worker = Arc::new(Worker {
             records: Arc::clone(self),
             id,
             lines: self.metrics.audit_lines(lane),
             state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new() }),
-        }))
+        });
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&worker));
+        Recorder(worker)
+    }
+
+    /// Closes every lane that has begun, once its last attempt was recorded: a lane without this line was killed, or
+    /// cut.
+    pub fn end(&self) {
+        for worker in
+            self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade)
+        {
+            if worker.state().lane.has_begun() {
+                let _ = worker.append(lane::write_end, "}");
+            }
+        }
     }
 
     pub fn boot(&self) -> BootId {
@@ -281,6 +298,11 @@ impl Entry {
         if self.worker.records.tally.get().is_some() {
             self.call = Some(target.to_string());
         }
+    }
+
+    /// Says which process the client is, where that was looked for.
+    pub fn is_of(&mut self, pid: u32) {
+        self.facts.pid = Some(pid);
     }
 
     /// Says what the request is, as soon as it is judged, whatever the decision. The last call counts.

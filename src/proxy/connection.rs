@@ -249,10 +249,10 @@ async fn established(
     let (stream, tls) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
-            let entry = open();
+            let mut entry = open();
             let said = match &error {
                 HandshakeError::ClientDistrusts(_) | HandshakeError::Silent => {
-                    suspect.distrusts(&worker.shared, &error.to_string()).await
+                    suspect.distrusts(&worker.shared, &error.to_string(), &mut entry).await
                 }
                 error => error.to_string(),
             };
@@ -341,7 +341,7 @@ pub(super) async fn left(worker: &Worker, caller: &Caller, suspect: Suspect, err
     let mut entry = worker.recorder.open(&caller.prelude);
     entry.was_for(&caller.arrival.target);
     let said = HandshakeError::ClientDistrusts(alert).to_string();
-    let said = suspect.distrusts(&worker.shared, &said).await;
+    let said = suspect.distrusts(&worker.shared, &said, &mut entry).await;
     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
 }
 
@@ -378,6 +378,7 @@ pub(super) async fn record<B: Inbound>(
         reused: forwarded.reused,
         request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
         extended_request_id: answer.first("x-amz-id-2"),
+        error_type: if answer.status() >= 400 { answer.first("x-amzn-errortype") } else { None },
         waited: forwarded.waited,
     };
     let outcome = Outcome {

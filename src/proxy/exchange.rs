@@ -152,6 +152,7 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
+        traceparent: head.only("traceparent"),
         spent,
     }
 }

@@ -4,9 +4,13 @@
 //! [`write()`] at the end. So nothing of the request has to be kept alive but text that is already escaped and cut.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::engine::facts::{Action, Arrival, Auth, Door, Identity, Resource, SignatureState};
+use crate::engine::atlas::Atlas;
+use crate::engine::facts::{
+    AccountId, Action, Arrival, Auth, Door, Identity, Operation, Resource, SignatureState,
+};
 use crate::engine::target::{Authority, Host};
 
 use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
@@ -63,8 +67,16 @@ impl Prelude {
                 None
             }
         };
+        json.raw(atlas());
         Self { text, address, door }
     }
+}
+
+/// Which atlas told what a request was, as every line says it.
+fn atlas() -> &'static str {
+    static ATLAS: LazyLock<String> =
+        LazyLock::new(|| format!(",\"atlas\":\"{}\"", &Atlas::built_in().hash()[..12]));
+    &ATLAS
 }
 
 /// Pieces of lines, written as soon as their facts are known, in one buffer:
@@ -78,6 +90,8 @@ pub struct Facts {
     pub labels: Labels,
     /// Parameters and results, where they are wanted.
     pub data: Option<Box<Data>>,
+    /// The client's process, where it was looked for and found.
+    pub pid: Option<u32>,
 }
 
 impl Facts {
@@ -93,7 +107,14 @@ impl Facts {
             spent: Duration::ZERO,
         };
         let (address, arrival) = (prelude.address, mark(&buffer));
-        Self { buffer, ends: [address, arrival, arrival, arrival, arrival], host: (0, 0), labels, data: None }
+        Self {
+            buffer,
+            ends: [address, arrival, arrival, arrival, arrival],
+            host: (0, 0),
+            labels,
+            data: None,
+            pid: None,
+        }
     }
 
     /// Writes down what a request is. The last word counts, where it is judged anew with its body.
@@ -152,6 +173,7 @@ impl Facts {
             json.maybe(",\"path\":", path, 2 * MAX_TEXT);
         }
         json.maybe(",\"trace\":", request.trace, MAX_NAME);
+        json.maybe(",\"traceparent\":", request.traceparent, MAX_NAME);
         let ours = mark(json.0);
 
         super::intent::members(&mut json, request);
@@ -215,6 +237,13 @@ pub fn write(
     if let End::Refused { message, .. } = outcome.end {
         json.word(",\"errorCode\":\"", outcome.error_code());
         json.field(",\"errorMessage\":", message, MAX_TEXT);
+    } else if let Some(error) = outcome.upstream.and_then(|up| up.error_type) {
+        // `Name`, `Name:URL` or `shape#Name`, as the protocols of AWS have it.
+        let name = error
+            .split(|&byte| byte == b':')
+            .next()
+            .and_then(|name| name.rsplit(|&byte| byte == b'#').next());
+        json.maybe(",\"errorCode\":", name, MAX_NAME);
     }
     if let Some(details) = outcome.upstream.map(|up| up.leg.details()).filter(|text| !text.is_empty()) {
         json.raw(",\"tlsDetails\":");
@@ -240,6 +269,9 @@ pub fn write(
         json.word(",\"reason\":\"", reason.as_str());
     }
     json.0.extend_from_slice(facts.piece(1));
+    if let Some(pid) = facts.pid {
+        json.count(",\"pid\":", pid.into());
+    }
     json.0.extend_from_slice(facts.piece(3));
     json.word(",\"payloadOutcome\":\"", outcome.payload.as_str());
     json.count(",\"status\":", outcome.status.into());
@@ -296,11 +328,26 @@ fn top(json: &mut Json<'_>, request: &Request<'_>) {
     }
     json.maybe(",\"userAgent\":", request.user_agent, MAX_TEXT);
     user_identity(json, request.identity);
+    if let Some(account) = request.operation.and_then(|operation| recipient(operation, request.identity)) {
+        json.raw(",\"recipientAccountId\":\"");
+        json.account(account);
+        json.raw("\"");
+    }
     json.raw(NO_DATA);
 }
 
 /// Stands at the end of what [`top`] writes.
 const NO_DATA: &str = ",\"requestParameters\":null,\"responseElements\":null";
+
+/// Whose trail has the call: the resource's account, where its ARN tells one, else that of a signer that was checked.
+fn recipient(operation: &Operation, identity: &Identity) -> Option<AccountId> {
+    let named = operation.asks.first().and_then(|ask| match ask.resource {
+        Resource::Arn { account, .. } => account,
+        Resource::None | Resource::Unknown => None,
+    });
+    let checked = || identity.signer.as_ref().filter(|_| identity.signature == SignatureState::Verified);
+    named.or_else(|| checked()?.account)
+}
 
 /// A claim that we could not check stays `Unknown`: readers of CloudTrail take the type for a fact.
 fn user_identity(json: &mut Json<'_>, identity: &Identity) {

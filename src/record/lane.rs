@@ -146,7 +146,7 @@ impl Lane {
             Sink::File(files) => {
                 let opened = files.current();
                 if self.file != opened.number {
-                    let chain = self.build_head();
+                    let chain = self.build_head(opened.after());
                     files.write(&opened, &self.buffer[32..])?;
                     self.step(chain);
                     self.file = opened.number;
@@ -159,7 +159,7 @@ impl Lane {
             Sink::Pipe(pipe) => {
                 let number = pipe.number();
                 if self.file != number {
-                    let chain = self.build_head();
+                    let chain = self.build_head(None);
                     drop(pipe.hand(&self.buffer[32..])?);
                     self.step(chain);
                     self.file = number;
@@ -186,17 +186,28 @@ impl Lane {
         self.chain = chain;
     }
 
-    /// The `lane` line: opens the lane in each file, and names the chain it goes on from.
-    fn build_head(&mut self) -> Chain {
+    /// The lane has begun, in this file or connection.
+    pub fn has_begun(&self) -> bool {
+        self.file > 0
+    }
+
+    /// The `lane` line: opens the lane in each file, and names the chain it goes on from. `after` is that of the line
+    /// before it in a file that an earlier start left: who cuts lines off that file's end leaves them missing here.
+    fn build_head(&mut self, after: Option<Chain>) -> Chain {
         let previous = self.chain;
         self.build(
             |json, stamp| {
-                json.raw("{\"exeat\":\"lane\",\"time\":\"");
+                json.raw("{\"exeat\":\"lane\",\"schema\":1,\"time\":\"");
                 json.raw(stamp.time);
                 json.field("\",\"version\":", env!("CARGO_PKG_VERSION"), 32);
                 json.raw(",\"prev\":\"");
                 json.hex(&previous);
                 json.raw("\"");
+                if let Some(after) = after {
+                    json.raw(",\"after\":\"");
+                    json.hex(&after);
+                    json.raw("\"");
+                }
             },
             "}",
         )
@@ -229,6 +240,13 @@ impl Lane {
             self.time = iso_second(second);
         }
     }
+}
+
+/// The `end` line, all but its end: the lane was closed in order, and nothing may be missing after it.
+pub fn write_end(json: &mut Json<'_>, stamp: &Stamp<'_>) {
+    json.raw("{\"exeat\":\"end\",\"time\":\"");
+    json.raw(stamp.time);
+    json.raw("\"");
 }
 
 /// `YYYY-MM-DDThh:mm:ssZ`.

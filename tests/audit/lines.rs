@@ -28,6 +28,7 @@ fn events_have_cloudtrails_shape() {
         ("/eventType", "AwsApiCall"),
         ("/eventID", &*flow),
         ("/awsRegion", "us-east-1"),
+        ("/recipientAccountId", "111122223333"),
         ("/sourceIPAddress", "10.0.0.7"),
         ("/requestID", "A1B2C3"),
         ("/userIdentity/type", "AssumedRole"),
@@ -41,6 +42,8 @@ fn events_have_cloudtrails_shape() {
         ("/additionalEventData/exeat/decision", "allow"),
         ("/additionalEventData/exeat/end", "answered"),
         ("/additionalEventData/exeat/door", "forward"),
+        ("/additionalEventData/exeat/atlas", &Atlas::built_in().hash()[..12]),
+        ("/additionalEventData/exeat/traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         ("/additionalEventData/exeat/statement", "orders-write"),
         ("/additionalEventData/exeat/payloadOutcome", "matched"),
         ("/additionalEventData/exeat/host", "dynamodb.us-east-1.amazonaws.com"),
@@ -112,7 +115,12 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         ..arrival()
     };
     let (would, leg) = (vec![name.clone(); 100], LegText::dialled_at(arrival.peer, Some(&tls)));
-    let up = Upstream { request_id: Some(&bad), extended_request_id: Some(&bad), ..upstream(&leg) };
+    let up = Upstream {
+        request_id: Some(&bad),
+        extended_request_id: Some(&bad),
+        error_type: Some(&bad),
+        ..upstream(&leg)
+    };
     for operation in [Some(&operation), None] {
         let mut entry = recorder.open(&Recorder::prelude(&arrival));
         entry.judged(&Request {
@@ -123,6 +131,7 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
             path: long.as_bytes(),
             user_agent: Some(&bad),
             trace: Some(&bad),
+            traceparent: Some(&bad),
             ..request(operation, &identity, &host)
         });
         wait(entry.intend()).unwrap();
@@ -172,6 +181,30 @@ fn queries_and_third_party_paths_stay_out_of_the_record() {
         assert!(!text.contains("PLANTED-TOKEN"));
         assert_eq!(text.contains("PLANTED-PATH"), include_data, "only where data was asked for");
     }
+}
+
+#[test]
+fn an_error_of_the_services_own_is_named_and_an_answer_without_one_is_none() {
+    let path = folder("errors").join("audit.jsonl");
+    let recorder = records(to_file(&path)).recorder();
+    let (operation, identity, arrival, leg) = (operation(), identity(), arrival(), leg());
+    for error_type in [
+        Some(&b"ResourceNotFoundException:http://internal.amazon.com/coral/x/"[..]),
+        Some(b"com.amazonaws.x#Throttled"),
+        None,
+    ] {
+        let mut entry = recorder.open(&Recorder::prelude(&arrival));
+        entry.judged(&request(Some(&operation), &identity, &arrival.target));
+        let upstream = Some(Upstream { error_type, ..upstream(&leg) });
+        wait(entry.close(Outcome { upstream, ..Outcome::new(End::Answered, 400) }));
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let codes: Vec<Value> = text
+        .lines()
+        .skip(1)
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["errorCode"].clone())
+        .collect();
+    assert_eq!(codes, ["ResourceNotFoundException".into(), "Throttled".into(), Value::Null]);
 }
 
 #[test]

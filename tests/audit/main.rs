@@ -4,6 +4,7 @@
 
 mod lines;
 mod schema;
+mod script;
 mod sinks;
 mod tamper;
 
@@ -113,6 +114,7 @@ fn request<'a>(operation: Option<&'a Operation>, identity: &'a Identity, host: &
         path: b"/",
         user_agent: Some(b"Boto3/1.40.1 md/Botocore#1.40.1 lang/python#3.13"),
         trace: Some(b"Root=1-67891233-abcdef012345678912345678"),
+        traceparent: Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         spent: Duration::from_micros(12),
     }
 }
@@ -137,6 +139,7 @@ fn upstream(leg: &LegText) -> Upstream<'_> {
         reused: true,
         request_id: Some(b"A1B2C3"),
         extended_request_id: None,
+        error_type: None,
         waited: Duration::from_millis(3),
     }
 }

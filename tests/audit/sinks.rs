@@ -176,7 +176,11 @@ fn a_file_moved_away_is_let_go_at_reopening() {
     assert_eq!(std::fs::read_to_string(&moved).unwrap().lines().count(), 5);
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
     let mut out = Vec::new();
-    assert!(audit::verify(&[path, moved], &mut out, false).unwrap(), "{}", String::from_utf8_lossy(&out));
+    assert!(
+        audit::verify(&[path, moved], audit::Extent::Whole, &mut out, false).unwrap(),
+        "{}",
+        String::from_utf8_lossy(&out)
+    );
 }
 
 /// Writes until it is killed, or until the sink fails; then reopens and writes one more.
@@ -216,7 +220,11 @@ fn a_line_cut_short_by_a_full_disk_is_torn_and_the_lanes_go_on() {
     let report = verify(std::fs::read(&full).unwrap());
     assert_eq!(report.torn, 1, "{report:?}");
     let mut out = Vec::new();
-    assert!(audit::verify(&[full, path], &mut out, false).unwrap(), "{}", String::from_utf8_lossy(&out));
+    assert!(
+        audit::verify(&[full, path], audit::Extent::Whole, &mut out, false).unwrap(),
+        "{}",
+        String::from_utf8_lossy(&out)
+    );
 }
 
 #[test]

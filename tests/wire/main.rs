@@ -11,4 +11,5 @@ mod life;
 mod request;
 mod secrets;
 mod support;
+mod trace;
 mod tunnel;
