@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
-use crate::config::{self, AuditSink, CaSource, Config, PolicySource};
+use crate::config::{self, AuditSink, CaSource, Config, PolicySource, RecordSettings};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring, Refresher};
@@ -28,7 +28,7 @@ use crate::proxy::repeats::Signatures;
 use crate::proxy::spoken::Spoken;
 use crate::proxy::{OriginStream, Shared, Worker, listener};
 use crate::record::metrics::{PoolState, Reload, Resource};
-use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
+use crate::record::{BootId, Metrics, Records, Rotation, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
 use crate::tls::origin::{Anchors, OriginTls, TrustError};
@@ -150,11 +150,11 @@ impl App {
         let origin_tls = OriginTls::with_options(anchors, &config.tls.origins, mint.ca_der())?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
-            AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
+            AuditSink::File(path) => Target::File { path: path.clone(), rotation: rotation(&config) },
+            AuditSink::Socket(path) => Target::Socket(path.clone()),
             AuditSink::Nowhere => Target::File { path: "/dev/null".into(), rotation: None },
         };
-        let level = if config.audit == AuditSink::Nowhere { Level::Off } else { Level::All };
-        let settings = Settings { level, ..Settings::default() };
+        let settings = Settings { lines: config.audit != AuditSink::Nowhere, data: config.records.rules() };
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
@@ -342,6 +342,7 @@ impl App {
         for worker in self.workers {
             let _ = worker.await;
         }
+        self.records.end();
         self.records.flush(FLUSH);
     }
 }
@@ -375,6 +376,11 @@ async fn keep_ca(shared: Arc<Shared>) {
             tracing::error!(%error, "the kept CA was not renewed");
         }
     }
+}
+
+fn rotation(config: &Config) -> Option<Rotation> {
+    let RecordSettings { rotate_size: bytes, rotate_age: age, keep, .. } = config.records;
+    (bytes.is_some() || age.is_some()).then_some(Rotation { bytes, age, keep })
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -24,6 +24,7 @@ mod resolve;
 mod sockets;
 pub mod spoken;
 mod streams;
+pub mod telling;
 mod tunnel;
 mod waiting;
 

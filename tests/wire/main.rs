@@ -14,5 +14,7 @@ mod lesson;
 mod life;
 mod limits;
 mod request;
+mod secrets;
 mod support;
+mod trace;
 mod tunnel;
