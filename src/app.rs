@@ -21,6 +21,7 @@ use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
+use crate::proxy::spoken::Spoken;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
 use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
@@ -175,6 +176,7 @@ impl App {
             explained: AtomicI64::new(0),
             own,
             watch: Watch::default(),
+            spoken: Spoken::default(),
             config,
         });
         if refreshed {
@@ -207,6 +209,7 @@ impl App {
             shared: Arc::clone(&shared),
             recorder: records.recorder(),
             pool: Arc::default(),
+            streams: Arc::default(),
             draining: draining.clone(),
             by_owner,
         };

@@ -21,7 +21,7 @@ use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Vers
 use crate::proxy::body::{BodyError, Inbound};
 
 /// Interim answers of one request (facts/security.md H10).
-const MAX_INTERIM: usize = 16;
+pub const MAX_INTERIM: usize = 16;
 
 /// How long an origin may take.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +82,16 @@ pub enum ExchangeError {
     Interim,
     #[error("nothing from the origin for {0:?}")]
     TimedOut(Duration),
+    /// Over HTTP/2: refused or given up before it was processed in any way (RFC 9113 8.7).
+    #[error("the origin did not take the request: {0}")]
+    Untaken(#[source] h2::Error),
+    /// It reset the stream.
+    #[error("the origin broke off: {0}")]
+    Reset(#[source] h2::Error),
+    #[error("malformed HTTP/2: {0}")]
+    Http2(#[source] h2::Error),
+    #[error("the request's target has a byte that HTTP/2 can't carry")]
+    Untranslatable,
 }
 
 enum Upload<B> {
@@ -174,7 +184,7 @@ where
                 102..200 => {
                     // HTTP/1.0 has none (RFC 9110 15.2).
                     if let Upload::Running(body, ..) = &mut self.upload
-                        && head.version() == Version::Http11
+                        && head.version() != Version::Http10
                     {
                         body.interim(&interim(&response)).await.map_err(BodyError::Gone)?;
                     }
