@@ -20,6 +20,7 @@ mod reconcile;
 mod report;
 mod run;
 mod schema;
+mod tail;
 mod version;
 
 use std::io::{self, Write};
@@ -75,6 +76,8 @@ enum Verb {
     /// Ask about audit files
     #[command(subcommand)]
     Audit(AuditVerb),
+    /// Show calls as they end, one line each
+    Tail(tail::TailArgs),
     /// Add up what audit files tell
     #[command(subcommand)]
     Report(report::ReportVerb),
@@ -195,6 +198,7 @@ pub fn run() -> Result<ExitCode, Error> {
             let whole = audit::verify(&files, &mut out, output.output == Output::Json)?;
             Ok(ExitCode::from(if whole { 0 } else { NO }))
         }
+        Verb::Tail(args) => Ok(yes_or_no(tail::tail(&args, &mut out)?)),
         Verb::Report(verb) => Ok(yes_or_no(report::report(&verb, &mut out)?)),
         Verb::Reconcile(args) => Ok(yes_or_no(reconcile::reconcile(&args, &mut out)?)),
         Verb::Healthcheck(args) => Ok(yes_or_no(healthcheck::healthcheck(args, &mut out)?)),

@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, which clippy.toml knows by their attribute only
 
+#[path = "support/program.rs"]
+#[allow(dead_code)] // each test takes of it what it needs
+mod program;
 #[path = "reports/reconcile.rs"]
 mod reconcile;
+#[path = "reports/tail.rs"]
+mod tail;
 #[path = "reports/tls.rs"]
 mod tls;
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::engine::reason::Reason;
 use crate::record::verify::each_line;
 
 /// One line of ours.
@@ -63,6 +64,7 @@ pub(super) struct Named {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Identity {
     pub access_key_id: Option<String>,
+    pub account_id: Option<String>,
     pub arn: Option<String>,
     #[serde(default)]
     pub session_context: SessionContext,
@@ -98,6 +100,9 @@ pub(super) struct Ours {
     pub own_key: bool,
     #[serde(default)]
     pub actions: Vec<String>,
+    pub path: Option<String>,
+    #[serde(default)]
+    pub status: u16,
     #[serde(default)]
     pub duration_us: u64,
     pub upstream: Option<Upstream>,
@@ -146,6 +151,22 @@ impl Event {
         self.event_type == "AwsApiCall"
     }
 
+    /// `dynamodb:PutItem`; `GET api.example.com`; of what never came to a request, `connect HOST`.
+    pub fn call(&self) -> String {
+        match self.event_type.as_str() {
+            "AwsApiCall" => format!("{}:{}", self.service(), self.event_name),
+            "HttpCall" => {
+                format!(
+                    "{} {}{}",
+                    self.event_name,
+                    self.event_source,
+                    self.ours().path.as_deref().unwrap_or("")
+                )
+            }
+            _ => format!("connect {}", self.host().unwrap_or("?")),
+        }
+    }
+
     /// The host as asked; where there was no request, the destination.
     pub fn host(&self) -> Option<&str> {
         self.ours().host.as_deref().or(self.ours().target.as_deref())
@@ -155,10 +176,29 @@ impl Event {
         self.user_identity.as_ref()?.access_key_id.as_deref()
     }
 
+    pub fn account(&self) -> Option<&str> {
+        self.user_identity.as_ref()?.account_id.as_deref()
+    }
+
     /// Role name or ARN of the key's source.
     pub fn role(&self) -> Option<&str> {
         let identity = self.user_identity.as_ref()?;
         identity.arn.as_deref().or(identity.session_context.session_issuer.user_name.as_deref())
+    }
+
+    /// What became of it: `allow`, `report` (passed although nothing allows it), `deny`, or `failed`: it was to pass, or
+    /// might have, and the network, the client or a shortage of ours ended it.
+    pub fn verdict(&self) -> &'static str {
+        let ours = self.ours();
+        let Some(code) = &ours.reason else {
+            return if ours.decision == "report" { "report" } else { "allow" };
+        };
+        match code.parse::<Reason>() {
+            // The origin answered, and we would not have it.
+            Ok(Reason::UpstreamBelowFloor | Reason::UpstreamCertificate | Reason::UpstreamNotTls) => "deny",
+            Ok(reason) if matches!(reason.status(), 408 | 500..) => "failed",
+            _ => "deny",
+        }
     }
 }
 
