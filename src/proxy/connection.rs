@@ -13,10 +13,11 @@ use super::distrust::Suspect;
 use super::door::{self, Asked, DoorError};
 use super::exchange::{Answer, exchange};
 use super::forward::{Forwarded, OriginError};
+use super::gate::Full;
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
-use super::{Caller, Worker, owner, reply, spoken, streams, tunnel};
+use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
@@ -116,6 +117,20 @@ async fn first_head(socket: &mut TcpStream) -> Result<Option<(BytesMut, BytesMut
             Err(_) => return Err(FirstError::Lost(())),
         }
     }
+}
+
+/// Has no place for a connection. `answered`: there is time to say so.
+pub async fn turn_away(worker: &Worker, socket: TcpStream, peer: SocketAddr, full: Full, answered: bool) {
+    let said = full.to_string();
+    if answered {
+        return refuse(worker, socket, peer, b"", Reason::LimitConnections, &said).await;
+    }
+    let reason = Reason::LimitConnections;
+    worker
+        .recorder
+        .open_connection(Door::Forward, peer, None)
+        .close(Outcome::refused(reason, 0, &said))
+        .await;
 }
 
 /// Says no in plain HTTP, where no TLS has begun.
@@ -308,10 +323,17 @@ async fn requests<S: Io>(
                 let _ = client.answer_whole(&answer).await;
                 false
             }
-            Answer::Passed(mut forwarded, entry, passage) => {
+            Answer::Passed(mut forwarded, entry, passage, lesson) => {
                 let close = head.close() || forwarded.body.is_early() || worker.is_draining();
                 let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let result = client.pass(passed, &mut forwarded.body).await;
+                let result = match lesson {
+                    None => client.pass(passed, &mut forwarded.body).await,
+                    Some(lesson) => {
+                        let keys = &worker.shared.keys;
+                        let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                        Box::pin(client.pass(passed, &mut taught)).await
+                    }
+                };
                 let whole = record(entry, &forwarded, &passage, result).await;
                 // The origin's connection must not wait for this client.
                 drop(forwarded);
@@ -351,6 +373,9 @@ pub(super) async fn record<B: Inbound>(
         Ok(bytes) => {
             bytes_out = bytes;
             None
+        }
+        Err(AnswerError::Client(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Some((Reason::RequestTimeout, "the client took no more of its answer".to_owned()))
         }
         Err(AnswerError::Client(error)) => Some((Reason::RequestAborted, error.to_string())),
         Err(AnswerError::Framing(error)) => Some((Reason::Internal, error.to_string())),

@@ -19,7 +19,7 @@ use super::forward::OriginError;
 use super::http1::io::Io;
 use super::http1::server::AnswerError;
 use super::http2::server::{self, Connection, Stream};
-use super::{Caller, Worker};
+use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
 use crate::engine::request::Framing;
 
@@ -75,7 +75,13 @@ pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Susp
             }
         }
     };
-    if let Some(suspect) = suspect {
+    if let Some(error) = ended.as_ref().filter(|error| error.is_library()) {
+        let reason = match error.reason() {
+            Some(Code::ENHANCE_YOUR_CALM) => Reason::LimitFlood,
+            _ => Reason::RequestMalformed,
+        };
+        record_malformed(&worker, &caller, reason, &error.to_string()).await;
+    } else if let Some(suspect) = suspect {
         left(&worker, &caller, suspect, ended.as_ref().and_then(h2::Error::get_io)).await;
     }
     // Their streams are reset, which ends them; what is dropped open records that it was aborted.
@@ -127,8 +133,15 @@ async fn stream(
         Answer::Refused(answer) => {
             let _ = client.answer_whole(&answer).await;
         }
-        Answer::Passed(mut forwarded, entry, passage) => {
-            let passed = client.pass(&forwarded.head, &mut forwarded.body).await;
+        Answer::Passed(mut forwarded, entry, passage, lesson) => {
+            let passed = match lesson {
+                None => client.pass(&forwarded.head, &mut forwarded.body).await,
+                Some(lesson) => {
+                    let keys = &worker.shared.keys;
+                    let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                    Box::pin(client.pass(&forwarded.head, &mut taught)).await
+                }
+            };
             let (result, last) = match passed {
                 Ok((bytes, last)) => (Ok(bytes), Some(last)),
                 Err(error) => (Err(error), None),
