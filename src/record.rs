@@ -11,6 +11,7 @@ pub mod intent;
 mod json;
 pub mod lane;
 pub mod leg;
+pub mod live;
 pub mod metrics;
 pub mod refusals;
 pub mod schema;
@@ -39,6 +40,7 @@ use self::json::Json;
 pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, MAX_END, MAX_LINE, Stamp};
 pub use self::leg::LegText;
+use self::live::Live;
 pub use self::metrics::Metrics;
 use self::refusals::Refusals;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
@@ -76,6 +78,7 @@ pub struct Records {
     tally: OnceLock<Tally>,
     /// For [`Records::end`].
     workers: Mutex<Vec<Weak<Worker>>>,
+    live: Live,
 }
 
 impl Records {
@@ -90,12 +93,18 @@ impl Records {
             refusals: OnceLock::new(),
             tally: OnceLock::new(),
             workers: Mutex::default(),
+            live: Live::default(),
         })
     }
 
     /// Keeps the newest refusals from now on; the same ones at every call.
     pub fn refusals(&self) -> &Refusals {
         self.refusals.get_or_init(Refusals::default)
+    }
+
+    /// Event lines as they come about, of whatever level.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Counts from now on what is asked for; the same tally at every call.
@@ -353,14 +362,19 @@ impl Entry {
         }
         let records = &self.worker.records;
         records.metrics.count(&self.facts.labels, outcome, took);
-        if let Some(refusals) = records.refusals.get()
-            && outcome.reason().is_some()
-        {
+        let refusals = records.refusals.get().filter(|_| outcome.reason().is_some());
+        let watched = records.live.is_watched();
+        if watched || refusals.is_some() {
             let line = self.worker.state().lane.unchained(
                 |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
                 event::CLOSERS,
             );
-            refusals.keep(self.flow, line);
+            if watched {
+                records.live.tell(&line);
+            }
+            if let Some(refusals) = refusals {
+                refusals.keep(self.flow, line);
+            }
         }
         if let Some(tally) = records.tally.get() {
             tally.count(self.call.take(), self.facts.labels.decision, outcome);
