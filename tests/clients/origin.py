@@ -10,8 +10,18 @@ import lab
 # Every name the clients ask for. A proxy that let a name through which is not here would fail its handshake.
 AWS_HOSTS = [
     "*.amazonaws.com", "*.us-east-1.amazonaws.com", "*.s3.amazonaws.com", "*.s3.us-east-1.amazonaws.com",
-    "*.ddb.us-east-1.amazonaws.com", "*.sso.us-east-1.amazonaws.com",
+    "*.ddb.us-east-1.amazonaws.com", "*.sso.us-east-1.amazonaws.com", "*.trial.test",
 ]
+
+
+# Of a repository as a plain file server shows it (git's dumb protocol).
+FILES = {"/open.git/info/refs": f"{'1' * 40}\trefs/heads/main\n", "/open.git/HEAD": "ref: refs/heads/main\n"}
+
+
+def third_party(environ, start_response):
+    """A service that is not AWS: every path answers, a repository's files by what they are."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [FILES.get(environ["PATH_INFO"], "went").encode()]
 
 
 class Moto:
@@ -27,6 +37,8 @@ class Moto:
 
         def recorder(environ, start_response):
             self.arrivals.append(f"{environ['REQUEST_METHOD']} {environ['HTTP_HOST']}{environ['PATH_INFO']} {environ.get('HTTP_X_AMZ_TARGET', '')}".strip())
+            if environ["HTTP_HOST"].endswith(".trial.test"):
+                return third_party(environ, start_response)
             return application(environ, start_response)
 
         class Quiet(MotoRequestHandler):

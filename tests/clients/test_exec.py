@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-import audit
 import lab
-from world import ACCOUNT, ANSWERS_TLS, FOREIGN_KEY, KEY, REGION, SECRET, Trial, clean_environment, client
+from under import UnderExec
+from world import ACCOUNT, ANSWERS_TLS, FOREIGN_KEY, KEY, REGION, SECRET, client
 
 AWS = str(Path(sys.executable).parent / "aws")
-NODE_MODULES = lab.ROOT / "target" / "clients-node" / "node_modules"
 BUCKET = "trial-data"
 
 # Every kind of client that Node has; the SDK's with defaults, streams included.
@@ -57,22 +55,7 @@ public class Ask { public static void main(String[] names) throws Exception {
 """
 
 
-class Exec(Trial):
-    def run_it(self, *child, flags=(), **variables):
-        """Runs the child under `exec`: (finished process, its events)."""
-        self.file = audit.Audit(self.world.folder / f"exec-{self.id()}.jsonl")
-        mark = self.file.mark()
-        command = [self.world.program, "exec", "--upstream-ca", self.world.folder / "origin-ca.pem", "--audit", self.file.path,
-                   "--connect-to", f"*:443=127.0.0.1:{self.world.moto.port}", *flags, "--", *child]
-        environment = clean_environment() | {
-            "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
-            "HOME": str(self.world.folder), "NODE_PATH": str(NODE_MODULES), "BUCKET": BUCKET} | variables
-        done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True, timeout=120)
-        return done, self.file.since(mark)[1]
-
-    def calls(self, events):
-        return [(event.call, event.ours["signature"]) for event in events if event.ours.get("decision") == "allow"]
-
+class Exec(UnderExec):
     def test_boto3_is_verified_and_refused_with_the_place_of_the_rule(self):
         client("s3").create_bucket(Bucket=BUCKET)
         script = ("import boto3; s3 = boto3.client('s3'); s3.put_object(Bucket='trial-data', Key='exec.txt', Body=b'x');"
@@ -130,7 +113,7 @@ class Exec(Trial):
 
     def test_node_goes_through_by_every_client_it_has(self):
         client("s3").create_bucket(Bucket=BUCKET)
-        done, events = self.run_it("node", "-e", NODE)
+        done, events = self.run_it("node", "-e", NODE, BUCKET=BUCKET)
         self.assertEqual(done.returncode, 0, done)
         said = json.loads(done.stdout.splitlines()[-1])
         self.assertEqual(said["body"], "by stream")

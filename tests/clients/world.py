@@ -20,6 +20,7 @@ FOREIGN_KEY = lab.key_id_of(FOREIGN_ACCOUNT, "OTHER")
 ANSWERS_TLS = {"TLSv1.2", "TLSv1.3"}
 OLD_HOST, SINK_BUCKET = "kms.us-east-1.amazonaws.com", "trial-sink"
 
+BLESS = bool(os.environ.get("EXEAT_BLESS"))  # before the environment is cleaned
 # Whatever the machine that runs the trial has set must not lead a client past exeat.
 FOREIGN_VARIABLES = re.compile(r"^(AWS_.*|.*_proxy|(CURL|REQUESTS)_CA_BUNDLE|SSL_CERT_(FILE|DIR)|EXEAT_.*)$", re.I)
 
