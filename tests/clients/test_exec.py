@@ -1,13 +1,12 @@
 """`exeat exec -- CMD`: clients that are told nothing but their environment, each runtime by its own hooks."""
 
-import hashlib
 import json
 import sys
 from pathlib import Path
 
 import lab
 from under import UnderExec
-from world import ACCOUNT, ANSWERS_TLS, FOREIGN_KEY, KEY, REGION, SECRET, client
+from world import ACCOUNT, FOREIGN_KEY, KEY, REGION, SECRET, client
 
 AWS = str(Path(sys.executable).parent / "aws")
 BUCKET = "trial-data"
@@ -83,33 +82,6 @@ class Exec(UnderExec):
             else:
                 self.assertNotEqual(done.returncode, 0, done)
                 self.assertIn("[sigv4.unknown_key]", done.stderr)
-
-    def test_web_identity_signs_in_and_goes_on(self):
-        role = f"arn:aws:iam::{ACCOUNT}:role/trial"
-        token = self.world.folder / "token"
-        token.write_text("a.b.c")
-        done, events = self.run_it(
-            sys.executable, "-c", "import boto3; print(boto3.client('dynamodb').list_tables()['ResponseMetadata']['HTTPStatusCode'])",
-            AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", AWS_ROLE_ARN=role, AWS_WEB_IDENTITY_TOKEN_FILE=str(token))
-        self.assertIn(("sts:AssumeRoleWithWebIdentity", "unsigned"), self.calls(events), done)
-        self.assertIn(f"your account {ACCOUNT}", done.stderr)
-
-    def test_an_sso_profile_gets_its_keys_by_a_call_that_nobody_signs(self):
-        folder, start = self.world.folder / "sso", "https://d-1234567890.awsapps.com/start"
-        cache = folder / ".aws" / "sso" / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        (folder / ".aws" / "config").write_text(f"[default]\nsso_start_url = {start}\nsso_region = {REGION}\nsso_account_id = {ACCOUNT}\nsso_role_name = dev\n")
-        (cache / (hashlib.sha1(start.encode()).hexdigest() + ".json")).write_text(
-            json.dumps({"startUrl": start, "region": REGION, "accessToken": "t", "expiresAt": "2099-01-01T00:00:00Z"}))
-        done, events = self.run_it(sys.executable, "-c", "import boto3; boto3.client('dynamodb').list_tables()",
-                                   HOME=str(folder), AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
-        # moto has no such portal; that exeat let the call out is what counts.
-        self.assertTrue(events, done)
-        for event in events:
-            self.assertEqual((event.ours["decision"], event.ours["actions"]), ("allow", ["sso:GetRoleCredentials"]), done)
-            self.assertEqual((event.ours["statement"], event.ours["auth"]), ("sdk-sign-in-sso", "token"))
-            self.assertIn(event.upstream_tls, ANSWERS_TLS)
-        self.assertNotIn("accessToken", self.file.path.read_text())
 
     def test_node_goes_through_by_every_client_it_has(self):
         client("s3").create_bucket(Bucket=BUCKET)

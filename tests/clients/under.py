@@ -15,7 +15,7 @@ class UnderExec(Trial):
         self.file = audit.Audit(self.world.folder / f"exec-{self.id()}.jsonl")
         mark = self.file.mark()
         command = [self.world.program, "exec", "--upstream-ca", self.world.folder / "origin-ca.pem", "--audit", self.file.path,
-                   "--connect-to", f"*:443=127.0.0.1:{self.world.moto.port}", *flags, "--", *child]
+                   *flags, "--connect-to", f"*:443=127.0.0.1:{self.world.moto.port}", "--", *child]
         environment = clean_environment() | {
             "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
             "HOME": str(self.world.folder), "NODE_PATH": str(NODE_MODULES)} | variables

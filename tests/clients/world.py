@@ -39,8 +39,8 @@ class World:
     def _start(self):
         authority = lab.Authority(self.folder, "origin-ca")
         certificate, key = authority.issue("origin", origin.AWS_HOSTS)
-        self.moto, self.sink = origin.Moto(certificate, key), origin.Sink(certificate, key)
-        self.running += [self.moto, self.sink]
+        self.moto, self.sink, self.sign_in = (kind(certificate, key) for kind in (origin.Moto, origin.Sink, origin.SignIn))
+        self.running += [self.moto, self.sink, self.sign_in]
         old, old_port = origin.old_server(self.folder, certificate, key)
         self.running.append(old)
         if not origin.old_server_speaks_tls_1_1(old_port):
