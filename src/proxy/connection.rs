@@ -267,7 +267,7 @@ async fn established(
             let mut entry = open();
             let said = match &error {
                 HandshakeError::ClientDistrusts(_) | HandshakeError::Silent => {
-                    suspect.distrusts(&worker.shared, &error.to_string(), &mut entry).await
+                    suspect.distrusts(&worker, &error.to_string(), &mut entry).await
                 }
                 error => error.to_string(),
             };
@@ -353,12 +353,12 @@ async fn requests<S: Io>(
 
 /// A client went away before its first request.
 pub(super) async fn left(worker: &Worker, caller: &Caller, suspect: Suspect, error: Option<&std::io::Error>) {
-    let Some(alert) = error.and_then(handshake::distrust) else { return worker.recorder.note_left() };
+    let Some(alert) = error.and_then(handshake::distrust) else { return suspect.left(worker) };
     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
     let mut entry = worker.recorder.open(&caller.prelude);
     entry.was_for(&caller.arrival.target);
     let said = HandshakeError::ClientDistrusts(alert).to_string();
-    let said = suspect.distrusts(&worker.shared, &said, &mut entry).await;
+    let said = suspect.distrusts(worker, &said, &mut entry).await;
     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
 }
 
