@@ -149,7 +149,12 @@ impl Passage {
     }
 
     fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.add_after(bytes as u64);
+    }
+
+    /// Bytes that went on after a switch of protocols.
+    pub fn add_after(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub fn outcome(&self) -> PayloadOutcome {

@@ -13,3 +13,4 @@ mod life;
 mod request;
 mod support;
 mod tunnel;
+mod websocket;
