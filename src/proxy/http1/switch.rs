@@ -82,6 +82,8 @@ impl Way {
             }
             match reader.poll_fill_body(cx) {
                 Poll::Ready(Ok(_)) => {}
+                // Without close_notify, as WebSocket peers end by habit: it has a close of its own (RFC 6455 7.1.1).
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => reader.eof = true,
                 Poll::Ready(Err(error)) => return Err(Broke::Read(error)),
                 Poll::Pending => {
                     reader.release_if_empty();
