@@ -16,9 +16,10 @@ use super::body::{BodyError, Inbound};
 use super::chain::{self, ChainError, Way};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
+use super::http1::wire::{Reader, Writer};
 use super::pool::{Key, Leased, Slip, Upstream};
 use super::{OriginStream, Worker, http2, resolve};
-use crate::engine::policy::Permit;
+use crate::engine::policy::{Permit, StreamLimits};
 use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead, ResponseHead};
 use crate::engine::target::Authority;
@@ -35,6 +36,8 @@ pub struct Forwarded<B: Inbound> {
     pub upstream: Arc<Upstream>,
     pub reused: bool,
     pub waited: Duration,
+    /// What the permit says of how long it may go on.
+    pub limits: StreamLimits,
 }
 
 /// The answer's body, which pulls the upload, in whichever protocol the origin speaks.
@@ -49,6 +52,18 @@ impl<B: Inbound> Answer<B> {
         match self {
             Self::Http1(answer) => answer.is_early(),
             Self::Http2(answer) => answer.is_early(),
+        }
+    }
+}
+
+/// An origin's connection after a 101.
+pub type Switched = (Reader<OriginStream>, Writer<OriginStream>);
+
+impl<B: Inbound> Answer<B> {
+    pub fn switched(&mut self) -> Option<Switched> {
+        match self {
+            Self::Http1(answer) => answer.switched(),
+            Self::Http2(_) => None,
         }
     }
 }
@@ -131,6 +146,7 @@ impl OriginError {
                 ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
                 ExchangeError::Untranslatable => Reason::RequestMalformed,
                 ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
+                ExchangeError::Limit(_) => Reason::LimitStream,
             },
         }
     }
@@ -169,14 +185,18 @@ pub async fn forward<B: Inbound>(
     let target = head.authority();
     let trust = shared.origin_tls.trust_id(&target.host, at_least(&permit));
     let dial_at = shared.config.connect_to.lookup(target);
-    let key = Key { authority: target.clone(), dial: dial_at, trust, offer: how.offer };
+    // What HTTP/1.1 alone has a way to ask for.
+    let offer = if head.asks_websocket() { Offer::Http1 } else { how.offer };
+    let key = Key { authority: target.clone(), dial: dial_at, trust, offer };
     let (mut leg, mut reused) = acquire(worker, &key, &permit, how.judged).await?;
     entry.intend().await?;
     if how.owes_continue {
         body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
     }
     let started = Instant::now();
-    let patience = super::origin_patience(&shared.config.limits);
+    let limits = permit.stream_limits();
+    let mut patience = super::origin_patience(&shared.config.limits);
+    patience.body = limits.idle.unwrap_or(patience.body);
     let mut again = false;
     loop {
         let (upstream, sent) = match leg {
@@ -207,7 +227,7 @@ pub async fn forward<B: Inbound>(
         match sent {
             Ok((response, body)) => {
                 let waited = started.elapsed();
-                return Ok(Forwarded { head: response, body, upstream, reused, waited });
+                return Ok(Forwarded { head: response, body, upstream, reused, waited, limits });
             }
             // An idle connection that the origin was just closing: a request without a body may be sent once more.
             Err(Unanswered {

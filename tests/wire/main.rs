@@ -18,3 +18,4 @@ mod secrets;
 mod support;
 mod trace;
 mod tunnel;
+mod websocket;

@@ -90,6 +90,9 @@ pub enum ExchangeError {
     Reset(#[source] h2::Error),
     #[error("malformed HTTP/2: {0}")]
     Http2(#[source] h2::Error),
+    /// A statement's limit, or that of a WebSocket.
+    #[error("its limit of {0:?} is reached")]
+    Limit(Duration),
     #[error("the request's target has a byte that HTTP/2 can't carry")]
     Untranslatable,
 }
@@ -172,12 +175,18 @@ where
         self.early
     }
 
+    /// The connection, after a 101.
+    pub fn switched(&mut self) -> Option<(Reader<S>, Writer<S>)> {
+        self.conn.take().map(|conn| (conn.reader, conn.writer))
+    }
+
     /// The answer's head, after its interim ones.
     async fn final_head(&mut self, head: &RequestHead) -> Result<ResponseHead, ExchangeError> {
         for _ in 0..=MAX_INTERIM {
             let raw = poll_fn(|cx| self.poll_head(cx)).await?;
             let response = ResponseHead::parse(raw, head.method())?;
             match response.status() {
+                101 if head.asks_websocket() && response.switches_to_websocket() => return Ok(response),
                 101 => break,
                 // The client had its 100 from us, when the request was allowed.
                 100 => {}
@@ -198,6 +207,10 @@ where
     fn begin(&mut self, head: &ResponseHead) {
         self.decoder = Decoder::new(head.framing());
         self.early = !matches!(self.upload, Upload::Done);
+        if head.switches_to_websocket() {
+            // The connection speaks something else from here on: see `switched`.
+            return;
+        }
         self.reusable = !head.close() && head.framing() != Framing::UntilClose;
         if self.decoder.is_done() {
             self.finish();
