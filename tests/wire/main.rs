@@ -10,6 +10,7 @@ mod events;
 mod forms;
 mod life;
 mod limits;
+mod pool;
 mod request;
 mod support;
 mod tunnel;

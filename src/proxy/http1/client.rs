@@ -111,6 +111,8 @@ pub struct Answer<S: Io, B, G> {
     reusable: bool,
     early: bool,
     give_back: Option<G>,
+    /// The body, where the request had none to send.
+    unsent: Option<B>,
     patience: Patience,
 }
 
@@ -150,6 +152,7 @@ where
         reusable: false,
         early: false,
         give_back: Some(give_back),
+        unsent,
         patience,
     });
     match answer.final_head(head).await {
@@ -157,7 +160,7 @@ where
             answer.begin(&response);
             Ok((response, answer))
         }
-        Err(error) => Err(Unanswered { error, body: unsent }),
+        Err(error) => Err(Unanswered { error, body: answer.unsent }),
     }
 }
 
@@ -170,6 +173,11 @@ where
     /// The answer came before the request was complete: neither connection is used again.
     pub fn is_early(&self) -> bool {
         self.early
+    }
+
+    /// The body of a request that had none to send: it may be sent again.
+    pub fn take_unsent(&mut self) -> Option<B> {
+        self.unsent.take()
     }
 
     /// The answer's head, after its interim ones.
@@ -198,7 +206,8 @@ where
     fn begin(&mut self, head: &ResponseHead) {
         self.decoder = Decoder::new(head.framing());
         self.early = !matches!(self.upload, Upload::Done);
-        self.reusable = !head.close() && head.framing() != Framing::UntilClose;
+        // 421: the origin won't answer for this authority here, so nor for the next request (RFC 9110 15.5.20).
+        self.reusable = !head.close() && head.framing() != Framing::UntilClose && head.status() != 421;
         if self.decoder.is_done() {
             self.finish();
         }
