@@ -8,6 +8,7 @@ mod connect;
 mod distrust;
 mod events;
 mod forms;
+mod idle;
 mod life;
 mod limits;
 mod pool;

@@ -104,7 +104,16 @@ pub async fn origin(ca: &Ca) -> (Origin, std::net::SocketAddr) {
     (origin, address)
 }
 
+/// The same, with more in its settings file.
+pub async fn start_configured(config: &str) -> (Proxy, Origin) {
+    start_as(POLICY, config, None).await
+}
+
 pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
+    start_as(policy, "{}\n", audit).await
+}
+
+async fn start_as(policy: &str, config: &str, audit: Option<&str>) -> (Proxy, Origin) {
     let ca = Ca::new();
     let (origin, address) = origin(&ca).await;
     let proxy = Proxy::start(&Setup {
@@ -112,7 +121,7 @@ pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
         connect_to: vec![("*:443".into(), address)],
         upstream_ca: ca.pem(),
         credentials: CREDENTIALS,
-        config: "{}\n",
+        config,
         audit,
     });
     (proxy, origin)
