@@ -421,8 +421,12 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.closed {
-            let aborted = Outcome::refused(Reason::RequestAborted, 0, "given up before it was answered");
-            drop(self.end(&aborted));
+            let (reason, said) = if std::thread::panicking() {
+                (Reason::Internal, "a bug ended it: its task panicked")
+            } else {
+                (Reason::RequestAborted, "given up before it was answered")
+            };
+            drop(self.end(&Outcome::refused(reason, 0, said)));
         }
         let buffer = self.facts.take_buffer();
         if buffer.capacity() <= SPARE_BYTES {
