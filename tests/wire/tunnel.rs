@@ -241,6 +241,11 @@ async fn a_tunnel_ends_at_its_limits() {
         let event = event(&proxy).await;
         assert_eq!(event["additionalEventData"]["exeat"]["reason"], "limit.tunnel", "{event}");
         assert!(event["errorMessage"].as_str().unwrap().contains(words), "{limit}: {event}");
+        if limit.starts_with("bytes") {
+            let ours = &event["additionalEventData"]["exeat"];
+            let both = ours["bytesIn"].as_u64().unwrap() + ours["bytesOut"].as_u64().unwrap();
+            assert_eq!(both, 65_536, "{event}");
+        }
     }
 }
 
