@@ -10,14 +10,18 @@ pub mod distrust;
 mod door;
 mod exchange;
 mod forward;
+pub mod gate;
 pub mod http1;
+pub mod http2;
 pub mod listener;
 mod owner;
-mod pool;
+pub mod pool;
 mod process;
 mod reply;
 mod resolve;
 mod sockets;
+pub mod spoken;
+mod streams;
 mod tunnel;
 mod waiting;
 
@@ -25,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, Limits};
 use crate::engine::atlas::Atlas;
@@ -33,6 +37,7 @@ use crate::engine::facts::Arrival;
 use crate::engine::policy::Policy;
 use crate::engine::signature::KnownKeys;
 use crate::record::{Prelude, Recorder};
+use crate::tls::Offer;
 use crate::tls::mint::Mint;
 use crate::tls::origin::{OriginTls, Witness};
 
@@ -47,12 +52,16 @@ pub struct Shared {
     pub atlas: &'static Atlas,
     pub mint: Mint,
     pub origin_tls: OriginTls,
+    pub gate: Arc<gate::Gate>,
     pub budget: body::Budget,
+    /// Turns to dial, given in the order in which they were asked for.
+    pub dials: Semaphore,
     /// The second in which a bad signature was last explained.
     pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
     pub watch: distrust::Watch,
+    pub spoken: spoken::Spoken,
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.
@@ -61,6 +70,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub recorder: Recorder,
     pub pool: Arc<pool::Pool<OriginStream>>,
+    /// And those that many requests share.
+    pub streams: Arc<http2::pool::Pool>,
     /// Becomes true once: finish what is under way, take nothing new.
     pub draining: watch::Receiver<bool>,
     /// The door it serves tells callers by their user, not by the password of `exec`.
@@ -81,13 +92,15 @@ impl Worker {
 /// A client whose connection arrived: what its requests share.
 pub struct Caller {
     pub arrival: Arrival,
+    /// What its origin is offered to speak.
+    pub offer: Offer,
     prelude: Prelude,
 }
 
 impl Caller {
-    pub fn new(arrival: Arrival) -> Self {
+    pub fn new(arrival: Arrival, offer: Offer) -> Self {
         let prelude = Recorder::prelude(&arrival);
-        Self { arrival, prelude }
+        Self { arrival, offer, prelude }
     }
 }
 

@@ -50,8 +50,17 @@ impl Config {
             Key::LimitsHandshake => vec![spelled(self.limits.handshake)],
             Key::LimitsHead => vec![spelled(self.limits.head)],
             Key::LimitsBodyIdle => vec![spelled(self.limits.body_idle)],
+            Key::LimitsHeldBody => vec![spelled(self.limits.held_body)],
             Key::LimitsResponseHead => vec![spelled(self.limits.response_head)],
+            Key::LimitsTurn => vec![spelled(self.limits.turn)],
             Key::LimitsDrain => vec![spelled(self.limits.drain)],
+            Key::LimitsConnections => vec![self.limits.connections.to_string()],
+            Key::LimitsConnectionsPerClient => {
+                self.limits.connections_per_client.iter().map(ToString::to_string).collect()
+            }
+            Key::LimitsConnectionsPerOrigin => vec![self.limits.connections_per_origin.to_string()],
+            Key::LimitsDials => vec![self.limits.dials.to_string()],
+            Key::LimitsInspection => self.limits.inspection.iter().map(|bytes| sized(bytes.get())).collect(),
         })
     }
 }
@@ -68,10 +77,18 @@ fn spelled(time: Duration) -> String {
     }
 }
 
+/// A size likewise.
+fn sized(bytes: usize) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit)).unwrap_or((1, ""));
+    format!("{}{name}", bytes / unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Layer, Origin, duration, load};
+    use crate::config::limits::duration;
+    use crate::config::{Layer, Origin, load};
 
     #[test]
     fn what_is_shown_reads_back_as_the_same_settings() {
@@ -96,6 +113,8 @@ mod tests {
             (Key::Workers, "3"),
             (Key::LimitsHandshake, "1500ms"),
             (Key::LimitsDrain, "2h"),
+            (Key::LimitsConnectionsPerClient, "9"),
+            (Key::LimitsInspection, "48MiB"),
         ] {
             layer.push(key, text, Origin::Flag("--test"));
         }

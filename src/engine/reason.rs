@@ -53,8 +53,11 @@ words! {
         LimitAudit = "limit.audit",
         LimitInspect = "limit.inspect",
         LimitConnections = "limit.connections",
+        LimitOrigin = "limit.origin",
+        LimitDials = "limit.dials",
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
+        LimitFlood = "limit.flood",
         UpstreamResolve = "upstream.resolve",
         UpstreamConnect = "upstream.connect",
         UpstreamTimeout = "upstream.timeout",
@@ -66,6 +69,7 @@ words! {
         UpstreamProxy = "upstream.proxy",
         UpstreamProtocol = "upstream.protocol",
         UpstreamClosed = "upstream.closed",
+        UpstreamReset = "upstream.reset",
         Internal = "internal.error",
     }
 }
@@ -82,7 +86,12 @@ impl Reason {
             Self::RequestTimeout => 408,
             Self::RequestExpectation => 417,
             Self::RequestTooLarge => 431,
-            Self::LimitAudit | Self::LimitInspect | Self::LimitConnections | Self::LimitDraining => 503,
+            Self::LimitAudit
+            | Self::LimitInspect
+            | Self::LimitConnections
+            | Self::LimitOrigin
+            | Self::LimitDials
+            | Self::LimitDraining => 503,
             Self::UpstreamResolve
             | Self::UpstreamConnect
             | Self::UpstreamBelowFloor
@@ -92,7 +101,8 @@ impl Reason {
             | Self::UpstreamTls
             | Self::UpstreamProxy
             | Self::UpstreamProtocol
-            | Self::UpstreamClosed => 502,
+            | Self::UpstreamClosed
+            | Self::UpstreamReset => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal | Self::RequestAborted => 500,
             _ => 403,
@@ -148,7 +158,10 @@ impl Reason {
             Self::LimitAudit => "the audit record could not be written",
             Self::LimitInspect => "too many bodies are being inspected",
             Self::LimitConnections => "too many connections",
+            Self::LimitOrigin => "all connections to this origin are in use",
+            Self::LimitDials => "too many connections to origins are being made",
             Self::LimitDraining => "the proxy is shutting down",
+            Self::LimitFlood => "the connection sent too much that asks for nothing",
             Self::LimitTunnel => "the tunnel reached one of its limits",
             Self::UpstreamResolve => "the name did not resolve",
             Self::UpstreamConnect => "the connection to the origin failed",
@@ -161,6 +174,7 @@ impl Reason {
             Self::UpstreamProxy => "the proxy before this one opened no way to the origin",
             Self::UpstreamProtocol => "the origin's answer was malformed",
             Self::UpstreamClosed => "the origin closed the connection",
+            Self::UpstreamReset => "the origin broke off this request",
             Self::Internal => "an internal error",
         }
     }

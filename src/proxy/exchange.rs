@@ -115,7 +115,8 @@ pub async fn exchange<B: Inbound>(
     // Boxed: it is handed on four times, and is half a kilobyte.
     let outbound =
         Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
-    match forward::forward(worker, permit, head, outbound, !continued, judged, &mut entry).await {
+    let how = forward::Send { offer: caller.offer, owes_continue: !continued, judged };
+    match forward::forward(worker, permit, head, outbound, how, &mut entry).await {
         Ok(forwarded) => Answer::Passed(forwarded, entry, passage),
         Err(error) => {
             let said = error.to_string();
@@ -182,8 +183,8 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         flow: &flow,
         detail: refusal.detail.as_deref(),
     };
-    let answer = reply::to_request(&shown, head);
-    entry.close(Outcome::refused(refusal.reason, refusal.reason.status(), &refusal.said)).await;
+    let (status, answer) = reply::to_request(&shown, head);
+    entry.close(Outcome::refused(refusal.reason, status, &refusal.said)).await;
     Answer::Refused(answer)
 }
 
@@ -207,7 +208,9 @@ fn protocol(head: &RequestHead, facts: &Facts) -> Protocol {
     }
     let media_type = head.only_text("content-type").unwrap_or_default();
     let name = head.authority().host.as_name().unwrap_or_default();
-    if head.has("x-amz-target") {
+    if media_type.starts_with("application/grpc") {
+        Protocol::Grpc
+    } else if head.has("x-amz-target") {
         if media_type.contains("json-1.0") { Protocol::Json10 } else { Protocol::Json11 }
     } else if head.has("smithy-protocol") {
         Protocol::Cbor

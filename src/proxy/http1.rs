@@ -5,4 +5,4 @@ pub mod head;
 pub mod io;
 pub mod client;
 pub mod server;
-mod wire;
+pub(super) mod wire;

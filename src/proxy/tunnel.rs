@@ -19,7 +19,7 @@ use carry::{Ended, Passed};
 
 use super::Worker;
 use super::chain::Way;
-use super::forward::{OriginError, reach};
+use super::forward::{OriginError, reach, turn};
 use super::pool::Key;
 use crate::engine::facts::{Door, Identity, TlsFacts, TlsVersion};
 use crate::engine::hello::server::{self, Answer, ServerHello};
@@ -29,6 +29,7 @@ use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, destination};
 use crate::record::metrics::Leg;
 use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
+use crate::tls::Offer;
 use crate::tls::origin::AtLeast;
 
 /// While the program drains, a tunnel ends once nothing has passed for this long: what is inside can't be asked.
@@ -186,7 +187,13 @@ async fn open(
     seen: &mut Seen,
 ) -> Result<Way, TunnelError> {
     let shared = &worker.shared;
-    let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust: 0 };
+    let key = Key {
+        authority: target.clone(),
+        dial: shared.config.connect_to.lookup(target),
+        trust: 0,
+        offer: Offer::Http1,
+    };
+    let _turn = turn(worker).await?;
     let (mut origin, address) = reach(worker, &key).await?;
     seen.address = Some(address);
     entry.intend().await.map_err(OriginError::Audit)?;

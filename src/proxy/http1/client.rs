@@ -21,7 +21,7 @@ use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Vers
 use crate::proxy::body::{BodyError, Inbound};
 
 /// Interim answers of one request (facts/security.md H10).
-const MAX_INTERIM: usize = 16;
+pub const MAX_INTERIM: usize = 16;
 
 /// How long an origin may take.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +82,16 @@ pub enum ExchangeError {
     Interim,
     #[error("nothing from the origin for {0:?}")]
     TimedOut(Duration),
+    /// Over HTTP/2: refused or given up before it was processed in any way (RFC 9113 8.7).
+    #[error("the origin did not take the request: {0}")]
+    Untaken(#[source] h2::Error),
+    /// It reset the stream.
+    #[error("the origin broke off: {0}")]
+    Reset(#[source] h2::Error),
+    #[error("malformed HTTP/2: {0}")]
+    Http2(#[source] h2::Error),
+    #[error("the request's target has a byte that HTTP/2 can't carry")]
+    Untranslatable,
 }
 
 enum Upload<B> {
@@ -174,7 +184,7 @@ where
                 102..200 => {
                     // HTTP/1.0 has none (RFC 9110 15.2).
                     if let Upload::Running(body, ..) = &mut self.upload
-                        && head.version() == Version::Http11
+                        && head.version() != Version::Http10
                     {
                         body.interim(&interim(&response)).await.map_err(BodyError::Gone)?;
                     }
@@ -267,12 +277,17 @@ where
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(ExchangeError::Lost(error))),
                 Poll::Pending => {
-                    // While the upload runs, its own clocks watch.
+                    // While the upload runs, its own clocks watch. An origin that took no more of it gets no more time
+                    // to say why than it got to take it.
+                    let patience = match self.upload {
+                        Upload::Broken => self.patience.write,
+                        _ => self.patience.head,
+                    };
                     if sent && !reader.clock.is_set() {
-                        reader.clock.set(self.patience.head);
+                        reader.clock.set(patience);
                     }
                     ready!(reader.clock.poll_expired(cx));
-                    return Poll::Ready(Err(ExchangeError::TimedOut(self.patience.head)));
+                    return Poll::Ready(Err(ExchangeError::TimedOut(patience)));
                 }
             }
         }
