@@ -14,6 +14,7 @@ pub mod gate;
 pub mod http1;
 pub mod http2;
 pub mod listener;
+pub mod lookups;
 mod owner;
 pub mod pool;
 mod process;
@@ -28,14 +29,16 @@ mod waiting;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ipnet::IpNet;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, Limits};
 use crate::engine::atlas::Atlas;
 use crate::engine::facts::Arrival;
-use crate::engine::policy::Policy;
+use crate::engine::policy::{Policy, PolicyId};
 use crate::engine::signature::KnownKeys;
+use crate::engine::target::Authority;
 use crate::record::{Prelude, Recorder};
 use crate::tls::Offer;
 use crate::tls::mint::Mint;
@@ -48,6 +51,8 @@ pub type OriginStream = tokio_rustls::client::TlsStream<Witness<chain::Way>>;
 pub struct Shared {
     pub config: Config,
     pub policy: ArcSwap<Policy>,
+    /// The one before, for what was judged under it and waits for its turn to dial.
+    pub retired: ArcSwapOption<Policy>,
     pub keys: ArcSwap<KnownKeys>,
     pub atlas: &'static Atlas,
     pub mint: Mint,
@@ -56,12 +61,26 @@ pub struct Shared {
     pub budget: body::Budget,
     /// Turns to dial, given in the order in which they were asked for.
     pub dials: Semaphore,
+    /// Places of tunnels.
+    pub tunnels: Arc<Semaphore>,
+    pub lookups: lookups::Lookups,
     /// The second in which a bad signature was last explained.
     pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
     pub watch: distrust::Watch,
     pub spoken: spoken::Spoken,
+}
+
+impl Shared {
+    /// Private ranges that a name may resolve into, under the policy that judged. Of one that was replaced twice since
+    /// nothing is kept, and nothing is opened.
+    pub fn ranges(&self, target: &Authority, judged: PolicyId) -> Vec<IpNet> {
+        let (now, before) = (self.policy.load(), self.retired.load());
+        let policy =
+            [Some(&*now), before.as_ref()].into_iter().flatten().find(|policy| policy.id() == judged);
+        policy.map_or(Vec::new(), |policy| policy.addresses_for(&target.host))
+    }
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.

@@ -82,13 +82,23 @@ impl fmt::Display for Placed {
 /// The right to go upstream, and what it obliges to.
 #[derive(Debug)]
 pub struct Permit {
+    policy: PolicyId,
     statement: Option<Placed>,
     min_tls13: bool,
     observed: bool,
     would: Vec<Name>,
 }
 
+/// One policy's text, in short: for who keeps something under a policy that may be replaced meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct PolicyId(u64);
+
 impl Permit {
+    /// The policy that gives it: a reload may come before it is used.
+    pub fn policy(&self) -> PolicyId {
+        self.policy
+    }
+
     /// The statement that allows it; of several asks, the first's. `None` where it is only observed.
     pub fn statement(&self) -> Option<&Placed> {
         self.statement.as_ref()
@@ -131,6 +141,7 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Policy {
     hash: String,
+    id: PolicyId,
     report: bool,
     /// Third parties that no statement names pass and are recorded; AWS is judged all the same.
     report_http: bool,
@@ -153,7 +164,9 @@ impl Policy {
     }
 
     fn index(read: Read, hash: String) -> (Self, Vec<Problem>) {
+        let head = hash.get(..16).and_then(|head| u64::from_str_radix(head, 16).ok());
         let mut policy = Self {
+            id: PolicyId(head.unwrap_or_default()),
             hash,
             report: read.report,
             report_http: false,
@@ -175,6 +188,10 @@ impl Policy {
     /// SHA-256 of the text, hex.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    pub fn id(&self) -> PolicyId {
+        self.id
     }
 
     /// What no statement names passes and is recorded.
@@ -270,7 +287,7 @@ impl Policy {
             statement.get_or_insert_with(|| by.placed.clone());
             min_tls13 |= found.min_tls13;
         }
-        Decision::Allow(Permit { statement, min_tls13, observed: false, would })
+        Decision::Allow(Permit { policy: self.id, statement, min_tls13, observed: false, would })
     }
 
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
@@ -281,7 +298,13 @@ impl Policy {
             && !self.perimeter.holds_signer(identity, request.own());
         let observed = self.report || (self.report_http && request.operation.is_none());
         if observed && !outside {
-            return Decision::Allow(Permit { statement: None, min_tls13: false, observed: true, would });
+            return Decision::Allow(Permit {
+                policy: self.id,
+                statement: None,
+                min_tls13: false,
+                observed: true,
+                would,
+            });
         }
         let (fit, statement) = self.nearest(request, ask);
         let reason = match fit {

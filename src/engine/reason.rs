@@ -57,6 +57,8 @@ words! {
         LimitDials = "limit.dials",
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
+        LimitTunnels = "limit.tunnels",
+        LimitLookups = "limit.lookups",
         LimitFlood = "limit.flood",
         UpstreamResolve = "upstream.resolve",
         UpstreamConnect = "upstream.connect",
@@ -91,6 +93,8 @@ impl Reason {
             | Self::LimitConnections
             | Self::LimitOrigin
             | Self::LimitDials
+            | Self::LimitTunnels
+            | Self::LimitLookups
             | Self::LimitDraining => 503,
             Self::UpstreamResolve
             | Self::UpstreamConnect
@@ -163,6 +167,8 @@ impl Reason {
             Self::LimitDraining => "the proxy is shutting down",
             Self::LimitFlood => "the connection sent too much that asks for nothing",
             Self::LimitTunnel => "the tunnel reached one of its limits",
+            Self::LimitTunnels => "too many tunnels are open",
+            Self::LimitLookups => "too many different names were looked up for this client",
             Self::UpstreamResolve => "the name did not resolve",
             Self::UpstreamConnect => "the connection to the origin failed",
             Self::UpstreamTimeout => "the origin did not answer in time",

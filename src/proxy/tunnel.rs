@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use carry::{Ended, Passed};
@@ -45,6 +46,8 @@ pub struct Asked {
     /// All that the client sent so far: its hello, and what came behind it.
     pub bytes: Vec<u8>,
     pub hello: ClientHello,
+    /// Given back when the tunnel ends.
+    pub place: OwnedSemaphorePermit,
 }
 
 /// Why a tunnel did not come about, or ended before one side ended it.
@@ -90,13 +93,13 @@ impl TunnelError {
 
 /// Opens the tunnel and carries it to its end. Recorded in any case.
 pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
-    let Asked { mut socket, peer, target, bytes, hello } = asked;
+    let Asked { mut socket, peer, target, bytes, hello, place: _place } = asked;
     let mut entry = worker.recorder.open_connection(Door::Forward, peer, Some(target.to_string().as_bytes()));
     entry.judged(&request(&target, &permit));
     let mut seen = Seen::default();
     let deadline = Instant::now() + worker.shared.config.limits.handshake;
     let opened =
-        open(worker, &mut entry, &mut socket, (&target, bytes, &hello), &permit, deadline, &mut seen);
+        open(worker, &mut entry, &mut socket, (peer, &target, bytes, &hello), &permit, deadline, &mut seen);
     let ended = match opened.await {
         Ok(mut origin) => {
             if let Some(facts) = &seen.tls {
@@ -181,7 +184,7 @@ async fn open(
     worker: &Worker,
     entry: &mut Entry,
     client: &mut TcpStream,
-    (target, first, hello): (&Authority, Vec<u8>, &ClientHello),
+    (peer, target, first, hello): (SocketAddr, &Authority, Vec<u8>, &ClientHello),
     permit: &TunnelPermit,
     deadline: Instant,
     seen: &mut Seen,
@@ -190,11 +193,12 @@ async fn open(
     let key = Key {
         authority: target.clone(),
         dial: shared.config.connect_to.lookup(target),
+        policy: permit.policy_id(),
         trust: 0,
         offer: Offer::Http1,
     };
     let _turn = turn(worker).await?;
-    let (mut origin, address) = reach(worker, &key).await?;
+    let (mut origin, address) = reach(worker, &key, peer.ip()).await?;
     seen.address = Some(address);
     entry.intend().await.map_err(OriginError::Audit)?;
     let at_least = if permit.min_tls13() { AtLeast::Tls13 } else { AtLeast::Tls12 };
