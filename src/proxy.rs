@@ -13,16 +13,19 @@ mod forward;
 pub mod gate;
 pub mod http1;
 pub mod http2;
+mod lesson;
 pub mod listener;
 pub mod lookups;
 mod owner;
 pub mod pool;
 mod process;
+pub mod repeats;
 mod reply;
 mod resolve;
 mod sockets;
 pub mod spoken;
 mod streams;
+pub mod telling;
 mod tunnel;
 mod waiting;
 
@@ -39,6 +42,7 @@ use crate::engine::facts::Arrival;
 use crate::engine::policy::{Policy, PolicyId};
 use crate::engine::signature::KnownKeys;
 use crate::engine::target::Authority;
+use crate::keys::Refresher;
 use crate::record::{Prelude, Recorder};
 use crate::tls::Offer;
 use crate::tls::mint::Mint;
@@ -53,7 +57,8 @@ pub struct Shared {
     pub policy: ArcSwap<Policy>,
     /// The one before, for what was judged under it and waits for its turn to dial.
     pub retired: ArcSwapOption<Policy>,
-    pub keys: ArcSwap<KnownKeys>,
+    pub keys: Arc<ArcSwap<KnownKeys>>,
+    pub refresher: Refresher,
     pub atlas: &'static Atlas,
     pub mint: Mint,
     pub origin_tls: OriginTls,
@@ -70,6 +75,7 @@ pub struct Shared {
     pub own: Vec<std::net::SocketAddr>,
     pub watch: distrust::Watch,
     pub spoken: spoken::Spoken,
+    pub repeats: repeats::Signatures,
 }
 
 impl Shared {

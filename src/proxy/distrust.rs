@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use super::process::{self, Process};
 use super::{Shared, door};
 use crate::config::{CaSource, Config};
+use crate::record::Entry;
 use crate::tls::mint::Mint;
 
 /// Between two look-ups.
@@ -75,13 +76,16 @@ impl Suspect {
     }
 
     /// `said` is what it did. Names the program and what would help, for record and log.
-    pub async fn distrusts(self, shared: &Shared, said: &str) -> String {
+    pub async fn distrusts(self, shared: &Shared, said: &str, entry: &mut Entry) -> String {
         let Self { peer, connect, mut process } = self;
         shared.watch.refused.store(shared.watch.now(), Ordering::Relaxed);
         // A process that was found before took this second's turn.
         let turn = process.is_some() || shared.watch.may_look();
         if turn && process.is_none() {
             process = process::find(peer, &shared.own).await;
+        }
+        if let Some(process) = &process {
+            entry.is_of(process.id);
         }
         let agent = door::user_agent(&connect);
         let told = tell(said, process.as_ref(), agent.as_deref(), &shared.config);

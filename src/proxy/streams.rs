@@ -19,7 +19,8 @@ use super::forward::OriginError;
 use super::http1::io::Io;
 use super::http1::server::AnswerError;
 use super::http2::server::{self, Connection, Stream};
-use super::{Caller, Worker};
+use super::telling::Overheard;
+use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
 use crate::engine::request::Framing;
 
@@ -133,8 +134,16 @@ async fn stream(
         Answer::Refused(answer) => {
             let _ = client.answer_whole(&answer).await;
         }
-        Answer::Passed(mut forwarded, entry, passage) => {
-            let passed = client.pass(&forwarded.head, &mut forwarded.body).await;
+        Answer::Passed(mut forwarded, entry, passage, lesson) => {
+            let passed = match (lesson, passage.telling()) {
+                (None, None) => client.pass(&forwarded.head, &mut forwarded.body).await,
+                (lesson, telling) => {
+                    let keys = &worker.shared.keys;
+                    let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                    let mut overheard = Overheard::new(&mut taught, telling);
+                    Box::pin(client.pass(&forwarded.head, &mut overheard)).await
+                }
+            };
             let (result, last) = match passed {
                 Ok((bytes, last)) => (Ok(bytes), Some(last)),
                 Err(error) => (Err(error), None),

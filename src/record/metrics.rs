@@ -166,6 +166,8 @@ pub struct Metrics {
     pub accept_failures: IntCounter,
     /// Names that were asked of the resolver or the upstream proxy.
     pub lookups: IntCounter,
+    /// Signed requests that came before, byte for byte.
+    pub repeats: IntCounter,
     pool: Vec<IntGauge>,
     in_use: Vec<IntGauge>,
     gauged: OnceLock<Gauged>,
@@ -244,6 +246,7 @@ impl Metrics {
             client_distrusts: counter(r, "exeat_client_distrusts_total", "Clients that do not trust our CA."),
             accept_failures: counter(r, "exeat_accept_failures_total", "Accepts that the system refused."),
             lookups: counter(r, "exeat_lookups_total", "Names looked up, by us or by the upstream proxy."),
+            repeats: counter(r, "exeat_repeats_total", "Signed requests, reads aside, that had come before."),
             pool: PoolState::WORDS.iter().map(|state| pool.with_label_values(&[state])).collect(),
             in_use: Resource::WORDS.iter().map(|resource| in_use.with_label_values(&[resource])).collect(),
             gauged: OnceLock::new(),

@@ -6,6 +6,7 @@ import subprocess
 import threading
 
 import lab
+import trail
 
 # Every name the clients ask for. A proxy that let a name through which is not here would fail its handshake.
 AWS_HOSTS = [
@@ -15,7 +16,8 @@ AWS_HOSTS = [
 
 
 class Moto:
-    """moto's server in threads of this process, behind TLS 1.2 and up. `arrivals` lists each request it was handed."""
+    """moto's server in threads of this process, behind TLS 1.2 and up. `arrivals` lists each request it was handed,
+    `calls` what a trail of AWS's own would tell of each (`trail.py`)."""
 
     def __init__(self, certificate, key):
         from moto.core.config import default_user_config
@@ -23,11 +25,18 @@ class Moto:
         from werkzeug.serving import make_server
 
         default_user_config["lambda"]["use_docker"] = False
-        self.arrivals, application = [], DomainDispatcherApplication(create_backend_app)
+        self.arrivals, self.calls, application = [], [], DomainDispatcherApplication(create_backend_app)
 
         def recorder(environ, start_response):
             self.arrivals.append(f"{environ['REQUEST_METHOD']} {environ['HTTP_HOST']}{environ['PATH_INFO']} {environ.get('HTTP_X_AMZ_TARGET', '')}".strip())
-            return application(environ, start_response)
+            call = trail.Call(environ)
+            self.calls.append(call)
+
+            def answered(status, headers, *rest):
+                call.request_id = next((v for n, v in headers if n.lower() in ("x-amzn-requestid", "x-amz-request-id")), None)
+                return start_response(status, headers, *rest)
+
+            return application(environ, answered)
 
         class Quiet(MotoRequestHandler):
             def log(self, *_):

@@ -373,7 +373,7 @@ async fn a_tunnel_past_their_number_is_told_so_at_connect_and_a_place_given_back
 #[tokio::test]
 async fn names_that_a_client_makes_up_are_bounded_and_a_known_one_is_not() {
     let ca = Ca::new();
-    let (_origin, address) = aws::origin(&Ca::new()).await;
+    let (_origin, address) = aws::s3_origin(&Ca::new()).await;
     let (upstream, mut asked) = corporate(address, None).await;
     let proxy = behind(&format!("http://{upstream}"), &ca, "*.app.test", "limits: {lookups: 2}\n");
     for (n, name) in ["a.app.test", "b.app.test", "secret.app.test", "a.app.test"].into_iter().enumerate() {
