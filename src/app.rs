@@ -22,6 +22,7 @@ use crate::keys::{self, Keyring, Refresher};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::repeats::Signatures;
+use crate::proxy::spoken::Spoken;
 use crate::proxy::{Shared, Worker, listener};
 use crate::record::metrics::Reload;
 use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
@@ -176,6 +177,7 @@ impl App {
             own,
             watch: Watch::default(),
             repeats: Signatures::within(config.max_skew),
+            spoken: Spoken::default(),
             config,
         });
         let keeping = Arc::clone(&shared);
@@ -207,6 +209,7 @@ impl App {
             shared: Arc::clone(&shared),
             recorder: records.recorder(),
             pool: Arc::default(),
+            streams: Arc::default(),
             draining: draining.clone(),
             by_owner,
         };

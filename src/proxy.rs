@@ -12,6 +12,7 @@ mod exchange;
 mod forward;
 pub mod http1;
 mod lesson;
+pub mod http2;
 pub mod listener;
 mod owner;
 mod pool;
@@ -20,6 +21,8 @@ pub mod repeats;
 mod reply;
 mod resolve;
 mod sockets;
+pub mod spoken;
+mod streams;
 mod tunnel;
 mod waiting;
 
@@ -36,6 +39,7 @@ use crate::engine::policy::Policy;
 use crate::engine::signature::KnownKeys;
 use crate::keys::Refresher;
 use crate::record::{Prelude, Recorder};
+use crate::tls::Offer;
 use crate::tls::mint::Mint;
 use crate::tls::origin::{OriginTls, Witness};
 
@@ -58,6 +62,7 @@ pub struct Shared {
     pub own: Vec<std::net::SocketAddr>,
     pub watch: distrust::Watch,
     pub repeats: repeats::Signatures,
+    pub spoken: spoken::Spoken,
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.
@@ -66,6 +71,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub recorder: Recorder,
     pub pool: Arc<pool::Pool<OriginStream>>,
+    /// And those that many requests share.
+    pub streams: Arc<http2::pool::Pool>,
     /// Becomes true once: finish what is under way, take nothing new.
     pub draining: watch::Receiver<bool>,
     /// The door it serves tells callers by their user, not by the password of `exec`.
@@ -86,13 +93,15 @@ impl Worker {
 /// A client whose connection arrived: what its requests share.
 pub struct Caller {
     pub arrival: Arrival,
+    /// What its origin is offered to speak.
+    pub offer: Offer,
     prelude: Prelude,
 }
 
 impl Caller {
-    pub fn new(arrival: Arrival) -> Self {
+    pub fn new(arrival: Arrival, offer: Offer) -> Self {
         let prelude = Recorder::prelude(&arrival);
-        Self { arrival, prelude }
+        Self { arrival, offer, prelude }
     }
 }
 

@@ -24,8 +24,26 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 const ONLY_TLS13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// Neither leg speaks HTTP/2 yet.
-const HTTP_1_1: &[u8] = b"http/1.1";
+/// What a leg offers to speak above TLS (ALPN, RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Offer {
+    #[default]
+    Http1,
+    /// HTTP/2 first, as servers have it.
+    Both,
+}
+
+pub const H2: &[u8] = b"h2";
+pub const HTTP_1_1: &[u8] = b"http/1.1";
+
+impl Offer {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http1 => vec![HTTP_1_1.to_vec()],
+            Self::Both => vec![H2.to_vec(), HTTP_1_1.to_vec()],
+        }
+    }
+}
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use exeat::engine::target::{Authority, Host};
+use exeat_fuzz::engine::target::{Authority, Host};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

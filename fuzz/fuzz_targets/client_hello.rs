@@ -1,7 +1,7 @@
 //! A client's first bytes: no bytes panic, and how they were cut never changes what is read.
 #![no_main]
 
-use exeat::engine::hello::{Hello, MAX_HELLO, after_ccs, read};
+use exeat_fuzz::engine::hello::{Hello, MAX_HELLO, after_ccs, read};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

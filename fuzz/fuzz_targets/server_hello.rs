@@ -2,8 +2,8 @@
 //! floor.
 #![no_main]
 
-use exeat::engine::hello::FLOOR;
-use exeat::engine::hello::server::{Answer, ServerFirst, first, read};
+use exeat_fuzz::engine::hello::FLOOR;
+use exeat_fuzz::engine::hello::server::{Answer, ServerFirst, first, read};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -409,6 +409,10 @@ pub fn page(reason: Reason) -> Page {
             "The origin closed the connection before its answer was whole.",
             "retry if the call is safe to repeat; look at the origin's idle timeout if it happens on kept connections.",
         ),
+        Reason::UpstreamReset => (
+            "Over HTTP/2, the origin reset the request's stream, or refused to take it; the connection goes on. The record names its error code. A request that was refused unprocessed and has no body was sent once more before this.",
+            "`REFUSED_STREAM` and `ENHANCE_YOUR_CALM` mean that the origin is short of something: retry later. Other codes are the origin's to explain.",
+        ),
         Reason::Internal => (
             "Something inside the proxy failed that should not. The request was refused, as everything unknown is.",
             "please report it with the flow id and the log lines around it.",

@@ -67,6 +67,7 @@ words! {
         UpstreamProxy = "upstream.proxy",
         UpstreamProtocol = "upstream.protocol",
         UpstreamClosed = "upstream.closed",
+        UpstreamReset = "upstream.reset",
         Internal = "internal.error",
     }
 }
@@ -93,7 +94,8 @@ impl Reason {
             | Self::UpstreamTls
             | Self::UpstreamProxy
             | Self::UpstreamProtocol
-            | Self::UpstreamClosed => 502,
+            | Self::UpstreamClosed
+            | Self::UpstreamReset => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal | Self::RequestAborted => 500,
             _ => 403,
@@ -163,6 +165,7 @@ impl Reason {
             Self::UpstreamProxy => "the proxy before this one opened no way to the origin",
             Self::UpstreamProtocol => "the origin's answer was malformed",
             Self::UpstreamClosed => "the origin closed the connection",
+            Self::UpstreamReset => "the origin broke off this request",
             Self::Internal => "an internal error",
         }
     }

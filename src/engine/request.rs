@@ -4,6 +4,7 @@
 //! stay visible. Framing is typed here and written anew by `proxy/http1`; nobody else reads `Content-Length`.
 //! Rules: RFC 9112 2.2, 3, 5, 6.3 where it says MUST, and refused where it leaves a choice (facts/security.md H1-H5).
 
+mod http2;
 mod response;
 
 use std::mem::MaybeUninit;
@@ -12,6 +13,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use memchr::memmem;
 
+pub use http2::Pseudo;
 pub use response::ResponseHead;
 
 use super::target::Authority;
@@ -54,6 +56,8 @@ pub enum HeadError {
     Upgrade,
     #[error("TRACE is not forwarded")]
     Trace,
+    #[error("`:scheme` that is not https")]
+    Scheme,
 }
 
 /// How the body's end is told. The only source of what the writer puts on the wire.
@@ -70,6 +74,8 @@ pub enum Framing {
 pub enum Version {
     Http10,
     Http11,
+    /// Read from the lines that `request/http2.rs` writes.
+    Http2,
 }
 
 /// What the codec does with a field; told once, while parsing.
@@ -207,6 +213,11 @@ impl RequestHead {
 
     /// The same on a connection whose last request went to `before`: most often this one does too.
     pub fn parse_after(raw: Bytes, before: Option<&Authority>) -> Result<Self, HeadError> {
+        Self::read(raw, before, None)
+    }
+
+    /// `http2`: the lines were written from a head of HTTP/2, whose stream has ended with it, or has not.
+    fn read(raw: Bytes, before: Option<&Authority>, http2: Option<bool>) -> Result<Self, HeadError> {
         let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(&raw, &mut slots) {
@@ -221,7 +232,11 @@ impl RequestHead {
             Err(httparse::Error::Version) => return Err(HeadError::Version),
             Err(_) => return Err(HeadError::RequestLine),
         }
-        let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+        let version = match parsed.version {
+            Some(0) => Version::Http10,
+            _ if http2.is_some() => Version::Http2,
+            _ => Version::Http11,
+        };
         let method = parsed.method.unwrap_or_default();
         let target = parsed.path.unwrap_or_default();
         if method.len() > MAX_METHOD {
@@ -257,7 +272,9 @@ impl RequestHead {
         let framing = match (marks.chunked, marks.length) {
             (true, Some(_)) => return Err(HeadError::Framing),
             (true, None) => Framing::Chunked,
+            (false, Some(1..)) if http2 == Some(true) => return Err(HeadError::Framing),
             (false, Some(length)) => Framing::Length(length),
+            (false, None) if http2 == Some(false) => Framing::Chunked,
             (false, None) => Framing::None,
         };
         let names_fields = marks.names_fields;
@@ -273,7 +290,7 @@ impl RequestHead {
             framing,
             authority,
             expects_continue: marks.expects_continue
-                && version == Version::Http11
+                && version != Version::Http10
                 && framing != Framing::None,
             close: marks.close || (version == Version::Http10 && !marks.keep_alive),
             fields,
@@ -382,6 +399,16 @@ impl RequestHead {
     /// Fields that travel on, as their whole lines, CR LF included.
     pub fn forwarded_lines(&self) -> impl Iterator<Item = &[u8]> {
         lines(&self.raw, &self.fields)
+    }
+
+    /// The same fields, one by one: name as sent, and value.
+    pub fn forwarded_fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        travelling(&self.raw, &self.fields)
+    }
+
+    /// The client takes trailers (`te`, RFC 9110 10.1.4).
+    pub fn wants_trailers(&self) -> bool {
+        self.all("te").any(|value| options(value).any(|option| option.eq_ignore_ascii_case(b"trailers")))
     }
 
     fn text(&self, span: Span) -> &str {
@@ -525,6 +552,11 @@ fn mark_connection_fields(raw: &Bytes, fields: &mut Fields) -> Result<(), HeadEr
         }
     }
     if refused { Err(HeadError::Connection) } else { Ok(()) }
+}
+
+fn travelling<'a>(raw: &'a Bytes, fields: &'a Fields) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let travel = fields.list.iter().filter(|field| field.kind == Kind::EndToEnd);
+    travel.map(|field| (field.name.of(raw), field.value.of(raw)))
 }
 
 /// Whole lines of the fields that travel on, neighbours joined into one slice.

@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::UpstreamProxy;
 use crate::engine::target::{Authority, Host, judge_named_address};
+use crate::tls::Offer;
 use crate::tls::origin::{AtLeast, OriginTls, OriginTlsError, Witness};
 
 /// A proxy's answer to CONNECT is a few lines; more than this is something else.
@@ -70,7 +71,8 @@ pub async fn through(
         let (socket, address) = dial(proxy, own).await?;
         super::resolve::tune(&socket);
         let mut way = if proxy.tls {
-            let (stream, _) = tls.connect(socket, &proxy.at.host, AtLeast::Tls12, deadline).await?;
+            let (stream, _) =
+                tls.connect(socket, &proxy.at.host, AtLeast::Tls12, Offer::Http1, deadline).await?;
             Way::Sealed(Box::new(stream))
         } else {
             Way::Straight(socket)

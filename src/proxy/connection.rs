@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::body::Passage;
+use super::body::{Inbound, Passage};
 use super::distrust::Suspect;
 use super::door::{self, Asked, DoorError};
 use super::exchange::{Answer, exchange};
@@ -16,7 +16,7 @@ use super::forward::{Forwarded, OriginError};
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
-use super::{Caller, Worker, lesson, owner, reply, tunnel};
+use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
@@ -28,6 +28,7 @@ use crate::engine::target::destination::{self, Refused};
 use crate::engine::{self, Course};
 use crate::record::metrics::Leg;
 use crate::record::{End, Entry, Outcome, Upstream};
+use crate::tls::H2;
 use crate::tls::handshake::{self, HandshakeError, HelloError, Rewind};
 
 /// A fatal `unrecognized_name(112)` (RFC 6066 3): no name, or not the one that CONNECT asked for.
@@ -167,7 +168,7 @@ async fn linger(socket: &mut TcpStream) {
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
 }
 
-fn of_head(error: HeadError) -> Reason {
+pub(super) fn of_head(error: HeadError) -> Reason {
     match error {
         HeadError::TooLarge => Reason::RequestTooLarge,
         HeadError::Framing => Reason::RequestFraming,
@@ -181,6 +182,7 @@ fn of_head(error: HeadError) -> Reason {
         | HeadError::Target
         | HeadError::Field
         | HeadError::Host
+        | HeadError::Scheme
         | HeadError::Connection => Reason::RequestMalformed,
     }
 }
@@ -238,8 +240,11 @@ async fn established(
         let asked = tunnel::Asked { socket, peer, target, bytes, hello };
         return tunnel::tunnel(&worker, asked, permit).await;
     }
+    let kind = worker.shared.atlas.host(&target.host);
+    let offers = spoken::offers(&worker.shared, &target, &kind, &hello);
+    let mint = &worker.shared.mint;
     let accepted =
-        handshake::accept(Rewind::new(socket, bytes), &worker.shared.mint, &target.host, deadline).await;
+        handshake::accept(Rewind::new(socket, bytes), mint, &target.host, offers.client, deadline).await;
     let (stream, tls) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -254,9 +259,13 @@ async fn established(
         }
     };
     worker.recorder.metrics().handshake(Leg::Client, tls.version);
-    let arrival = Arrival::new(Door::Forward, target, peer, Some(tls), worker.shared.atlas);
+    let arrival = Arrival { door: Door::Forward, target, kind, peer, tls: Some(tls) };
+    let caller = Caller::new(arrival, offers.origin);
+    if stream.get_ref().1.alpn_protocol() == Some(H2) {
+        return streams::streams(worker, stream, caller, suspect).await;
+    }
     let connection = server::Connection::new(stream, super::client_patience(&limits));
-    requests(&worker, connection, &Caller::new(arrival), Box::new(suspect)).await;
+    requests(&worker, connection, &caller, Box::new(suspect)).await;
 }
 
 /// Serves requests until the client, the origin, a refusal or a drain ends the connection.
@@ -279,17 +288,7 @@ async fn requests<S: Io>(
             Ok(head) => head,
             Err(NoRequest::Closed(error)) => {
                 let Some(suspect) = suspect else { return };
-                if let Some(alert) = error.as_ref().and_then(handshake::distrust) {
-                    // TLS 1.3 clients tell what they think of our leaf only after the handshake.
-                    let mut entry = worker.recorder.open(&caller.prelude);
-                    entry.was_for(&caller.arrival.target);
-                    let said = HandshakeError::ClientDistrusts(alert).to_string();
-                    let said = suspect.distrusts(&worker.shared, &said).await;
-                    entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
-                } else {
-                    worker.recorder.note_left();
-                }
-                return;
+                return left(worker, caller, *suspect, error.as_ref()).await;
             }
             Err(NoRequest::Malformed(error)) => {
                 return malformed(worker, client, caller, of_head(error), &error.to_string()).await;
@@ -335,8 +334,19 @@ async fn requests<S: Io>(
     }
 }
 
+/// A client went away before its first request.
+pub(super) async fn left(worker: &Worker, caller: &Caller, suspect: Suspect, error: Option<&std::io::Error>) {
+    let Some(alert) = error.and_then(handshake::distrust) else { return worker.recorder.note_left() };
+    // TLS 1.3 clients tell what they think of our leaf only after the handshake.
+    let mut entry = worker.recorder.open(&caller.prelude);
+    entry.was_for(&caller.arrival.target);
+    let said = HandshakeError::ClientDistrusts(alert).to_string();
+    let said = suspect.distrusts(&worker.shared, &said).await;
+    entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
+}
+
 /// Closes the entry of a request that was answered; false when the answer broke off.
-async fn record<B>(
+pub(super) async fn record<B: Inbound>(
     entry: Entry,
     forwarded: &Forwarded<B>,
     passage: &Passage,
@@ -386,10 +396,21 @@ async fn malformed<S: Io>(
     reason: Reason,
     said: &str,
 ) {
+    let answer = record_malformed(worker, caller, reason, said).await;
+    let _ = client.answer_whole(&answer).await;
+    client.close().await;
+}
+
+/// Writes the record of it; gives the answer.
+pub(super) async fn record_malformed(
+    worker: &Worker,
+    caller: &Caller,
+    reason: Reason,
+    said: &str,
+) -> Vec<u8> {
     let mut entry = worker.recorder.open(&caller.prelude);
     entry.was_for(&caller.arrival.target);
     let answer = reply::to_nobody(reason, &caller.arrival.target.to_string(), &entry.flow().to_string());
     entry.close(Outcome::refused(reason, reason.status(), said)).await;
-    let _ = client.answer_whole(&answer).await;
-    client.close().await;
+    answer
 }

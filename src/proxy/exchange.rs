@@ -147,7 +147,8 @@ pub async fn exchange<B: Inbound>(
     // Boxed: it is handed on four times, and is half a kilobyte.
     let outbound =
         Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
-    match forward::forward(worker, permit, head, outbound, !continued, judged, &mut entry).await {
+    let how = forward::Send { offer: caller.offer, owes_continue: !continued, judged };
+    match forward::forward(worker, permit, head, outbound, how, &mut entry).await {
         Ok(forwarded) => {
             let lesson = Lesson::of(facts.operation.as_ref(), facts.identity.signer.as_ref());
             Answer::Passed(forwarded, entry, passage, lesson)

@@ -2,9 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use tokio::net::TcpStream;
 
 use super::body::{BodyError, Inbound};
@@ -12,23 +16,69 @@ use super::chain::{self, ChainError, Way};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
 use super::pool::{Key, Leased, Slip, Upstream};
-use super::{OriginStream, Worker, resolve};
+use super::{OriginStream, Worker, http2, resolve};
 use crate::engine::policy::Permit;
 use crate::engine::reason::Reason;
 use crate::engine::request::{Framing, RequestHead, ResponseHead};
 use crate::engine::target::Authority;
 use crate::engine::target::destination::Refused;
-use crate::record::metrics::Leg;
+use crate::record::metrics;
 use crate::record::{AuditDown, Entry, LegText};
 use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
+use crate::tls::{self, Offer};
 
 /// An answer on its way, and where it came from.
-pub struct Forwarded<B> {
+pub struct Forwarded<B: Inbound> {
     pub head: ResponseHead,
-    pub body: Box<client::Answer<OriginStream, B, Slip<OriginStream>>>,
+    pub body: Answer<B>,
     pub upstream: Arc<Upstream>,
     pub reused: bool,
     pub waited: Duration,
+}
+
+/// The answer's body, which pulls the upload, in whichever protocol the origin speaks.
+pub enum Answer<B: Inbound> {
+    Http1(Box<client::Answer<OriginStream, B, Slip<OriginStream>>>),
+    Http2(Box<http2::client::Answer<B>>),
+}
+
+impl<B: Inbound> Answer<B> {
+    /// It came before the request was complete.
+    pub fn is_early(&self) -> bool {
+        match self {
+            Self::Http1(answer) => answer.is_early(),
+            Self::Http2(answer) => answer.is_early(),
+        }
+    }
+}
+
+impl<B: Inbound> Body for Answer<B> {
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        match self.get_mut() {
+            Self::Http1(answer) => Pin::new(&mut **answer).poll_frame(cx),
+            Self::Http2(answer) => Pin::new(&mut **answer).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(answer) => answer.is_end_stream(),
+            Self::Http2(answer) => answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(answer) => answer.size_hint(),
+            Self::Http2(answer) => answer.size_hint(),
+        }
+    }
 }
 
 /// Why a permitted request got no answer.
@@ -70,9 +120,12 @@ impl OriginError {
                 ExchangeError::Body(error) => Self::of_body(error),
                 ExchangeError::Lost(error) if wants_certificate(error) => Reason::UpstreamClientCertificate,
                 ExchangeError::Lost(_) | ExchangeError::Closed { .. } => Reason::UpstreamClosed,
-                ExchangeError::Head(_) | ExchangeError::Framing(_) | ExchangeError::Interim => {
-                    Reason::UpstreamProtocol
-                }
+                ExchangeError::Head(_)
+                | ExchangeError::Framing(_)
+                | ExchangeError::Interim
+                | ExchangeError::Http2(_) => Reason::UpstreamProtocol,
+                ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
+                ExchangeError::Untranslatable => Reason::RequestMalformed,
                 ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
             },
         }
@@ -89,43 +142,68 @@ impl OriginError {
     }
 }
 
-/// Sends the request, `judged` a moment ago, and waits for its answer's head. The intent is on record before the
+/// How a request goes: what the client's connection tells of it, and when it was judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Send {
+    /// What the origin is offered to speak.
+    pub offer: Offer,
+    pub owes_continue: bool,
+    pub judged: Instant,
+}
+
+/// Sends the request, judged a moment ago, and waits for its answer's head. The intent is on record before the
 /// first byte goes.
 pub async fn forward<B: Inbound>(
     worker: &Worker,
     permit: Permit,
     head: &RequestHead,
     mut body: B,
-    owes_continue: bool,
-    judged: Instant,
+    how: Send,
     entry: &mut Entry,
 ) -> Result<Forwarded<B>, OriginError> {
     let shared = &worker.shared;
     let target = head.authority();
     let trust = shared.origin_tls.trust_id(&target.host, at_least(&permit));
-    let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust };
-    let (mut leased, mut reused) = acquire(worker, &key, &permit, judged).await?;
+    let dial_at = shared.config.connect_to.lookup(target);
+    let key = Key { authority: target.clone(), dial: dial_at, trust, offer: how.offer };
+    let (mut leg, mut reused) = acquire(worker, &key, &permit, how.judged).await?;
     entry.intend().await?;
-    if owes_continue {
+    if how.owes_continue {
         body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
     }
     let started = Instant::now();
+    let patience = super::origin_patience(&shared.config.limits);
+    let mut again = false;
     loop {
-        // INVARIANT: checked after the audit write, the last wait before our first byte.
-        if !leased.conn.is_quiet() {
-            if !reused {
-                return Err(OriginError::SpokeFirst);
+        let (upstream, sent) = match leg {
+            Leg::Http1(mut leased) => {
+                // INVARIANT: checked after the audit write, the last wait before our first byte.
+                if !leased.conn.is_quiet() {
+                    if !reused {
+                        return Err(OriginError::SpokeFirst);
+                    }
+                    (leg, reused) = acquire(worker, &key, &permit, how.judged).await?;
+                    continue;
+                }
+                let upstream = leased.upstream;
+                let slip = Slip {
+                    pool: Arc::clone(&worker.pool),
+                    key: key.clone(),
+                    upstream: Arc::clone(&upstream),
+                };
+                let sent = client::send(leased.conn, head, body, patience, slip).await;
+                (upstream, sent.map(|(response, answer)| (response, Answer::Http1(answer))))
             }
-            (leased, reused) = acquire(worker, &key, &permit, judged).await?;
-            continue;
-        }
-        let upstream = Arc::clone(&leased.upstream);
-        let slip = Slip { pool: Arc::clone(&worker.pool), key: key.clone(), upstream: Arc::clone(&upstream) };
-        match client::send(leased.conn, head, body, super::origin_patience(&shared.config.limits), slip).await
-        {
-            Ok((response, answer)) => {
+            Leg::Http2(lease) => {
+                let upstream = Arc::clone(&lease.connection().upstream);
+                let sent = Box::pin(http2::client::send(lease, head, body, patience)).await;
+                (upstream, sent.map(|(response, answer)| (response, Answer::Http2(answer))))
+            }
+        };
+        match sent {
+            Ok((response, body)) => {
                 let waited = started.elapsed();
-                return Ok(Forwarded { head: response, body: answer, upstream, reused, waited });
+                return Ok(Forwarded { head: response, body, upstream, reused, waited });
             }
             // An idle connection that the origin was just closing: a request without a body may be sent once more.
             Err(Unanswered {
@@ -133,7 +211,12 @@ pub async fn forward<B: Inbound>(
                 body: Some(unsent),
             }) if reused && is_idempotent(head) => {
                 body = unsent;
-                (leased, reused) = (Box::pin(dial(worker, &key, &permit)).await?, false);
+                (leg, reused) = (Box::pin(dial(worker, &key, &permit)).await?, false);
+            }
+            // Never processed, so any method may; once.
+            Err(Unanswered { error: ExchangeError::Untaken(_), body: Some(unsent) }) if !again => {
+                (body, again) = (unsent, true);
+                (leg, reused) = Box::pin(acquire(worker, &key, &permit, Instant::now())).await?;
             }
             Err(failed) => return Err(failed.error.into()),
         }
@@ -149,31 +232,78 @@ fn is_idempotent(head: &RequestHead) -> bool {
     head.framing() == Framing::None && matches!(head.method(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
 }
 
+/// Where the request goes out.
+enum Leg {
+    Http1(Leased<OriginStream>),
+    Http2(http2::client::Lease),
+}
+
 async fn acquire(
     worker: &Worker,
     key: &Key,
     permit: &Permit,
     now: Instant,
-) -> Result<(Leased<OriginStream>, bool), OriginError> {
+) -> Result<(Leg, bool), OriginError> {
+    if key.offer == Offer::Both
+        && let Some(shared) = Box::pin(acquire_shared(worker, key, permit)).await
+    {
+        return shared;
+    }
     match worker.pool.checkout(key, now) {
-        Some(leased) => Ok((leased, true)),
+        Some(leased) => Ok((Leg::Http1(leased), true)),
         None => Ok((Box::pin(dial(worker, key, permit)).await?, false)),
     }
 }
 
+/// A stream on a connection that others use too; `None`: the origin speaks HTTP/1.1, as far as we know. Requests that
+/// come together wait for one dial, but not for longer than a handshake may take.
+async fn acquire_shared(
+    worker: &Worker,
+    key: &Key,
+    permit: &Permit,
+) -> Option<Result<(Leg, bool), OriginError>> {
+    let reused = || worker.streams.checkout(key).map(|lease| Ok((Leg::Http2(lease), true)));
+    if let Some(reused) = reused() {
+        return Some(reused);
+    }
+    let speaks_http1 = || worker.shared.spoken.of(&key.authority) == Some(Offer::Http1);
+    if speaks_http1() {
+        return None;
+    }
+    let turn = worker.streams.turn(key);
+    let turn = tokio::time::timeout(worker.shared.config.limits.handshake, turn.lock()).await;
+    if let Some(reused) = reused() {
+        return Some(reused);
+    }
+    if speaks_http1() {
+        return None;
+    }
+    let dialled = dial(worker, key, permit).await;
+    drop(turn);
+    Some(dialled.map(|leg| (leg, false)))
+}
+
 /// A new connection, and the handshake with the origin.
-async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leased<OriginStream>, OriginError> {
+async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leg, OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
     let (way, address) = reach(worker, key).await?;
-    let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
-    let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), deadline).await;
+    let within = shared.config.limits.handshake;
+    let deadline = tokio::time::Instant::now() + within;
+    let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), key.offer, deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
-    worker.recorder.metrics().handshake(Leg::Upstream, tls.version);
-    Ok(Leased {
-        conn: Box::new(client::Connection::new(stream)),
-        upstream: Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)) }),
-    })
+    worker.recorder.metrics().handshake(metrics::Leg::Upstream, tls.version);
+    let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)) });
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
+    if key.offer == Offer::Both {
+        shared.spoken.note(target, if speaks_http2 { Offer::Both } else { Offer::Http1 });
+    }
+    if !speaks_http2 {
+        return Ok(Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }));
+    }
+    let shaken = http2::client::shake(stream, upstream, within).await;
+    let connection = shaken.map_err(ExchangeError::Http2)?;
+    Ok(Leg::Http2(worker.streams.add(key.clone(), connection)))
 }
 
 /// A way to the origin: straight or through the upstream proxy.

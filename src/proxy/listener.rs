@@ -51,7 +51,10 @@ pub async fn run(worker: Worker, listener: std::net::TcpListener, grace: Duratio
             Some(ended) = connections.join_next() => if let Err(error) = ended && error.is_panic() {
                 tracing::error!(%error, "a connection's task panicked");
             },
-            _ = sweep.tick() => worker.pool.sweep(),
+            _ = sweep.tick() => {
+                worker.pool.sweep();
+                worker.streams.sweep();
+            }
             () = super::drained(&mut draining) => break,
         }
     }

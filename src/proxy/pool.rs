@@ -11,6 +11,7 @@ use super::http1::client;
 use super::http1::io::Io;
 use crate::engine::target::Authority;
 use crate::record::LegText;
+use crate::tls::Offer;
 
 /// Origins drop idle connections after 5 to 60 s; a dead one costs a failed check, a held one a socket.
 const IDLE_FOR: Duration = Duration::from_secs(50);
@@ -24,6 +25,8 @@ pub struct Key {
     pub dial: Option<SocketAddr>,
     /// Which roots and versions the origin was checked against.
     pub trust: u32,
+    /// What it was offered in ALPN.
+    pub offer: Offer,
 }
 
 /// The origin's leg, as recorded.
@@ -120,7 +123,7 @@ mod tests {
     use crate::engine::facts::{TlsFacts, TlsVersion};
 
     fn key(host: &str, trust: u32) -> Key {
-        Key { authority: Authority::parse(host, Some(443)).unwrap(), dial: None, trust }
+        Key { authority: Authority::parse(host, Some(443)).unwrap(), dial: None, trust, offer: Offer::Http1 }
     }
 
     fn leased() -> (Leased<DuplexStream>, DuplexStream) {

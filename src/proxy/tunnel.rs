@@ -26,6 +26,7 @@ use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, destination};
 use crate::record::metrics::Leg;
 use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
+use crate::tls::Offer;
 use crate::tls::origin::AtLeast;
 
 /// One for each thread: an idle tunnel holds no buffer.
@@ -195,7 +196,12 @@ async fn open(
     seen: &mut Seen,
 ) -> Result<Way, TunnelError> {
     let shared = &worker.shared;
-    let key = Key { authority: target.clone(), dial: shared.config.connect_to.lookup(target), trust: 0 };
+    let key = Key {
+        authority: target.clone(),
+        dial: shared.config.connect_to.lookup(target),
+        trust: 0,
+        offer: Offer::Http1,
+    };
     let (mut origin, address) = reach(worker, &key).await?;
     seen.address = Some(address);
     entry.intend().await.map_err(OriginError::Audit)?;

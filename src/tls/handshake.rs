@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::Offer;
 use super::mint::{Mint, MintError};
 use crate::engine::facts::TlsFacts;
 use crate::engine::hello::{self, ClientHello, Foreign, Hello};
@@ -134,12 +135,13 @@ pub async fn accept<S>(
     io: S,
     mint: &Mint,
     host: &Host,
+    offer: Offer,
     deadline: Instant,
 ) -> Result<(TlsStream<S>, TlsFacts), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let acceptor = TlsAcceptor::from(mint.server_config(host)?);
+    let acceptor = TlsAcceptor::from(mint.server_config(host, offer)?);
     let stream = tokio::time::timeout_at(deadline, acceptor.accept(io))
         .await
         .map_err(|_| HandshakeError::Timeout)?

@@ -25,7 +25,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use time::OffsetDateTime;
 
 pub use self::kept::init;
-use super::{Clock, options};
+use super::{Clock, Offer, options};
 use crate::config::LegOptions;
 use crate::engine::facts::Timestamp;
 use crate::engine::hex;
@@ -50,6 +50,8 @@ const LEAVES: usize = 4096;
 pub struct Mint {
     leaves: Arc<Leaves>,
     server: Arc<ServerConfig>,
+    /// The same, but that it offers HTTP/2 too.
+    server_both: Arc<ServerConfig>,
     /// The folder that it is kept in over restarts.
     kept: Option<Arc<Path>>,
 }
@@ -142,13 +144,14 @@ impl Mint {
         let cache = Cache::new(LEAVES);
         let ends = AtomicI64::new(ca.ends);
         let leaves = Arc::new(Leaves { issuer, ca, ends, leaf_key, signer, cache, clock });
-        let server = server(leaves.clone(), &LegOptions::default())?;
-        Ok(Self { leaves, server: Arc::new(server), kept: None })
+        let (server, server_both) = servers(&leaves, &LegOptions::default())?;
+        Ok(Self { leaves, server, server_both, kept: None })
     }
 
     /// With what the settings let a client negotiate.
     pub fn with_options(self, options: &LegOptions) -> Result<Self, MintError> {
-        Ok(Self { server: Arc::new(server(self.leaves.clone(), options)?), ..self })
+        let (server, server_both) = servers(&self.leaves, options)?;
+        Ok(Self { server, server_both, ..self })
     }
 
     /// The leaf for one name: minted once for all who ask at the same time, kept until it is due for renewal.
@@ -168,11 +171,15 @@ impl Mint {
 
     /// The server side for a connection whose destination is `host`. Shared by all names: the leaf is picked by SNI,
     /// which the caller has found equal to `host`. A literal cannot stand in an SNI, so it gets a config of its own.
-    pub(super) fn server_config(&self, host: &Host) -> Result<Arc<ServerConfig>, MintError> {
+    pub(super) fn server_config(&self, host: &Host, offer: Offer) -> Result<Arc<ServerConfig>, MintError> {
+        let server = match offer {
+            Offer::Http1 => &self.server,
+            Offer::Both => &self.server_both,
+        };
         match host {
-            Host::Name(_) => Ok(self.server.clone()),
+            Host::Name(_) => Ok(server.clone()),
             Host::Literal(_) => {
-                let mut config = ServerConfig::clone(&self.server);
+                let mut config = ServerConfig::clone(server);
                 config.cert_resolver = Arc::new(Fixed(self.leaf_for(host)?));
                 Ok(Arc::new(config))
             }
@@ -180,12 +187,23 @@ impl Mint {
     }
 }
 
+/// For [`Offer::Http1`], and for [`Offer::Both`]. One ticketer: a session is resumed whatever is offered then.
+fn servers(
+    leaves: &Arc<Leaves>,
+    options: &LegOptions,
+) -> Result<(Arc<ServerConfig>, Arc<ServerConfig>), MintError> {
+    let server = server(leaves.clone(), options)?;
+    let mut both = server.clone();
+    both.alpn_protocols = Offer::Both.protocols();
+    Ok((Arc::new(server), Arc::new(both)))
+}
+
 fn server(leaves: Arc<Leaves>, options: &LegOptions) -> Result<ServerConfig, MintError> {
     let mut server = ServerConfig::builder_with_provider(options::provider(options))
         .with_protocol_versions(options::versions(options))?
         .with_no_client_auth()
         .with_cert_resolver(leaves);
-    server.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
+    server.alpn_protocols = Offer::Http1.protocols();
     // Tickets carry all: nothing to keep, and no lock shared by every handshake.
     server.session_storage = Arc::new(NoServerSessionStorage {});
     if options.resumption {

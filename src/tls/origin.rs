@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::options;
+use super::{Offer, options};
 use crate::config::{OriginOptions, Pattern};
 use crate::engine::facts::TlsFacts;
 use crate::engine::hello;
@@ -50,10 +50,17 @@ pub struct OriginTls {
 /// What some origins are asked for.
 #[derive(Debug, Clone)]
 struct Profile {
-    floor: Arc<ClientConfig>,
+    floor: Offered,
     /// `None`: the settings leave no suite of TLS 1.3.
-    only_tls13: Option<Arc<ClientConfig>>,
+    only_tls13: Option<Offered>,
     trust_id: u32,
+}
+
+/// The same config for each [`Offer`]: tickets are theirs together.
+#[derive(Debug, Clone)]
+struct Offered {
+    http1: Arc<ClientConfig>,
+    both: Arc<ClientConfig>,
 }
 
 /// What an obligation of the permit demands beyond the constant floor.
@@ -200,6 +207,7 @@ impl OriginTls {
         io: S,
         host: &Host,
         at_least: AtLeast,
+        offer: Offer,
         deadline: Instant,
     ) -> Result<(TlsStream<Witness<S>>, TlsFacts), OriginTlsError>
     where
@@ -221,6 +229,10 @@ impl OriginTls {
                 None => return Err(OriginTlsError::Other("the settings leave no suite of TLS 1.3")),
             },
         };
+        let config = match offer {
+            Offer::Http1 => &config.http1,
+            Offer::Both => &config.both,
+        };
         let connecting = TlsConnector::from(config.clone()).connect(name, Witness::new(io)).into_fallible();
         let (shaken, asked) = tokio::time::timeout_at(deadline, client_auth::noticing(connecting))
             .await
@@ -241,20 +253,22 @@ impl Profile {
             Some((cert, key)) => client_auth::certificate(cert, key)?,
             None => Arc::new(client_auth::Nothing),
         };
-        let config = |versions| -> Result<Arc<ClientConfig>, TrustError> {
+        let config = |versions| -> Result<Offered, TrustError> {
             let mut config = ClientConfig::builder_with_provider(options::provider(&asked.leg))
                 .with_protocol_versions(versions)?
                 .dangerous()
                 .with_custom_certificate_verifier(verifier.clone())
                 .with_client_cert_resolver(client.clone());
-            config.alpn_protocols = vec![super::HTTP_1_1.to_vec()];
+            config.alpn_protocols = Offer::Http1.protocols();
             config.resumption = if asked.leg.resumption {
                 Resumption::in_memory_sessions(SESSIONS)
             } else {
                 Resumption::disabled()
             };
             config.enable_early_data = false;
-            Ok(Arc::new(config))
+            let mut both = config.clone();
+            both.alpn_protocols = Offer::Both.protocols();
+            Ok(Offered { http1: Arc::new(config), both: Arc::new(both) })
         };
         let versions = options::versions(&asked.leg);
         let has_13 = versions.iter().any(|version| version.version == ProtocolVersion::TLSv1_3);

@@ -13,6 +13,20 @@ use crate::engine::target::Host;
 /// More labels than a name of AWS has; a bucket has at most 32.
 const MAX_LABELS: usize = 48;
 
+/// Services whose endpoints speak HTTP/2: those that botocore's models say so of (`protocolSettings`), and the
+/// streaming ones of Transcribe and CloudWatch Logs.
+const HTTP2: [&str; 9] = [
+    "bedrock-runtime",
+    "healthlake",
+    "kinesis",
+    "polly",
+    "qbusiness",
+    "runtime-v2-lex",
+    "streaming-logs",
+    "training-session-runtime",
+    "transcribestreaming",
+];
+
 /// What a host is.
 #[derive(Debug, Clone)]
 pub enum HostKind {
@@ -134,6 +148,12 @@ impl Endpoint {
             || (entry.regions.contains(&region) && self.partition.has_region(region))
             || (entry.any_region && (region == "*" || self.partition.has_region(region)));
         region_fits && entry.scopes.contains(&service)
+    }
+
+    /// It speaks HTTP/2 beside HTTP/1.1.
+    pub fn speaks_http2(&self) -> bool {
+        let service = self.entry.key.split('.').next().unwrap_or_default();
+        HTTP2.contains(&service.strip_suffix("-fips").unwrap_or(service))
     }
 
     /// `aws`, `aws-cn`, `aws-us-gov`, … as ARNs write it.

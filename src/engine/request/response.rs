@@ -4,7 +4,9 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 
-use super::{Fields, Framing, HeadError, MAX_FIELDS, Version, lines, mark_connection_fields, read_fields};
+use super::{
+    Fields, Framing, HeadError, MAX_FIELDS, Version, lines, mark_connection_fields, read_fields, travelling,
+};
 
 /// Head of a response, read as strictly (facts/security.md H10).
 #[derive(Debug, Clone)]
@@ -109,5 +111,10 @@ impl ResponseHead {
     /// Fields that travel on, as their whole lines, CR LF included. `Alt-Svc`, a way round us, does not.
     pub fn forwarded_lines(&self) -> impl Iterator<Item = &[u8]> {
         lines(&self.raw, &self.fields)
+    }
+
+    /// The same fields, one by one: name as sent, and value.
+    pub fn forwarded_fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        travelling(&self.raw, &self.fields)
     }
 }

@@ -209,10 +209,7 @@ fn trailers(section: &[u8]) -> Result<Option<HeaderMap>, FramingError> {
         if !field.name.bytes().all(is_token) || field.value.iter().any(|&b| b == b'\r' || b == b'\n') {
             return Err(FramingError::Trailer);
         }
-        let harmless = ["x-amz-checksum-", "grpc-", "server-timing"]
-            .iter()
-            .any(|prefix| field.name.get(..prefix.len()).is_some_and(|p| p.eq_ignore_ascii_case(prefix)));
-        if harmless
+        if is_harmless_trailer(field.name)
             && let Ok(name) = HeaderName::from_bytes(field.name.as_bytes())
             && let Ok(value) = HeaderValue::from_bytes(field.value)
         {
@@ -220,6 +217,13 @@ fn trailers(section: &[u8]) -> Result<Option<HeaderMap>, FramingError> {
         }
     }
     Ok((!map.is_empty()).then_some(map))
+}
+
+/// Nothing that a message is framed, routed or authenticated by, whoever merges it into the head.
+pub fn is_harmless_trailer(name: &str) -> bool {
+    ["x-amz-checksum-", "grpc-", "server-timing"]
+        .iter()
+        .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
 }
 
 /// Writes one body's framing. The head's framing field is written by [`Encoder::field`].
@@ -285,7 +289,9 @@ impl Encoder {
             Self::Length(_) => Err(FramingError::Truncated),
             Self::Chunked => {
                 out.put_slice(b"0\r\n");
-                for (name, value) in trailers.into_iter().flatten() {
+                // An HTTP/2 origin's may be others too, which only HTTP/2 keeps apart from the head.
+                let harmless = |(name, _): &(&HeaderName, _)| is_harmless_trailer(name.as_str());
+                for (name, value) in trailers.into_iter().flatten().filter(harmless) {
                     out.put_slice(name.as_str().as_bytes());
                     out.put_slice(b": ");
                     out.put_slice(value.as_bytes());

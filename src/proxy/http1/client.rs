@@ -9,18 +9,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{Decoder, Encoder, FramingError, Step};
+use super::head::{interim, put_request};
 use super::io::Io;
 use super::wire::{Reader, Writer};
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
 use crate::proxy::body::{BodyError, Inbound};
 
 /// Interim answers of one request (facts/security.md H10).
-const MAX_INTERIM: usize = 16;
+pub const MAX_INTERIM: usize = 16;
 
 /// How long an origin may take.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +82,16 @@ pub enum ExchangeError {
     Interim,
     #[error("nothing from the origin for {0:?}")]
     TimedOut(Duration),
+    /// Over HTTP/2: refused or given up before it was processed in any way (RFC 9113 8.7).
+    #[error("the origin did not take the request: {0}")]
+    Untaken(#[source] h2::Error),
+    /// It reset the stream.
+    #[error("the origin broke off: {0}")]
+    Reset(#[source] h2::Error),
+    #[error("malformed HTTP/2: {0}")]
+    Http2(#[source] h2::Error),
+    #[error("the request's target has a byte that HTTP/2 can't carry")]
+    Untranslatable,
 }
 
 enum Upload<B> {
@@ -126,7 +137,7 @@ where
     G: Home<S>,
 {
     let encoder = Encoder::keep(head.framing());
-    put_head(head, encoder, &mut conn.writer.out);
+    put_request(head, encoder, &mut conn.writer.out);
     let (upload, unsent) = match head.framing() {
         Framing::None => (Upload::Flushing, Some(body)),
         _ => (Upload::Running(body, encoder, None), None),
@@ -148,33 +159,6 @@ where
         }
         Err(error) => Err(Unanswered { error, body: unsent }),
     }
-}
-
-/// Request line and fields as they came; hop-by-hop fields gone, framing anew.
-fn put_head(head: &RequestHead, encoder: Encoder, out: &mut bytes::BytesMut) {
-    out.reserve(head.raw().len() + 64);
-    out.put_slice(head.method().as_bytes());
-    out.put_u8(b' ');
-    out.put_slice(head.target_bytes());
-    out.put_slice(b" HTTP/1.1\r\n");
-    for lines in head.forwarded_lines() {
-        out.put_slice(lines);
-    }
-    encoder.field(out);
-    out.put_slice(b"\r\n");
-}
-
-/// Status line and fields as they came, without those that stay on the origin's connection.
-fn interim(head: &ResponseHead) -> Vec<u8> {
-    let mut out = Vec::with_capacity(head.raw().len());
-    out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(head.status_and_reason());
-    out.put_slice(b"\r\n");
-    for lines in head.forwarded_lines() {
-        out.put_slice(lines);
-    }
-    out.put_slice(b"\r\n");
-    out
 }
 
 impl<S, B, G> Answer<S, B, G>
@@ -200,7 +184,7 @@ where
                 102..200 => {
                     // HTTP/1.0 has none (RFC 9110 15.2).
                     if let Upload::Running(body, ..) = &mut self.upload
-                        && head.version() == Version::Http11
+                        && head.version() != Version::Http10
                     {
                         body.interim(&interim(&response)).await.map_err(BodyError::Gone)?;
                     }

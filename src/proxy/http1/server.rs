@@ -11,9 +11,11 @@ use bytes::{BufMut, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{Decoder, Encoder, FramingError, Step};
+pub use super::head::Passed;
+use super::head::put_answer;
 use super::io::Io;
 use super::wire::{Half, Reader, Writer};
-use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
+use crate::engine::request::{Framing, HeadError, RequestHead, Version};
 use crate::engine::target::Authority;
 use crate::proxy::body::{BodyError, Inbound};
 
@@ -55,15 +57,6 @@ pub enum NoRequest {
     Malformed(HeadError),
     /// Its head didn't come to an end in time.
     Slow,
-}
-
-/// An answer's head: an origin's, as it came.
-pub struct Passed<'a> {
-    pub head: &'a ResponseHead,
-    /// The client speaks HTTP/1.0: no chunks.
-    pub to: Version,
-    /// Say that the connection ends with this answer.
-    pub close: bool,
 }
 
 /// Why an answer didn't reach its end.
@@ -202,7 +195,7 @@ impl<S: Io> Connection<S> {
         if passed.to == Version::Http10 && encoder == Encoder::Chunked {
             encoder = Encoder::UntilClose;
         }
-        put_head(&passed, encoder, &mut self.writer.out);
+        put_answer(&passed, encoder, &mut self.writer.out);
         let idle = self.patience.body;
         let writer = &mut self.writer;
         let (mut count, mut trailers) = (0, None);
@@ -270,29 +263,6 @@ impl<S: Io> Connection<S> {
         });
         let _ = tokio::time::timeout(DRAIN_TIME, drain).await;
     }
-}
-
-/// Status line and fields as they came, framing and connection anew.
-fn put_head(passed: &Passed<'_>, encoder: Encoder, out: &mut bytes::BytesMut) {
-    let head = passed.head;
-    out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(head.status_and_reason());
-    out.put_slice(b"\r\n");
-    for lines in head.forwarded_lines() {
-        out.put_slice(lines);
-    }
-    if let Some(length) = head.told_length() {
-        out.put_slice(b"Content-Length: ");
-        out.put_slice(length);
-        out.put_slice(b"\r\n");
-    }
-    encoder.field(out);
-    if passed.close || encoder == Encoder::UntilClose {
-        out.put_slice(b"Connection: close\r\n");
-    } else if passed.to == Version::Http10 {
-        out.put_slice(b"Connection: keep-alive\r\n");
-    }
-    out.put_slice(b"\r\n");
 }
 
 /// A request's body, read off the client's connection as it is asked for.

@@ -3,6 +3,7 @@ use rustls::version;
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio_rustls::TlsConnector;
 
+use super::super::Offer;
 use super::super::testing::{BOTH, ONLY_12, ONLY_13, client, self_signed, shortly, soon};
 use super::super::{system_clock, testing};
 use super::*;
@@ -33,8 +34,9 @@ async fn meet(
         let (bytes, hello) = read_hello(&mut far, Vec::new(), soon()).await.map_err(|e| e.to_string())?;
         let host = Host::parse(host).unwrap();
         assert_eq!(hello.sni.as_ref().is_some(), matches!(host, Host::Name(_)));
-        let (mut tls, facts) =
-            accept(Rewind::new(far, bytes), mint, &host, soon()).await.map_err(|e| format!("{e:?}"))?;
+        let (mut tls, facts) = accept(Rewind::new(far, bytes), mint, &host, Offer::Http1, soon())
+            .await
+            .map_err(|e| format!("{e:?}"))?;
         let mut question = [0; 4];
         tls.read_exact(&mut question).await.map_err(|e| e.to_string())?;
         tls.write_all(&question).await.map_err(|e| e.to_string())?;
@@ -131,7 +133,7 @@ async fn a_second_connection_resumes_and_early_data_is_never_taken() {
         };
         let server = async {
             let host = Host::parse("a.test").unwrap();
-            let (mut tls, _) = accept(far, &mint, &host, soon()).await.unwrap();
+            let (mut tls, _) = accept(far, &mint, &host, Offer::Http1, soon()).await.unwrap();
             let mut byte = [0];
             tls.read_exact(&mut byte).await.unwrap();
             tls.write_all(&byte).await.unwrap();
@@ -238,6 +240,6 @@ async fn silence_and_slowness_end_at_the_deadline() {
     let error = read_hello(&mut far, vec![0x16], shortly()).await.unwrap_err();
     assert!(matches!(error, HelloError::Timeout));
     let (_near, far) = duplex(64);
-    let outcome = accept(far, &mint(), &Host::parse("a.test").unwrap(), shortly()).await;
+    let outcome = accept(far, &mint(), &Host::parse("a.test").unwrap(), Offer::Http1, shortly()).await;
     assert!(matches!(outcome, Err(HandshakeError::Timeout)));
 }

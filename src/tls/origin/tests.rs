@@ -35,7 +35,7 @@ async fn meet(
         }
     };
     let client = async {
-        let (stream, facts) = tls.connect(near, &host, at_least, soon()).await?;
+        let (stream, facts) = tls.connect(near, &host, at_least, Offer::Http1, soon()).await?;
         assert_eq!(stream.get_ref().0.first_bytes().len(), 11);
         Ok(facts)
     };
@@ -227,7 +227,7 @@ async fn an_origin_that_wants_a_client_certificate_is_named() {
     let peer = async { assert!(acceptor.accept(far).await.is_err()) };
     let host = Host::parse("api.example.com").unwrap();
     let client = async {
-        let (mut stream, _) = tls.connect(near, &host, AtLeast::Tls12, soon()).await.unwrap();
+        let (mut stream, _) = tls.connect(near, &host, AtLeast::Tls12, Offer::Http1, soon()).await.unwrap();
         stream.read(&mut [0]).await.unwrap_err()
     };
     let (error, ()) = tokio::join!(client, peer);
@@ -336,7 +336,8 @@ async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
             far.write_all(answer).await.unwrap();
             drop(far);
         };
-        let (outcome, ()) = tokio::join!(tls.connect(near, &host, AtLeast::Tls12, soon()), peer);
+        let (outcome, ()) =
+            tokio::join!(tls.connect(near, &host, AtLeast::Tls12, Offer::Http1, soon()), peer);
         let error = outcome.map(|_| ()).unwrap_err();
         assert_eq!((error.reason(), error.to_string().as_str()), (*reason, *message), "{name}");
     }
@@ -346,7 +347,9 @@ async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
 async fn an_origin_that_never_answers_ends_at_the_deadline() {
     let (near, _far) = duplex(1 << 16);
     let host = Host::parse("api.example.com").unwrap();
-    let outcome = trusting(&[&self_signed(ca("root"))]).connect(near, &host, AtLeast::Tls12, shortly()).await;
+    let outcome = trusting(&[&self_signed(ca("root"))])
+        .connect(near, &host, AtLeast::Tls12, Offer::Http1, shortly())
+        .await;
     assert!(matches!(outcome, Err(OriginTlsError::Timeout)));
 }
 
@@ -366,7 +369,7 @@ async fn a_second_connection_resumes_but_not_across_what_was_demanded() {
             stream.flush().await.unwrap();
         };
         let client = async {
-            let (mut stream, _) = tls.connect(near, &host, at_least, soon()).await.unwrap();
+            let (mut stream, _) = tls.connect(near, &host, at_least, Offer::Http1, soon()).await.unwrap();
             stream.read_exact(&mut [0]).await.unwrap();
             stream.get_ref().1.handshake_kind().unwrap()
         };

@@ -1,0 +1,392 @@
+//! The origin's side: sends a request on a stream of a shared connection, and reads its answer while the request is
+//! still on its way. As in `http1/client.rs`, one task drives both directions: polling the answer also pulls the upload.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
+use http_body::{Body, Frame, SizeHint};
+
+use super::{io_error, message, pinned, poll_room};
+use crate::engine::request::{RequestHead, ResponseHead, Version};
+use crate::proxy::body::{BodyError, Inbound};
+use crate::proxy::http1::client::{ExchangeError, MAX_INTERIM, Patience, Unanswered};
+use crate::proxy::http1::head::interim;
+use crate::proxy::http1::io::Io;
+use crate::proxy::http1::server::is_bodiless;
+use crate::proxy::http1::wire::Clock;
+use crate::proxy::pool::Upstream;
+
+/// A connection to an origin, shared by the requests of one key.
+pub struct Connection {
+    send: SendRequest<Bytes>,
+    pub upstream: Arc<Upstream>,
+    /// Ended, or told to end: nothing new goes on it.
+    gone: Arc<AtomicBool>,
+    /// Streams under way.
+    active: AtomicUsize,
+    used: Mutex<Instant>,
+}
+
+/// Shakes hands, and keeps the connection going for as long as it is held. Waits for no word of the origin: what it
+/// settles comes with its first frames.
+pub async fn shake<S: Io>(
+    io: S,
+    upstream: Arc<Upstream>,
+    within: Duration,
+) -> Result<Arc<Connection>, h2::Error> {
+    let mut builder = h2::client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(super::ANSWER_WINDOW)
+        .initial_connection_window_size(super::ANSWERS_WINDOW)
+        .max_frame_size(super::FRAME)
+        .max_header_list_size(super::ANSWER_HEAD)
+        .header_table_size(super::HEADER_TABLE)
+        // Until the origin says otherwise, and none of its own.
+        .initial_max_send_streams(super::STREAMS as usize)
+        .max_concurrent_streams(0)
+        .max_send_buffer_size(super::SEND_BUFFER)
+        .max_pending_accept_reset_streams(super::PENDING_RESETS)
+        .max_local_error_reset_streams(Some(super::ERROR_RESETS))
+        .max_concurrent_reset_streams(super::REMEMBERED_RESETS)
+        .reset_stream_duration(super::REMEMBERED_FOR);
+    let late = || h2::Error::from(Reason::SETTINGS_TIMEOUT);
+    let shaken = tokio::time::timeout(within, builder.handshake(io)).await;
+    let (send, driver) = shaken.unwrap_or_else(|_| Err(late()))?;
+    let gone = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&gone);
+    // Ends by itself once nobody holds the connection and its streams are done.
+    tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(%error, "a connection to an origin ended");
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    let (active, used) = (AtomicUsize::new(0), Mutex::new(Instant::now()));
+    Ok(Arc::new(Connection { send, upstream, gone, active, used }))
+}
+
+impl Connection {
+    /// It may take another stream. Asks the library, which knows of a GOAWAY before its driver has ended.
+    pub fn is_open(&self) -> bool {
+        let mut send = self.send.clone();
+        let mut noop = Context::from_waker(std::task::Waker::noop());
+        !self.gone.load(Ordering::Relaxed) && !matches!(send.poll_ready(&mut noop), Poll::Ready(Err(_)))
+    }
+
+    /// Streams that it has room for, as the origin settled it.
+    pub fn room(&self) -> usize {
+        let most = self.send.current_max_send_streams().min(super::STREAMS as usize);
+        most.saturating_sub(self.active.load(Ordering::Relaxed))
+    }
+
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// How long no stream has been under way.
+    pub fn idle(&self) -> Duration {
+        match self.active() {
+            0 => self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Nothing new goes on it.
+    pub fn retire(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Room for one stream.
+pub struct Lease(Arc<Connection>);
+
+impl Lease {
+    pub fn new(connection: Arc<Connection>) -> Self {
+        connection.active.fetch_add(1, Ordering::Relaxed);
+        Self(connection)
+    }
+
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+enum Upload<B> {
+    /// `data` waits for the origin to make room; `last`: with it the body ends.
+    Running {
+        body: B,
+        data: Bytes,
+        last: bool,
+    },
+    Done,
+    /// The origin takes no more; it may still answer.
+    Broken,
+}
+
+/// An exchange under way, and then the answer's body.
+pub struct Answer<B> {
+    /// `None` once both messages have ended, or never will.
+    lease: Option<Lease>,
+    send: SendStream<Bytes>,
+    upload: Upload<B>,
+    recv: Option<RecvStream>,
+    early: bool,
+    /// Of the answer, and of the upload.
+    clocks: [Clock; 2],
+    patience: Patience,
+}
+
+/// Sends a request: `head` goes on with its body. Resolves when the answer's head is in.
+pub async fn send<B: Inbound>(
+    lease: Lease,
+    head: &RequestHead,
+    body: B,
+    patience: Patience,
+) -> Result<(ResponseHead, Box<Answer<B>>), Unanswered<B>> {
+    let Some(request) = message::request(head) else {
+        return Err(Unanswered { error: ExchangeError::Untranslatable, body: None });
+    };
+    let bodiless = is_bodiless(head.framing());
+    // A handle of its own: one that waits for a stream to open would hold up the others.
+    let sent = lease.connection().send.clone().send_request(request, bodiless);
+    let (mut response, send) = match sent {
+        Ok(sent) => sent,
+        // INVARIANT: nothing of it was written.
+        Err(error) => return Err(Unanswered { error: ExchangeError::Untaken(error), body: Some(body) }),
+    };
+    let (upload, unsent) = if bodiless {
+        (Upload::Done, Some(body))
+    } else {
+        (Upload::Running { body, data: Bytes::new(), last: false }, None)
+    };
+    let clocks = [Clock::default(), Clock::default()];
+    let mut answer =
+        Box::new(Answer { lease: Some(lease), send, upload, recv: None, early: false, clocks, patience });
+    match answer.final_head(head, &mut response).await {
+        Ok(response) => Ok((response, answer)),
+        Err(error) => Err(Unanswered { error, body: unsent }),
+    }
+}
+
+/// What the origin did to a stream.
+fn lost(error: h2::Error) -> ExchangeError {
+    let untaken = error.reason() == Some(Reason::REFUSED_STREAM)
+        || (error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR));
+    match error.reason() {
+        // RFC 9113 8.7: not processed in any way.
+        _ if untaken => ExchangeError::Untaken(error),
+        Some(
+            Reason::PROTOCOL_ERROR
+            | Reason::FLOW_CONTROL_ERROR
+            | Reason::COMPRESSION_ERROR
+            | Reason::FRAME_SIZE_ERROR,
+        ) if error.is_library() => ExchangeError::Http2(error),
+        _ if error.is_reset() => ExchangeError::Reset(error),
+        _ => ExchangeError::Lost(io_error(error)),
+    }
+}
+
+impl<B: Inbound> Answer<B> {
+    /// The answer came before the request was complete.
+    pub fn is_early(&self) -> bool {
+        self.early
+    }
+
+    /// The answer's head, after its interim ones.
+    async fn final_head(
+        &mut self,
+        head: &RequestHead,
+        response: &mut ResponseFuture,
+    ) -> Result<ResponseHead, ExchangeError> {
+        for _ in 0..=MAX_INTERIM {
+            match poll_fn(|cx| self.poll_head(response, cx)).await? {
+                Came::Interim(told) => {
+                    let told = message::response_head(&told, true, head.method())?;
+                    if told.status() > 100
+                        && let Upload::Running { body, .. } = &mut self.upload
+                        && head.version() != Version::Http10
+                    {
+                        body.interim(&interim(&told)).await.map_err(BodyError::Gone)?;
+                    }
+                }
+                Came::Final(response) => {
+                    let ended = response.body().is_end_stream();
+                    let told = message::response_head(&response, ended, head.method())?;
+                    self.early = matches!(self.upload, Upload::Running { .. } | Upload::Broken);
+                    self.recv = Some(response.into_body());
+                    if ended {
+                        self.lease = None;
+                    }
+                    return Ok(told);
+                }
+            }
+        }
+        Err(ExchangeError::Interim)
+    }
+
+    fn poll_head(
+        &mut self,
+        response: &mut ResponseFuture,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Came, ExchangeError>> {
+        let sent = self.poll_upload(cx)?.is_ready();
+        if let Poll::Ready(Some(told)) = response.poll_informational(cx) {
+            return Poll::Ready(told.map(Came::Interim).map_err(lost));
+        }
+        let clock = &mut self.clocks[0];
+        match Pin::new(response).poll(cx) {
+            Poll::Ready(Ok(response)) => {
+                clock.stop();
+                Poll::Ready(Ok(Came::Final(response)))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(lost(error))),
+            Poll::Pending => {
+                // While the upload runs, its own clock watches.
+                if sent && !clock.is_set() {
+                    clock.set(self.patience.head);
+                }
+                ready!(clock.poll_expired(cx));
+                Poll::Ready(Err(ExchangeError::TimedOut(self.patience.head)))
+            }
+        }
+    }
+
+    /// Moves the upload on. `Err` only for the client's body, whose stream is then reset: the origin must not take it
+    /// for complete. An origin that takes no more may still answer.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let [_, clock] = &mut self.clocks;
+        loop {
+            let Upload::Running { body, data, last } = &mut self.upload else { return Poll::Ready(Ok(())) };
+            let moved = if !data.is_empty() {
+                match poll_room(&mut self.send, data.len(), cx) {
+                    Poll::Ready(Ok(room)) => {
+                        clock.stop();
+                        let piece = data.split_to(room);
+                        let ended = *last && data.is_empty();
+                        self.send.send_data(piece, ended).map(|()| ended)
+                    }
+                    Poll::Ready(Err(error)) => Err(error),
+                    Poll::Pending => {
+                        if !clock.is_set() {
+                            clock.set(self.patience.write);
+                        }
+                        ready!(clock.poll_expired(cx));
+                        Err(Reason::CANCEL.into())
+                    }
+                }
+            } else {
+                match ready!(pinned(body).poll_frame(cx)) {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(piece) => {
+                            *data = piece;
+                            *last = body.is_end_stream();
+                            Ok(false)
+                        }
+                        Err(frame) => {
+                            let trailers = frame.into_trailers().unwrap_or_default();
+                            self.send.send_trailers(trailers).map(|()| true)
+                        }
+                    },
+                    None => self.send.send_data(Bytes::new(), true).map(|()| true),
+                    Some(Err(error)) => {
+                        self.send.send_reset(Reason::CANCEL);
+                        self.upload = Upload::Broken;
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            };
+            match moved {
+                Ok(false) => {}
+                Ok(true) => self.upload = Upload::Done,
+                Err(_) => self.upload = Upload::Broken,
+            }
+        }
+    }
+
+    fn fail(&mut self, error: ExchangeError) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        self.lease = None;
+        self.send.send_reset(Reason::CANCEL);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+enum Came {
+    Interim(http::Response<()>),
+    Final(http::Response<RecvStream>),
+}
+
+impl<B: Inbound> Body for Answer<B> {
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        let this = self.get_mut();
+        if this.lease.is_none() {
+            return Poll::Ready(None);
+        }
+        // The origin may need the rest of the upload before it goes on.
+        if let Poll::Ready(Err(error)) = this.poll_upload(cx) {
+            return this.fail(error.into());
+        }
+        let Some(recv) = &mut this.recv else { return Poll::Ready(None) };
+        let [clock, _] = &mut this.clocks;
+        match recv.poll_data(cx) {
+            Poll::Ready(Some(Ok(data))) => {
+                clock.stop();
+                // Whoever polls has room for it.
+                let _ = recv.flow_control().release_capacity(data.len());
+                if recv.is_end_stream() {
+                    this.lease = None;
+                }
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            Poll::Ready(Some(Err(error))) => return this.fail(lost(error)),
+            Poll::Ready(None) => {}
+            Poll::Pending => {
+                if !clock.is_set() {
+                    clock.set(this.patience.body);
+                }
+                ready!(clock.poll_expired(cx));
+                let after = this.patience.body;
+                return this.fail(ExchangeError::TimedOut(after));
+            }
+        }
+        match ready!(recv.poll_trailers(cx)) {
+            Ok(trailers) => {
+                this.lease = None;
+                let trailers = trailers.map(message::answer_trailers).filter(|map| !map.is_empty());
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Err(error) => this.fail(lost(error)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lease.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.lease {
+            None => SizeHint::with_exact(0),
+            Some(_) => SizeHint::default(),
+        }
+    }
+}
