@@ -176,6 +176,7 @@ pub async fn forward<B: Inbound>(
         body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
     }
     let started = Instant::now();
+    entry.leaves(started);
     let patience = super::origin_patience(&shared.config.limits);
     let mut again = false;
     loop {
@@ -297,7 +298,7 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leg, Origin
     let deadline = tokio::time::Instant::now() + within;
     let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), key.offer, deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
-    worker.recorder.metrics().handshake(metrics::Leg::Upstream, tls.version);
+    worker.recorder.metrics().handshake(metrics::Leg::Upstream, &tls);
     let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)) });
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
     if key.offer == Offer::Both {

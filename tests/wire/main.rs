@@ -13,6 +13,7 @@ mod http2;
 mod lesson;
 mod life;
 mod limits;
+mod metrics;
 mod request;
 mod support;
 mod tunnel;
