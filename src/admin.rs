@@ -246,7 +246,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     fn state(sink: &str) -> AdminState {
-        let sink = Sink::open(&Target::parse(sink, None)).unwrap();
+        let sink = Sink::open(&Target::File { path: sink.into(), rotation: None }).unwrap();
         let records = Records::new(sink, Metrics::new("1.2.3"), Settings::default(), BootId::new(1));
         AdminState { records, draining: Arc::default() }
     }

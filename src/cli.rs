@@ -108,6 +108,9 @@ enum AuditVerb {
         /// Files of one or more lanes, in any order
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Exit 1 also where a lane lacks its beginning or its end: killed, still written to, or cut
+        #[arg(long)]
+        complete: bool,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -194,8 +197,9 @@ pub fn run() -> Result<ExitCode, Error> {
             Ok(ExitCode::from(if good { 0 } else { NO }))
         }
         Verb::Explain(args) => Ok(yes_or_no(explain::explain(&args, &mut out)?)),
-        Verb::Audit(AuditVerb::Verify { files, output }) => {
-            let whole = audit::verify(&files, &mut out, output.output == Output::Json)?;
+        Verb::Audit(AuditVerb::Verify { files, complete, output }) => {
+            let extent = if complete { audit::Extent::Complete } else { audit::Extent::Whole };
+            let whole = audit::verify(&files, extent, &mut out, output.output == Output::Json)?;
             Ok(ExitCode::from(if whole { 0 } else { NO }))
         }
         Verb::Tail(args) => Ok(yes_or_no(tail::tail(&args, &mut out)?)),
