@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,19 +12,22 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
-use crate::config::{AuditSink, CaSource, Config, PolicySource};
+use crate::config::{self, AuditSink, CaSource, Config, PolicySource};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
-use crate::keys::{self, Keyring};
+use crate::keys::{self, Keyring, Refresher};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
+use crate::proxy::gate::Gate;
+use crate::proxy::pool::Pool;
+use crate::proxy::repeats::Signatures;
 use crate::proxy::spoken::Spoken;
-use crate::proxy::{Shared, Worker, listener};
-use crate::record::metrics::Reload;
+use crate::proxy::{OriginStream, Shared, Worker, listener};
+use crate::record::metrics::{PoolState, Reload, Resource};
 use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
@@ -33,9 +37,6 @@ use crate::tls::origin::{Anchors, OriginTls, TrustError};
 const FLUSH: Duration = Duration::from_secs(1);
 /// And this long where the program is told to end now.
 const FLUSH_NOW: Duration = Duration::from_millis(100);
-
-/// A program may sign with the platform's newest key this long before we know it.
-const REFRESH: Duration = Duration::from_secs(15);
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,7 @@ fn lines(problems: &[Problem]) -> String {
 
 /// Runs until a signal ends it: SIGTERM or SIGINT drain, a second one exits at once, SIGHUP reloads the policy.
 pub fn run(config: Config) -> Result<(), Error> {
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let mut hangups = signal(SignalKind::hangup())?;
@@ -113,7 +115,15 @@ pub struct App {
 impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
     /// Within a tokio runtime, which ends only once the workers have: drain it, or drop it.
-    pub fn start(config: Config) -> Result<Self, Error> {
+    pub fn start(mut config: Config) -> Result<Self, Error> {
+        let asked = config.limits.connections;
+        config.limits = config.limits.within(descriptors());
+        if config.limits.connections < asked {
+            let most = config.limits.connections;
+            tracing::debug!(
+                "`limits.connections` is {most} instead of {asked}: too few descriptors may be opened"
+            );
+        }
         if let Some(path) = &config.ca_out {
             Mint::retract_ca(path)?;
         }
@@ -163,25 +173,31 @@ impl App {
         if let Some(path) = &config.ca_out {
             mint.publish_ca(path)?;
         }
-        let refreshed = keyring.has_endpoint(&variable, &read_file);
+        let keys = Arc::new(ArcSwap::from_pointee(known));
+        let refresher = Refresher::new(keyring, variable, read_file, Arc::clone(&keys), tls::now);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
+        let inspection = config.limits.inspection.map_or_else(inspection_budget, NonZeroUsize::get);
+        let budget = Budget::new(inspection, &config.limits);
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
-            keys: ArcSwap::from_pointee(known),
+            keys,
+            refresher,
             atlas: Atlas::built_in(),
             mint,
             origin_tls,
-            budget: Budget::new(inspection_budget()),
+            budget,
+            gate: Gate::new(&config.limits),
+            dials: Semaphore::new(config.limits.dials.get()),
             explained: AtomicI64::new(0),
             own,
             watch: Watch::default(),
             spoken: Spoken::default(),
+            repeats: Signatures::within(config.max_skew),
             config,
         });
-        if refreshed {
-            tokio::spawn(refresh_keys(Arc::clone(&shared), keyring));
-        }
+        let keeping = Arc::clone(&shared);
+        tokio::spawn(async move { keeping.refresher.keep().await });
         let mut admin_address = None;
         let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
         if let Some(socket) = admin {
@@ -213,12 +229,20 @@ impl App {
             draining: draining.clone(),
             by_owner,
         };
+        let mut pools = Vec::new();
+        let mut start = |by_owner, door| {
+            let worker = worker(by_owner);
+            pools.push(Arc::clone(&worker.pool));
+            workers.push(spawn(worker, door, shared.config.limits.drain));
+        };
         for _ in 0..shared.config.workers.get() {
-            workers.push(spawn(worker(false), forward.try_clone()?, shared.config.limits.drain));
+            start(false, forward.try_clone()?);
         }
         if let Some(jvm) = jvm {
-            workers.push(spawn(worker(true), jvm, shared.config.limits.drain));
+            start(true, jvm);
         }
+        let of = Arc::clone(&shared);
+        records.metrics.gauged_by(move |metrics| gauge(metrics, &of, &pools));
         Ok(Self {
             shared,
             forward: address,
@@ -322,6 +346,19 @@ impl App {
     }
 }
 
+/// What is in use now, for whoever asks `/metrics`.
+fn gauge(metrics: &Metrics, shared: &Shared, pools: &[Arc<Pool<OriginStream>>]) {
+    let set =
+        |gauge: &prometheus::IntGauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    let (idle, active) = pools.iter().map(|pool| pool.count()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    set(metrics.pool(PoolState::Idle), idle);
+    set(metrics.pool(PoolState::Active), active);
+    set(metrics.in_use(Resource::Connections), shared.gate.open());
+    let dials = shared.config.limits.dials.get() - shared.dials.available_permits();
+    set(metrics.in_use(Resource::Dials), dials);
+    set(metrics.in_use(Resource::Inspection), shared.budget.in_use());
+}
+
 /// Renews a kept CA while we run, long before its leaves would end with it.
 async fn keep_ca(shared: Arc<Shared>) {
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -348,28 +385,6 @@ fn read_file(path: &std::path::Path) -> io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-/// Follows the container endpoint: platforms replace its keys hours before they end. A failure keeps the old ones.
-async fn refresh_keys(shared: Arc<Shared>, mut keyring: Keyring) {
-    loop {
-        tokio::time::sleep(REFRESH).await;
-        let asked = tokio::task::spawn_blocking(move || {
-            let known = match keyring.fetch(&variable, &read_file) {
-                Ok(true) => keyring.known(&variable, &read_file).map(Some),
-                Ok(false) => Ok(None),
-                Err(error) => Err(error),
-            };
-            (keyring, known)
-        });
-        let Ok((same, known)) = asked.await else { return };
-        keyring = same;
-        match known {
-            Ok(Some(known)) => shared.keys.store(Arc::new(known)),
-            Ok(None) => {}
-            Err(error) => tracing::warn!("{error}"),
-        }
-    }
-}
-
 /// A worker's thread: its own runtime, so that nothing on a request's path is shared between threads.
 fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> tokio::task::JoinHandle<()> {
     tokio::task::spawn_blocking(move || {
@@ -385,7 +400,7 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
 pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {
         PolicySource::BuiltIn => return Ok(Policy::built_in(mode)),
-        PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),
+        PolicySource::File(path) => (path.display().to_string(), config::read_page(path)),
         PolicySource::Env(name) => {
             let missing = || io::Error::new(io::ErrorKind::NotFound, "the variable is not set");
             (format!("env:{name}"), std::env::var(name).map_err(|_| missing()))
@@ -397,6 +412,20 @@ pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, E
         tracing::warn!("{warning}");
     }
     Ok(policy.with_sign_in(mode))
+}
+
+/// As many descriptors as may be had: the usual 1,024 are for programs that hand them to `select`. `exec` doesn't ask,
+/// since its child would inherit them.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {
+        tracing::debug!(%error, "the limit on descriptors stays");
+    }
+}
+
+fn descriptors() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// A quarter of the memory we may use (cgroup v2's limit, where there is one).

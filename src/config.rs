@@ -7,6 +7,7 @@ mod connect_to;
 mod env;
 mod file;
 mod layer;
+mod limits;
 pub mod schema;
 mod show;
 mod tls;
@@ -20,9 +21,12 @@ use std::time::Duration;
 
 use crate::engine::facts::{AccountId, Secret, words};
 use crate::engine::policy::Mode;
+use crate::engine::signature::MAX_SKEW;
 
 pub use connect_to::{ConnectTo, Pattern};
+pub(crate) use file::read_page;
 pub use layer::{Given, Key, Layer, Origin};
+pub use limits::Limits;
 pub use tls::{LegOptions, OriginOptions, TlsSettings};
 pub use upstream_proxy::UpstreamProxy;
 
@@ -45,6 +49,9 @@ pub struct Config {
     pub credentials: Option<PathBuf>,
     /// Accounts that are ours although no key tells so: named by hand in `exec`.
     pub accounts: Vec<AccountId>,
+    /// Seconds that a signature's date may be off, either way.
+    pub max_skew: i64,
+    pub repeats: Repeats,
     /// No admin door unless given.
     pub admin: Option<SocketAddr>,
     /// The operator's own way to the admin door, for our user alone: it also tells of refused flows.
@@ -112,30 +119,12 @@ words! {
     }
 }
 
-/// How long each phase may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Longer than a slow ClientHello over satellite; short enough to free the slot. Both legs.
-    pub handshake: Duration,
-    /// A request's head, from its first byte.
-    pub head: Duration,
-    /// Between two reads of a body, and of an idle kept-alive connection.
-    pub body_idle: Duration,
-    /// Lambda Invoke and GetActivityTask answer after minutes; nothing of ours may be shorter.
-    pub response_head: Duration,
-    /// Below the 30 s that ECS leaves between SIGTERM and SIGKILL.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            head: Duration::from_secs(15),
-            body_idle: Duration::from_secs(60),
-            response_head: Duration::from_secs(15 * 60),
-            drain: Duration::from_secs(25),
-        }
+words! {
+    /// What becomes of a signed request, reads aside, that came before, byte for byte.
+    pub enum Repeats {
+        /// It passes, and its record says so: retries of SDKs within one second look like that.
+        Record = "record",
+        Refuse = "refuse",
     }
 }
 
@@ -145,6 +134,8 @@ const DEFAULT_LISTEN: SocketAddr =
 /// A sidecar shares its machine: beyond four, contention costs more than it brings (facts/crates.md 3).
 const MOST_DEFAULT_WORKERS: usize = 4;
 const MOST_WORKERS: usize = 256;
+/// More of anything that a limit counts is a slip of the pen.
+const MOST_COUNTED: usize = 1_000_000;
 
 /// Everything that was wrong with the settings, one line each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -252,6 +243,10 @@ impl Resolver<'_> {
             upstream_proxy: self.upstream_proxy(),
             credentials: self.path(Key::Credentials),
             accounts: Vec::new(),
+            max_skew: self.one(Key::MaxSkew, "a time from 1s to 15m", skew).unwrap_or(MAX_SKEW),
+            repeats: self
+                .one(Key::Repeats, "record or refuse", |text| text.parse().ok())
+                .unwrap_or(Repeats::Record),
             admin: self.one(Key::Admin, ADDRESS, |text| text.parse().ok()),
             admin_socket: self.path(Key::AdminSocket),
             workers: self
@@ -263,8 +258,17 @@ impl Resolver<'_> {
                 handshake: self.duration(Key::LimitsHandshake, defaults.handshake),
                 head: self.duration(Key::LimitsHead, defaults.head),
                 body_idle: self.duration(Key::LimitsBodyIdle, defaults.body_idle),
+                held_body: self.duration(Key::LimitsHeldBody, defaults.held_body),
                 response_head: self.duration(Key::LimitsResponseHead, defaults.response_head),
+                turn: self.duration(Key::LimitsTurn, defaults.turn),
                 drain: self.duration(Key::LimitsDrain, defaults.drain),
+                connections: self.count(Key::LimitsConnections).unwrap_or(defaults.connections),
+                connections_per_client: self.count(Key::LimitsConnectionsPerClient),
+                connections_per_origin: self
+                    .count(Key::LimitsConnectionsPerOrigin)
+                    .unwrap_or(defaults.connections_per_origin),
+                dials: self.count(Key::LimitsDials).unwrap_or(defaults.dials),
+                inspection: self.one(Key::LimitsInspection, "a size such as 64MiB", limits::size),
             },
             // The file's alone: lists for each host are no flag.
             tls: self.sources.tls.clone(),
@@ -309,7 +313,13 @@ impl Resolver<'_> {
     }
 
     fn duration(&mut self, key: Key, default: Duration) -> Duration {
-        self.one(key, "a time above zero such as 500ms, 10s or 15m", duration).unwrap_or(default)
+        self.one(key, "a time above zero such as 500ms, 10s or 15m", limits::duration).unwrap_or(default)
+    }
+
+    fn count(&mut self, key: Key) -> Option<NonZeroUsize> {
+        self.one(key, "a number from 1 to 1000000", |text| {
+            text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= MOST_COUNTED)
+        })
     }
 
     fn one<T>(&mut self, key: Key, want: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
@@ -348,19 +358,11 @@ fn audit_sink(text: &str) -> Option<AuditSink> {
     if text == "-" { Some(AuditSink::Stdout) } else { some_path(text).map(AuditSink::File) }
 }
 
-/// A whole number and `ms`, `s`, `m` or `h`; more than zero, at most a day.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let number: u64 = text[..digits].parse().ok()?;
-    let millis = match &text[digits..] {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    let total = number.checked_mul(millis)?;
-    (1..=86_400_000).contains(&total).then(|| Duration::from_millis(total))
+/// In seconds. AWS takes no more than a quarter of an hour itself.
+fn skew(text: &str) -> Option<i64> {
+    let given = limits::duration(text)?;
+    let seconds = i64::try_from(given.as_secs()).ok().filter(|_| given.subsec_nanos() == 0)?;
+    (1..=MAX_SKEW).contains(&seconds).then_some(seconds)
 }
 
 #[cfg(test)]

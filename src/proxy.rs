@@ -10,12 +10,15 @@ pub mod distrust;
 mod door;
 mod exchange;
 mod forward;
+pub mod gate;
 pub mod http1;
 pub mod http2;
+mod lesson;
 pub mod listener;
 mod owner;
-mod pool;
+pub mod pool;
 mod process;
+pub mod repeats;
 mod reply;
 mod resolve;
 mod sockets;
@@ -28,13 +31,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, Limits};
 use crate::engine::atlas::Atlas;
 use crate::engine::facts::Arrival;
 use crate::engine::policy::Policy;
 use crate::engine::signature::KnownKeys;
+use crate::keys::Refresher;
 use crate::record::{Prelude, Recorder};
 use crate::tls::Offer;
 use crate::tls::mint::Mint;
@@ -47,17 +51,22 @@ pub type OriginStream = tokio_rustls::client::TlsStream<Witness<chain::Way>>;
 pub struct Shared {
     pub config: Config,
     pub policy: ArcSwap<Policy>,
-    pub keys: ArcSwap<KnownKeys>,
+    pub keys: Arc<ArcSwap<KnownKeys>>,
+    pub refresher: Refresher,
     pub atlas: &'static Atlas,
     pub mint: Mint,
     pub origin_tls: OriginTls,
+    pub gate: Arc<gate::Gate>,
     pub budget: body::Budget,
+    /// Turns to dial, given in the order in which they were asked for.
+    pub dials: Semaphore,
     /// The second in which a bad signature was last explained.
     pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.
     pub own: Vec<std::net::SocketAddr>,
     pub watch: distrust::Watch,
     pub spoken: spoken::Spoken,
+    pub repeats: repeats::Signatures,
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.

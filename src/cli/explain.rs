@@ -236,7 +236,7 @@ pub fn page(reason: Reason) -> Page {
             "send the path in its normal form; for S3 keys with such names use a current SDK, which signs them as sent.",
         ),
         Reason::SigV4Skew => (
-            "The signature's time lies more than fifteen minutes from ours, either way. The signature itself holds, or its key is not known.",
+            "The signature's time lies more than `max_skew` (fifteen minutes) from ours, either way. The client is told `RequestTimeTooSkewed` and our time, by which SDKs set their clocks. The signature itself holds, or its key is not known.",
             "set the clock: the client's if only it is refused, this machine's if all are.",
         ),
         Reason::SigV4Expired => (
@@ -262,6 +262,10 @@ pub fn page(reason: Reason) -> Page {
         Reason::SigV4Perimeter => (
             "The signer's account lies outside `perimeter.signers`. A valid signature is not enough: credentials from elsewhere must not carry data out.",
             "if the account is yours, add it to `perimeter.signers`; if not, find out how foreign credentials came into the workload.",
+        ),
+        Reason::SigV4Repeated => (
+            "The same signed request, byte for byte, came before, and `repeats: refuse` is set. A captured request sent again looks like that; so does the retry of an SDK within the second of its first try.",
+            "sign again. If SDKs' own retries are refused, set `repeats: record`.",
         ),
         Reason::TargetMalformed => (
             "The destination is not a host name and a port in plain form: userinfo, brackets around a name, control characters, numbers that pass for addresses, or a bad port.",
@@ -351,8 +355,16 @@ pub fn page(reason: Reason) -> Page {
             "retry, as SDKs do by themselves; give the proxy more memory if it lasts.",
         ),
         Reason::LimitConnections => (
-            "The proxy's cap on connections is reached.",
-            "look for clients that leak connections; raise the file-descriptor limit if the load is real.",
+            "The proxy's cap on connections is reached: on those of this client's address, or on all of them.",
+            "look for clients that leak connections; where the load is real raise `limits.connections` and the file-descriptor limit, of which clients get two thirds.",
+        ),
+        Reason::LimitOrigin => (
+            "All connections that one origin may have are in use, and none came free within `limits.turn`.",
+            "look for calls that hang and for retry loops; where the load is real raise `limits.connections_per_origin`.",
+        ),
+        Reason::LimitDials => (
+            "As many connections to origins are being made as may be at once, and no turn came within `limits.turn`.",
+            "look for an origin that does not answer its handshakes; where the load is real raise `limits.dials`.",
         ),
         Reason::LimitDraining => {
             ("The proxy is shutting down and takes nothing new.", "retry; the next instance answers.")

@@ -22,14 +22,23 @@ words! {
         UpstreamProxy = "upstream_proxy",
         UpstreamNoProxy = "upstream_no_proxy",
         Credentials = "credentials",
+        MaxSkew = "max_skew",
+        Repeats = "repeats",
         Admin = "admin",
         AdminSocket = "admin_socket",
         Workers = "workers",
         LimitsHandshake = "limits.handshake",
         LimitsHead = "limits.head",
         LimitsBodyIdle = "limits.body_idle",
+        LimitsHeldBody = "limits.held_body",
         LimitsResponseHead = "limits.response_head",
+        LimitsTurn = "limits.turn",
         LimitsDrain = "limits.drain",
+        LimitsConnections = "limits.connections",
+        LimitsConnectionsPerClient = "limits.connections_per_client",
+        LimitsConnectionsPerOrigin = "limits.connections_per_origin",
+        LimitsDials = "limits.dials",
+        LimitsInspection = "limits.inspection",
     }
 }
 

@@ -44,14 +44,25 @@ impl Config {
                 .filter(|list| !list.is_empty())
                 .collect(),
             Key::Credentials => maybe(self.credentials.as_deref()),
+            Key::MaxSkew => vec![spelled(Duration::from_secs(self.max_skew.unsigned_abs()))],
+            Key::Repeats => vec![self.repeats.to_string()],
             Key::Admin => self.admin.iter().map(ToString::to_string).collect(),
             Key::AdminSocket => maybe(self.admin_socket.as_deref()),
             Key::Workers => vec![self.workers.to_string()],
             Key::LimitsHandshake => vec![spelled(self.limits.handshake)],
             Key::LimitsHead => vec![spelled(self.limits.head)],
             Key::LimitsBodyIdle => vec![spelled(self.limits.body_idle)],
+            Key::LimitsHeldBody => vec![spelled(self.limits.held_body)],
             Key::LimitsResponseHead => vec![spelled(self.limits.response_head)],
+            Key::LimitsTurn => vec![spelled(self.limits.turn)],
             Key::LimitsDrain => vec![spelled(self.limits.drain)],
+            Key::LimitsConnections => vec![self.limits.connections.to_string()],
+            Key::LimitsConnectionsPerClient => {
+                self.limits.connections_per_client.iter().map(ToString::to_string).collect()
+            }
+            Key::LimitsConnectionsPerOrigin => vec![self.limits.connections_per_origin.to_string()],
+            Key::LimitsDials => vec![self.limits.dials.to_string()],
+            Key::LimitsInspection => self.limits.inspection.iter().map(|bytes| sized(bytes.get())).collect(),
         })
     }
 }
@@ -68,10 +79,18 @@ fn spelled(time: Duration) -> String {
     }
 }
 
+/// A size likewise.
+fn sized(bytes: usize) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit)).unwrap_or((1, ""));
+    format!("{}{name}", bytes / unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Layer, Origin, duration, load};
+    use crate::config::limits::duration;
+    use crate::config::{Layer, Origin, load};
 
     #[test]
     fn what_is_shown_reads_back_as_the_same_settings() {
@@ -91,11 +110,15 @@ mod tests {
             (Key::UpstreamProxy, "http://proxy.test:3128"),
             (Key::UpstreamNoProxy, "a.test,b.test:8443"),
             (Key::Credentials, "creds"),
+            (Key::MaxSkew, "5m"),
+            (Key::Repeats, "refuse"),
             (Key::Admin, "127.0.0.1:1"),
             (Key::AdminSocket, "s.sock"),
             (Key::Workers, "3"),
             (Key::LimitsHandshake, "1500ms"),
             (Key::LimitsDrain, "2h"),
+            (Key::LimitsConnectionsPerClient, "9"),
+            (Key::LimitsInspection, "48MiB"),
         ] {
             layer.push(key, text, Origin::Flag("--test"));
         }

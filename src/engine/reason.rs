@@ -30,6 +30,7 @@ words! {
         SigV4Signature = "sigv4.signature",
         SigV4Payload = "sigv4.payload",
         SigV4Perimeter = "sigv4.perimeter",
+        SigV4Repeated = "sigv4.repeated",
         TargetMalformed = "target.malformed",
         TargetMismatch = "target.mismatch",
         TargetLiteral = "target.literal",
@@ -53,6 +54,8 @@ words! {
         LimitAudit = "limit.audit",
         LimitInspect = "limit.inspect",
         LimitConnections = "limit.connections",
+        LimitOrigin = "limit.origin",
+        LimitDials = "limit.dials",
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
         LimitStream = "limit.stream",
@@ -85,7 +88,12 @@ impl Reason {
             Self::RequestTimeout => 408,
             Self::RequestExpectation => 417,
             Self::RequestTooLarge => 431,
-            Self::LimitAudit | Self::LimitInspect | Self::LimitConnections | Self::LimitDraining => 503,
+            Self::LimitAudit
+            | Self::LimitInspect
+            | Self::LimitConnections
+            | Self::LimitOrigin
+            | Self::LimitDials
+            | Self::LimitDraining => 503,
             Self::UpstreamResolve
             | Self::UpstreamConnect
             | Self::UpstreamBelowFloor
@@ -129,6 +137,7 @@ impl Reason {
             Self::SigV4Signature => "the signature does not match the request",
             Self::SigV4Payload => "the body does not match what was signed or announced",
             Self::SigV4Perimeter => "the access key's account is outside the perimeter",
+            Self::SigV4Repeated => "the same signed request came before",
             Self::TargetMalformed => "the destination is malformed",
             Self::TargetMismatch => "CONNECT, SNI and Host name different destinations",
             Self::TargetLiteral => "IP addresses are not destinations",
@@ -152,6 +161,8 @@ impl Reason {
             Self::LimitAudit => "the audit record could not be written",
             Self::LimitInspect => "too many bodies are being inspected",
             Self::LimitConnections => "too many connections",
+            Self::LimitOrigin => "all connections to this origin are in use",
+            Self::LimitDials => "too many connections to origins are being made",
             Self::LimitDraining => "the proxy is shutting down",
             Self::LimitStream => "the stream reached one of its limits",
             Self::LimitFlood => "the connection sent too much that asks for nothing",

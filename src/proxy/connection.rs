@@ -13,11 +13,12 @@ use super::distrust::Suspect;
 use super::door::{self, Asked, DoorError};
 use super::exchange::{Answer, exchange};
 use super::forward::{Forwarded, OriginError};
+use super::gate::Full;
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
 use super::http1::switch;
-use super::{Caller, Worker, owner, reply, spoken, streams, tunnel};
+use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
@@ -117,6 +118,20 @@ async fn first_head(socket: &mut TcpStream) -> Result<Option<(BytesMut, BytesMut
             Err(_) => return Err(FirstError::Lost(())),
         }
     }
+}
+
+/// Has no place for a connection. `answered`: there is time to say so.
+pub async fn turn_away(worker: &Worker, socket: TcpStream, peer: SocketAddr, full: Full, answered: bool) {
+    let said = full.to_string();
+    if answered {
+        return refuse(worker, socket, peer, b"", Reason::LimitConnections, &said).await;
+    }
+    let reason = Reason::LimitConnections;
+    worker
+        .recorder
+        .open_connection(Door::Forward, peer, None)
+        .close(Outcome::refused(reason, 0, &said))
+        .await;
 }
 
 /// Says no in plain HTTP, where no TLS has begun.
@@ -309,15 +324,21 @@ async fn requests<S: Io>(
                 let _ = client.answer_whole(&answer).await;
                 false
             }
-            Answer::Passed(forwarded, entry, passage) if forwarded.head.switches_to_websocket() => {
+            Answer::Passed(forwarded, entry, passage, _) if forwarded.head.switches_to_websocket() => {
                 return Box::pin(switched(client, forwarded, entry, &passage)).await;
             }
-            Answer::Passed(mut forwarded, entry, passage) => {
+            Answer::Passed(mut forwarded, entry, passage, lesson) => {
                 let close = head.close() || forwarded.body.is_early() || worker.is_draining();
                 let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let passed = match forwarded.limits.life {
-                    None => client.pass(passed, &mut forwarded.body).await,
-                    Some(life) => Box::pin(within(life, client.pass(passed, &mut forwarded.body))).await,
+                let life = forwarded.limits.life;
+                let passed = match lesson {
+                    None if life.is_none() => client.pass(passed, &mut forwarded.body).await,
+                    None => Box::pin(within(life, client.pass(passed, &mut forwarded.body))).await,
+                    Some(lesson) => {
+                        let keys = &worker.shared.keys;
+                        let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                        Box::pin(within(life, client.pass(passed, &mut taught))).await
+                    }
                 };
                 let (bytes, broke) = passed.map_or_else(|error| (0, Some(error)), |bytes| (bytes, None));
                 let whole = record(entry, &forwarded, &passage, bytes, broke).await;
@@ -377,9 +398,10 @@ pub(super) async fn left(worker: &Worker, caller: &Caller, suspect: Suspect, err
 
 /// Passes an answer on, no longer than its statement says.
 pub(super) async fn within<T>(
-    life: Duration,
+    life: Option<Duration>,
     pass: impl Future<Output = Result<T, AnswerError<ExchangeError>>>,
 ) -> Result<T, AnswerError<ExchangeError>> {
+    let Some(life) = life else { return pass.await };
     let over = || AnswerError::Origin(ExchangeError::Limit(life));
     tokio::time::timeout(life, pass).await.unwrap_or_else(|_| Err(over()))
 }
@@ -394,6 +416,9 @@ pub(super) async fn record<B: Inbound>(
 ) -> bool {
     let answer = &forwarded.head;
     let broke = broke.map(|error| match error {
+        AnswerError::Client(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            (Reason::RequestTimeout, "the client took no more of its answer".to_owned())
+        }
         AnswerError::Client(error) => (Reason::RequestAborted, error.to_string()),
         AnswerError::Framing(error) => (Reason::Internal, error.to_string()),
         AnswerError::Origin(error) => {

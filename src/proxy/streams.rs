@@ -19,7 +19,7 @@ use super::forward::OriginError;
 use super::http1::io::Io;
 use super::http1::server::AnswerError;
 use super::http2::server::{self, Connection, Stream};
-use super::{Caller, Worker};
+use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
 use crate::engine::request::Framing;
 
@@ -133,11 +133,15 @@ async fn stream(
         Answer::Refused(answer) => {
             let _ = client.answer_whole(&answer).await;
         }
-        Answer::Passed(mut forwarded, entry, passage) => {
-            let pass = client.pass(&forwarded.head, &mut forwarded.body);
-            let passed = match forwarded.limits.life {
-                None => pass.await,
-                Some(life) => within(life, pass).await,
+        Answer::Passed(mut forwarded, entry, passage, lesson) => {
+            let life = forwarded.limits.life;
+            let passed = match lesson {
+                None => within(life, client.pass(&forwarded.head, &mut forwarded.body)).await,
+                Some(lesson) => {
+                    let keys = &worker.shared.keys;
+                    let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                    Box::pin(within(life, client.pass(&forwarded.head, &mut taught))).await
+                }
             };
             let (bytes, last, broke) = match passed {
                 Ok((bytes, last)) => (bytes, Some(last), None),

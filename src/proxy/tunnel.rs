@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::chain::Way;
-use super::forward::{OriginError, reach};
+use super::forward::{OriginError, reach, turn};
 use super::pool::Key;
 use crate::engine::facts::{Door, Identity, TlsFacts, TlsVersion};
 use crate::engine::hello::server::{self, Answer, ServerHello};
@@ -180,6 +180,7 @@ fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
         path: b"",
         user_agent: None,
         trace: None,
+        repeats: false,
         spent: Duration::ZERO,
     }
 }
@@ -201,6 +202,7 @@ async fn open(
         trust: 0,
         offer: Offer::Http1,
     };
+    let _turn = turn(worker).await?;
     let (mut origin, address) = reach(worker, &key).await?;
     seen.address = Some(address);
     entry.intend().await.map_err(OriginError::Audit)?;

@@ -47,6 +47,8 @@ pub struct Request<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The request's `x-amzn-trace-id`.
     pub trace: Option<&'a [u8]>,
+    /// The same signature came before.
+    pub repeats: bool,
     /// Time spent on verifying and deciding.
     pub spent: Duration,
 }

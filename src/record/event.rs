@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::engine::facts::{Action, Arrival, Auth, Door, Identity, Resource, SignatureState};
+use crate::engine::facts::{Action, Arrival, Auth, Door, Identity, Parent, Resource, SignatureState};
 use crate::engine::target::{Authority, Host};
 
 use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
@@ -121,8 +121,16 @@ impl Facts {
         json.word(",\"auth\":\"", request.identity.auth.as_str());
         json.word(",\"signature\":\"", request.identity.signature.as_str());
         json.word(",\"payload\":\"", request.identity.payload.as_str());
-        if request.identity.signer.as_ref().is_some_and(|signer| signer.own) {
-            json.raw(",\"ownKey\":true");
+        if let Some(signer) = &request.identity.signer {
+            if signer.own {
+                json.raw(",\"ownKey\":true");
+            }
+            if let Some(parents) = &signer.parents {
+                list(&mut json, ",\"parents\":[", parents.iter(), descent);
+            }
+        }
+        if request.repeats {
+            json.raw(",\"repeats\":true");
         }
         json.field(",\"method\":", request.method, 32);
         json.raw(",\"host\":\"");
@@ -317,6 +325,23 @@ fn user_identity(json: &mut Json<'_>, identity: &Identity) {
             );
             json.raw("}}");
         }
+    }
+    json.raw("}");
+}
+
+/// One step of a learned key's descent.
+fn descent(json: &mut Json<'_>, parent: &Parent) {
+    json.word("{\"by\":\"", parent.by);
+    if let Some(key_id) = &parent.key_id {
+        json.field(",\"key\":", key_id.as_bytes(), 24);
+    }
+    if let Some(account) = parent.account {
+        json.raw(",\"account\":\"");
+        json.account(account);
+        json.raw("\"");
+    }
+    if let Some(role) = &parent.role {
+        json.field(",\"role\":", role.as_bytes(), 64);
     }
     json.raw("}");
 }

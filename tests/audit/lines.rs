@@ -97,6 +97,18 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         account: AccountId::parse("111122223333"),
         role: Some(name.clone()),
         own: true,
+        parents: Some(
+            vec![
+                Parent {
+                    by: "cognito-identity:GetCredentialsForIdentity",
+                    key_id: Some(name.clone()),
+                    account: AccountId::parse("111122223333"),
+                    role: Some(name.clone()),
+                };
+                4
+            ]
+            .into(),
+        ),
     };
     let identity = Identity {
         auth: Auth::PostForm,

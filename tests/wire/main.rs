@@ -1,6 +1,7 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod chaos;
 mod chunks;
 mod codec;
 mod combinations;
@@ -9,7 +10,9 @@ mod distrust;
 mod events;
 mod forms;
 mod http2;
+mod lesson;
 mod life;
+mod limits;
 mod request;
 mod support;
 mod tunnel;
