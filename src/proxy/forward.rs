@@ -143,7 +143,9 @@ impl OriginError {
                 | ExchangeError::Framing(_)
                 | ExchangeError::Interim
                 | ExchangeError::Http2(_) => Reason::UpstreamProtocol,
-                ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
+                ExchangeError::Untaken(_) | ExchangeError::Misdirected | ExchangeError::Reset(_) => {
+                    Reason::UpstreamReset
+                }
                 ExchangeError::Untranslatable => Reason::RequestMalformed,
                 ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
                 ExchangeError::Limit(_) => Reason::LimitStream,
@@ -220,7 +222,7 @@ pub async fn forward<B: Inbound>(
             }
             Leg::Http2(lease) => {
                 let upstream = Arc::clone(&lease.connection().upstream);
-                let sent = Box::pin(http2::client::send(lease, head, body, patience)).await;
+                let sent = Box::pin(http2::client::send(lease, head, body, patience, reused && !again)).await;
                 (upstream, sent.map(|(response, answer)| (response, Answer::Http2(answer))))
             }
         };
@@ -238,7 +240,10 @@ pub async fn forward<B: Inbound>(
                 (leg, reused) = (Box::pin(dial(worker, &key, &permit)).await?, false);
             }
             // Never processed, so any method may; once.
-            Err(Unanswered { error: ExchangeError::Untaken(_), body: Some(unsent) }) if !again => {
+            Err(Unanswered {
+                error: ExchangeError::Untaken(_) | ExchangeError::Misdirected,
+                body: Some(unsent),
+            }) if !again => {
                 (body, again) = (unsent, true);
                 (leg, reused) = Box::pin(acquire(worker, &key, &permit, Instant::now())).await?;
             }

@@ -85,6 +85,9 @@ pub enum ExchangeError {
     /// Over HTTP/2: refused or given up before it was processed in any way (RFC 9113 8.7).
     #[error("the origin did not take the request: {0}")]
     Untaken(#[source] h2::Error),
+    /// A shared connection is not the one for this name, says the origin.
+    #[error("the origin answered 421 on a shared connection")]
+    Misdirected,
     /// It reset the stream.
     #[error("the origin broke off: {0}")]
     Reset(#[source] h2::Error),

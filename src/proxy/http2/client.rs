@@ -152,19 +152,22 @@ pub struct Answer<B> {
     patience: Patience,
 }
 
-/// Sends a request: `head` goes on with its body. Resolves when the answer's head is in.
+/// Sends a request: `head` goes on with its body. Resolves when the answer's head is in. `may_move`: a 421 to a request
+/// without a body is no answer yet, since a connection of its own may do (RFC 9110 15.5.20).
 pub async fn send<B: Inbound>(
     lease: Lease,
     head: &RequestHead,
     body: B,
     patience: Patience,
+    may_move: bool,
 ) -> Result<(ResponseHead, Box<Answer<B>>), Unanswered<B>> {
     let Some(request) = message::request(head) else {
         return Err(Unanswered { error: ExchangeError::Untranslatable, body: None });
     };
     let bodiless = is_bodiless(head.framing());
+    let connection = Arc::clone(lease.connection());
     // A handle of its own: one that waits for a stream to open would hold up the others.
-    let sent = lease.connection().send.clone().send_request(request, bodiless);
+    let sent = connection.send.clone().send_request(request, bodiless);
     let (mut response, send) = match sent {
         Ok(sent) => sent,
         // INVARIANT: nothing of it was written.
@@ -179,6 +182,10 @@ pub async fn send<B: Inbound>(
     let mut answer =
         Box::new(Answer { lease: Some(lease), send, upload, recv: None, early: false, clocks, patience });
     match answer.final_head(head, &mut response).await {
+        Ok(response) if may_move && bodiless && response.status() == 421 => {
+            connection.retire();
+            Err(Unanswered { error: ExchangeError::Misdirected, body: unsent })
+        }
         Ok(response) => Ok((response, answer)),
         Err(error) => Err(Unanswered { error, body: unsent }),
     }
