@@ -9,26 +9,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
-use crate::config::{self, AuditSink, CaSource, Config, PolicySource};
+use crate::config::{self, AuditSink, CaSource, Config, PolicySource, RecordSettings};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring, Refresher};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::gate::Gate;
-use crate::proxy::pool::Pool;
+use crate::proxy::http2::pool::Pool as Streams;
+use crate::proxy::lookups::Lookups;
+use crate::proxy::pool::{Count, Pool};
 use crate::proxy::repeats::Signatures;
 use crate::proxy::spoken::Spoken;
 use crate::proxy::{OriginStream, Shared, Worker, listener};
 use crate::record::metrics::{PoolState, Reload, Resource};
-use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
+use crate::record::{BootId, Metrics, Records, Rotation, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
 use crate::tls::origin::{Anchors, OriginTls, TrustError};
@@ -150,11 +152,11 @@ impl App {
         let origin_tls = OriginTls::with_options(anchors, &config.tls.origins, mint.ca_der())?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
-            AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
+            AuditSink::File(path) => Target::File { path: path.clone(), rotation: rotation(&config) },
+            AuditSink::Socket(path) => Target::Socket(path.clone()),
             AuditSink::Nowhere => Target::File { path: "/dev/null".into(), rotation: None },
         };
-        let level = if config.audit == AuditSink::Nowhere { Level::Off } else { Level::All };
-        let settings = Settings { level, ..Settings::default() };
+        let settings = Settings { lines: config.audit != AuditSink::Nowhere, data: config.records.rules() };
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
@@ -181,6 +183,7 @@ impl App {
         let budget = Budget::new(inspection, &config.limits);
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
+            retired: ArcSwapOption::empty(),
             keys,
             refresher,
             atlas: Atlas::built_in(),
@@ -189,6 +192,8 @@ impl App {
             budget,
             gate: Gate::new(&config.limits),
             dials: Semaphore::new(config.limits.dials.get()),
+            tunnels: Arc::new(Semaphore::new(config.limits.tunnels.get())),
+            lookups: Lookups::new(config.limits.lookups),
             explained: AtomicI64::new(0),
             own,
             watch: Watch::default(),
@@ -221,10 +226,12 @@ impl App {
         let jvm = jvm.map(listener::open).transpose()?;
         let jvm_address = jvm.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let mut workers = Vec::new();
+        let limits = &shared.config.limits;
+        let of_origin = limits.connections_per_origin.get().div_ceil(shared.config.workers.get());
         let worker = |by_owner| Worker {
             shared: Arc::clone(&shared),
             recorder: records.recorder(),
-            pool: Arc::default(),
+            pool: Pool::new(of_origin),
             streams: Arc::default(),
             draining: draining.clone(),
             by_owner,
@@ -232,7 +239,7 @@ impl App {
         let mut pools = Vec::new();
         let mut start = |by_owner, door| {
             let worker = worker(by_owner);
-            pools.push(Arc::clone(&worker.pool));
+            pools.push((Arc::clone(&worker.pool), Arc::clone(&worker.streams)));
             workers.push(spawn(worker, door, shared.config.limits.drain));
         };
         for _ in 0..shared.config.workers.get() {
@@ -289,6 +296,10 @@ impl App {
         match read_policy(&self.shared.config.policy, self.shared.config.mode()) {
             Ok(policy) => {
                 tracing::info!(policy = policy.hash(), "policy reloaded");
+                let before = self.shared.policy.load_full();
+                if before.id() != policy.id() {
+                    self.shared.retired.store(Some(before));
+                }
                 self.shared.policy.store(Arc::new(policy));
                 self.records.metrics.reload(Reload::Applied);
             }
@@ -342,20 +353,31 @@ impl App {
         for worker in self.workers {
             let _ = worker.await;
         }
+        self.records.end();
         self.records.flush(FLUSH);
     }
 }
 
 /// What is in use now, for whoever asks `/metrics`.
-fn gauge(metrics: &Metrics, shared: &Shared, pools: &[Arc<Pool<OriginStream>>]) {
+fn gauge(metrics: &Metrics, shared: &Shared, pools: &[(Arc<Pool<OriginStream>>, Arc<Streams>)]) {
     let set =
         |gauge: &prometheus::IntGauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-    let (idle, active) = pools.iter().map(|pool| pool.count()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    set(metrics.pool(PoolState::Idle), idle);
-    set(metrics.pool(PoolState::Active), active);
+    let mut all = Count::default();
+    for (pool, streams) in pools {
+        // A shared connection has its slot in the one and is kept by the other.
+        let (count, unused) = (pool.count(), streams.idle());
+        all.idle += count.idle + unused;
+        all.active += count.active.saturating_sub(unused);
+        all.wanted += count.wanted;
+    }
+    set(metrics.pool(PoolState::Idle), all.idle);
+    set(metrics.pool(PoolState::Active), all.active);
+    set(metrics.pool(PoolState::Wanted), all.wanted);
     set(metrics.in_use(Resource::Connections), shared.gate.open());
     let dials = shared.config.limits.dials.get() - shared.dials.available_permits();
     set(metrics.in_use(Resource::Dials), dials);
+    let tunnels = shared.config.limits.tunnels.get() - shared.tunnels.available_permits();
+    set(metrics.in_use(Resource::Tunnels), tunnels);
     set(metrics.in_use(Resource::Inspection), shared.budget.in_use());
 }
 
@@ -375,6 +397,11 @@ async fn keep_ca(shared: Arc<Shared>) {
             tracing::error!(%error, "the kept CA was not renewed");
         }
     }
+}
+
+fn rotation(config: &Config) -> Option<Rotation> {
+    let RecordSettings { rotate_size: bytes, rotate_age: age, keep, .. } = config.records;
+    (bytes.is_some() || age.is_some()).then_some(Rotation { bytes, age, keep })
 }
 
 fn variable(name: &str) -> Option<String> {

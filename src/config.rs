@@ -8,6 +8,7 @@ mod env;
 mod file;
 mod layer;
 mod limits;
+mod records;
 pub mod schema;
 mod show;
 mod tls;
@@ -27,6 +28,7 @@ pub use connect_to::{ConnectTo, Pattern};
 pub(crate) use file::read_page;
 pub use layer::{Given, Key, Layer, Origin};
 pub use limits::Limits;
+pub use records::{OnFailure, RecordSettings};
 pub use tls::{LegOptions, OriginOptions, TlsSettings};
 pub use upstream_proxy::UpstreamProxy;
 
@@ -36,6 +38,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub policy: PolicySource,
     pub audit: AuditSink,
+    pub records: RecordSettings,
     pub ca: CaSource,
     /// Where the CA certificate is published before listening.
     pub ca_out: Option<PathBuf>,
@@ -92,6 +95,8 @@ pub enum AuditSink {
     /// `-`.
     Stdout,
     File(PathBuf),
+    /// `unix:PATH`: a log collector's socket.
+    Socket(PathBuf),
     /// No lines at all: `exec` without `--audit`, where a person watches.
     Nowhere,
 }
@@ -232,7 +237,8 @@ impl Resolver<'_> {
         Config {
             listen: self.one(Key::Listen, ADDRESS, |text| text.parse().ok()).unwrap_or(DEFAULT_LISTEN),
             policy: self.one(Key::Policy, "FILE or env:NAME", policy_source).unwrap_or(PolicySource::BuiltIn),
-            audit: self.one(Key::Audit, "FILE or -", audit_sink).unwrap_or(AuditSink::Stdout),
+            audit: self.one(Key::Audit, "FILE, unix:SOCKET or -", audit_sink).unwrap_or(AuditSink::Stdout),
+            records: self.records(),
             ca: self.ca(),
             ca_out: self.path(Key::CaOut),
             upstream_roots: self
@@ -268,6 +274,8 @@ impl Resolver<'_> {
                     .count(Key::LimitsConnectionsPerOrigin)
                     .unwrap_or(defaults.connections_per_origin),
                 dials: self.count(Key::LimitsDials).unwrap_or(defaults.dials),
+                tunnels: self.count(Key::LimitsTunnels).unwrap_or(defaults.tunnels),
+                lookups: self.count(Key::LimitsLookups).unwrap_or(defaults.lookups),
                 inspection: self.one(Key::LimitsInspection, "a size such as 64MiB", limits::size),
             },
             // The file's alone: lists for each host are no flag.
@@ -355,7 +363,11 @@ fn policy_source(text: &str) -> Option<PolicySource> {
 }
 
 fn audit_sink(text: &str) -> Option<AuditSink> {
-    if text == "-" { Some(AuditSink::Stdout) } else { some_path(text).map(AuditSink::File) }
+    match text.strip_prefix("unix:") {
+        Some(path) => some_path(path).map(AuditSink::Socket),
+        None if text == "-" => Some(AuditSink::Stdout),
+        None => some_path(text).map(AuditSink::File),
+    }
 }
 
 /// In seconds. AWS takes no more than a quarter of an hour itself.

@@ -4,6 +4,7 @@
 //! recognise the endpoint, read the claim, verify, recognise the operation, decide.
 
 pub mod atlas;
+pub mod data;
 pub mod facts;
 pub mod form;
 pub mod hex;

@@ -14,7 +14,7 @@ pub(super) struct RunArgs {
     /// Policy, or env:NAME where a variable holds its text [env: EXEAT_POLICY] [default: built in]
     #[arg(long, value_name = "FILE")]
     policy: Option<String>,
-    /// Audit records, or - for stdout [env: EXEAT_AUDIT] [default: -]
+    /// Audit records: a file, unix:SOCKET, or - for stdout [env: EXEAT_AUDIT] [default: -]
     #[arg(long, value_name = "FILE")]
     audit: Option<String>,
     /// Publish the local CA's certificate here before listening [env: EXEAT_CA_OUT]

@@ -1,9 +1,11 @@
-//! The YAML shape of the settings: keys are the flags' names with `_`, and `limits:` holds the times.
+//! The YAML shape of the settings: keys are the flags' names with `_`; `limits:` holds the times, `records:` what is
+//! recorded.
 //!
 //! Keys nobody knows are problems with their place, all of them together. Values stay text here and are understood in
 //! `config.rs`, like those of the other layers. The YAML crate is met nowhere else but in the policy's file.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
@@ -116,6 +118,9 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
                 None if whole == "limits" => {
                     map.next_value_seed(Section { found: self.found, prefix: "limits." })?;
                 }
+                None if whole == "records" => {
+                    map.next_value_seed(Section { found: self.found, prefix: "records." })?;
+                }
                 None if whole == "tls" => {
                     let tree = map.next_value::<Spanned<Tree>>()?;
                     let mut found = self.found.borrow_mut();
@@ -127,10 +132,22 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
                     map.next_value::<IgnoredAny>()?;
                     let mut found = self.found.borrow_mut();
                     let at = found.origin(name.referenced);
-                    let meant =
-                        nearest(&whole, Key::ALL.iter().map(|key| key.as_str()).chain(["limits", "tls"]));
+                    let meant = nearest(
+                        &whole,
+                        Key::ALL.iter().map(|key| key.as_str()).chain(["limits", "records", "tls"]),
+                    );
                     let hint = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
                     found.problems.push(format!("{at}: unknown key `{whole}`{hint}"));
+                }
+                Some(Key::RecordsData) => {
+                    // Calls, each with the members that are allowed of it.
+                    for (call, members) in map.next_value::<BTreeMap<String, Vec<Spanned<String>>>>()? {
+                        for member in members {
+                            let value = format!("{call} {}", member.value);
+                            let origin = self.found.borrow().origin(member.referenced);
+                            self.found.borrow_mut().layer.push(Key::RecordsData, value, origin);
+                        }
+                    }
                 }
                 Some(key) if key.takes_many() => {
                     for value in map.next_value::<Vec<Spanned<String>>>()? {

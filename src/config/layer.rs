@@ -27,6 +27,15 @@ words! {
         Admin = "admin",
         AdminSocket = "admin_socket",
         Workers = "workers",
+        RecordsRotateSize = "records.rotate_size",
+        RecordsRotateAge = "records.rotate_age",
+        RecordsKeep = "records.keep",
+        RecordsOnFailure = "records.on_failure",
+        RecordsLevel = "records.level",
+        RecordsIncludeData = "records.include_data",
+        RecordsData = "records.data",
+        RecordsHidePaths = "records.hide_paths",
+        RecordsHidePatterns = "records.hide_patterns",
         LimitsHandshake = "limits.handshake",
         LimitsHead = "limits.head",
         LimitsBodyIdle = "limits.body_idle",
@@ -38,6 +47,8 @@ words! {
         LimitsConnectionsPerClient = "limits.connections_per_client",
         LimitsConnectionsPerOrigin = "limits.connections_per_origin",
         LimitsDials = "limits.dials",
+        LimitsTunnels = "limits.tunnels",
+        LimitsLookups = "limits.lookups",
         LimitsInspection = "limits.inspection",
     }
 }
@@ -45,7 +56,14 @@ words! {
 impl Key {
     /// Given several times, or a list in the file.
     pub const fn takes_many(self) -> bool {
-        matches!(self, Self::UpstreamCa | Self::ConnectTo)
+        matches!(
+            self,
+            Self::UpstreamCa
+                | Self::ConnectTo
+                | Self::RecordsData
+                | Self::RecordsHidePaths
+                | Self::RecordsHidePatterns
+        )
     }
 }
 

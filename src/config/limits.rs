@@ -34,6 +34,11 @@ pub struct Limits {
     pub connections_per_origin: NonZeroUsize,
     /// Connections to origins in the making. A handshake takes 0.2 ms of a core: more at once make each of them slower.
     pub dials: NonZeroUsize,
+    /// Tunnels that are open. Each holds two sockets and no buffer while it is idle.
+    pub tunnels: NonZeroUsize,
+    /// Different names looked up for one client address in a minute: a name can carry what its sender likes, and a
+    /// program that works asks for the same few.
+    pub lookups: NonZeroUsize,
     /// Bytes of bodies that are read before they are judged. Unless given, a quarter of the memory that we may use.
     pub inspection: Option<NonZeroUsize>,
 }
@@ -56,6 +61,8 @@ impl Default for Limits {
             connections_per_client: None,
             connections_per_origin: count(1024),
             dials: count(256),
+            tunnels: count(4096),
+            lookups: count(256),
             inspection: None,
         }
     }
@@ -78,6 +85,10 @@ impl Limits {
 
 /// A whole number and `ms`, `s`, `m` or `h`; more than zero, at most a day.
 pub(super) fn duration(text: &str) -> Option<Duration> {
+    duration_up_to(text, Duration::from_hours(24))
+}
+
+pub(super) fn duration_up_to(text: &str, most: Duration) -> Option<Duration> {
     let (number, unit) = number(text)?;
     let millis = match unit {
         "ms" => 1,
@@ -87,7 +98,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let total = number.checked_mul(millis)?;
-    (1..=86_400_000).contains(&total).then(|| Duration::from_millis(total))
+    Some(Duration::from_millis(total)).filter(|time| !time.is_zero() && *time <= most)
 }
 
 /// A whole number and `KiB`, `MiB` or `GiB`; more than zero.

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::engine::data::DataLevel;
 
 fn from(flags: &[(Key, &str)], variables: &[(&str, &str)], yaml: Option<&str>) -> Result<Loaded, Problems> {
     let mut layer = Layer::default();
@@ -100,6 +101,8 @@ limits:
   connections_per_client: 50
   connections_per_origin: 10
   dials: 5
+  tunnels: 7
+  lookups: 6
   inspection: 48MiB
 ";
     let config = from(&[], &[], Some(yaml)).unwrap().config;
@@ -118,6 +121,8 @@ limits:
         connections_per_client: NonZeroUsize::new(50),
         connections_per_origin: NonZeroUsize::new(10).unwrap(),
         dials: NonZeroUsize::new(5).unwrap(),
+        tunnels: NonZeroUsize::new(7).unwrap(),
+        lookups: NonZeroUsize::new(6).unwrap(),
         inspection: NonZeroUsize::new(48 << 20),
     };
     assert_eq!(config.limits, limits);
@@ -141,6 +146,52 @@ fn the_example_file_is_understood_and_shows_every_setting() {
     let missing: Vec<&Key> =
         Key::ALL.iter().filter(|key| **key != Key::Config && layer.last(**key).is_none()).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn records_are_kept_and_told_as_the_file_says() {
+    let yaml = "
+audit: unix:/run/fluent.sock
+records:
+  rotate_size: 64MiB
+  rotate_age: 36h
+  keep: 3
+  on_failure: deny
+  level: fatal
+  include_data: true
+  data:
+    dynamodb:PutItem: [requestParameters.TableName, responseElements.Attributes]
+  hide_paths: [email]
+  hide_patterns: ['*@*']
+";
+    let config = from(&[], &[("EXEAT_RECORDS_LEVEL", "error")], Some(yaml)).unwrap().config;
+    assert_eq!(config.audit, AuditSink::Socket("/run/fluent.sock".into()));
+    let records = config.records;
+    assert_eq!((records.rotate_size, records.keep), (Some(64 << 20), 3));
+    assert_eq!(records.rotate_age, Some(Duration::from_secs(36 * 3600)));
+    assert_eq!((records.level, records.include_data), (DataLevel::Error, true), "the variable is stronger");
+    let told: Vec<String> = records.data.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["dynamodb:PutItem requestParameters.TableName", "dynamodb:PutItem responseElements.Attributes"]
+    );
+    assert!(records.rules().is_some());
+    assert_eq!(from(&[], &[], None).unwrap().config.records.rules(), None, "off unless asked for");
+    for wrong in [
+        "records: {level: some}",
+        "records: {on_failure: count}",
+        "records: {rotate_size: 1KiB}",
+        "records: {rotate_age: 745h}",
+        "records: {keep: 0}",
+        "records: {include_data: maybe}",
+        "records: {data: {'s3:PutObject': [Key]}}",
+        "records: {data: {'s3:*': [requestParameters.Key]}}",
+        "records: {data: [s3:PutObject]}",
+        "records: {levle: all}",
+        "audit: 'unix:'",
+    ] {
+        assert!(from(&[], &[], Some(wrong)).is_err(), "{wrong}");
+    }
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::{Inbound, Passage};
 use super::distrust::Suspect;
@@ -18,6 +20,7 @@ use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
 use super::http1::switch;
+use super::telling::Overheard;
 use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
@@ -86,7 +89,14 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
     };
     let permit = match course {
         Ok(Course::Intercept) => None,
-        Ok(Course::Tunnel(permit)) => Some(permit),
+        Ok(Course::Tunnel(permit)) => match Arc::clone(&worker.shared.tunnels).try_acquire_owned() {
+            Ok(place) => Some((permit, place)),
+            Err(_) => {
+                let (named, most) = (target.to_string(), limits.tunnels);
+                let said = format!("{most} tunnels are open");
+                return refuse(&worker, socket, peer, named.as_bytes(), Reason::LimitTunnels, &said).await;
+            }
+        },
         Ok(Course::Refuse { reason, said }) | Err(Refused { reason, said }) => {
             return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
         }
@@ -210,7 +220,7 @@ async fn established(
     suspect: Suspect,
     target: Authority,
     early: BytesMut,
-    permit: Option<TunnelPermit>,
+    permit: Option<(TunnelPermit, OwnedSemaphorePermit)>,
 ) {
     let peer = suspect.peer();
     if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
@@ -245,15 +255,15 @@ async fn established(
     };
     let greeted = match &permit {
         None => destination::greet(&target, hello.sni.as_ref()),
-        Some(permit) => tunnel::enter(&target, &hello, permit),
+        Some((permit, _)) => tunnel::enter(&target, &hello, permit),
     };
     if let Err(Refused { reason, said }) = greeted {
         open().close(Outcome::refused(reason, 0, &said)).await;
         let _ = socket.write_all(&UNRECOGNISED_NAME).await;
         return linger(&mut socket).await;
     }
-    if let Some(permit) = permit {
-        let asked = tunnel::Asked { socket, peer, target, bytes, hello };
+    if let Some((permit, place)) = permit {
+        let asked = tunnel::Asked { socket, peer, target, bytes, hello, place };
         return tunnel::tunnel(&worker, asked, permit).await;
     }
     let kind = worker.shared.atlas.host(&target.host);
@@ -264,10 +274,10 @@ async fn established(
     let (stream, tls) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
-            let entry = open();
+            let mut entry = open();
             let said = match &error {
                 HandshakeError::ClientDistrusts(_) | HandshakeError::Silent => {
-                    suspect.distrusts(&worker.shared, &error.to_string()).await
+                    suspect.distrusts(&worker, &error.to_string(), &mut entry).await
                 }
                 error => error.to_string(),
             };
@@ -330,14 +340,13 @@ async fn requests<S: Io>(
             Answer::Passed(mut forwarded, entry, passage, lesson) => {
                 let close = head.close() || forwarded.body.is_early() || worker.is_draining();
                 let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let life = forwarded.limits.life;
-                let passed = match lesson {
-                    None if life.is_none() => client.pass(passed, &mut forwarded.body).await,
-                    None => Box::pin(within(life, client.pass(passed, &mut forwarded.body))).await,
-                    Some(lesson) => {
+                let passed = match (lesson, passage.telling(), forwarded.limits.life) {
+                    (None, None, None) => client.pass(passed, &mut forwarded.body).await,
+                    (lesson, telling, life) => {
                         let keys = &worker.shared.keys;
                         let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
-                        Box::pin(within(life, client.pass(passed, &mut taught))).await
+                        let mut overheard = Overheard::new(&mut taught, telling);
+                        Box::pin(within(life, client.pass(passed, &mut overheard))).await
                     }
                 };
                 let (bytes, broke) = passed.map_or_else(|error| (0, Some(error)), |bytes| (bytes, None));
@@ -387,12 +396,12 @@ async fn switched<S: Io, B: Inbound>(
 
 /// A client went away before its first request.
 pub(super) async fn left(worker: &Worker, caller: &Caller, suspect: Suspect, error: Option<&std::io::Error>) {
-    let Some(alert) = error.and_then(handshake::distrust) else { return worker.recorder.note_left() };
+    let Some(alert) = error.and_then(handshake::distrust) else { return suspect.left(worker) };
     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
     let mut entry = worker.recorder.open(&caller.prelude);
     entry.was_for(&caller.arrival.target);
     let said = HandshakeError::ClientDistrusts(alert).to_string();
-    let said = suspect.distrusts(&worker.shared, &said).await;
+    let said = suspect.distrusts(worker, &said, &mut entry).await;
     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
 }
 
@@ -408,7 +417,7 @@ pub(super) async fn within<T>(
 
 /// Closes the entry of a request that was answered; false when the answer broke off.
 pub(super) async fn record<B: Inbound>(
-    entry: Entry,
+    mut entry: Entry,
     forwarded: &Forwarded<B>,
     passage: &Passage,
     bytes_out: u64,
@@ -431,6 +440,9 @@ pub(super) async fn record<B: Inbound>(
             (error.reason(), error.to_string())
         }
     });
+    if let Some(telling) = passage.telling() {
+        telling.tell(&mut entry);
+    }
     let end = match &broke {
         None => End::Answered,
         Some((reason, message)) => End::Refused { reason: *reason, message },
@@ -440,6 +452,7 @@ pub(super) async fn record<B: Inbound>(
         reused: forwarded.reused,
         request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
         extended_request_id: answer.first("x-amz-id-2"),
+        error_type: if answer.status() >= 400 { answer.first("x-amzn-errortype") } else { None },
         waited: forwarded.waited,
     };
     let outcome = Outcome {

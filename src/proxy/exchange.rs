@@ -8,6 +8,7 @@ use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
+use super::telling::Telling;
 use super::{Caller, Worker};
 use crate::config::Repeats;
 use crate::engine::atlas::BodySeen;
@@ -45,6 +46,9 @@ pub async fn exchange<B: Inbound>(
     caller: &Caller,
 ) -> Answer<B> {
     let mut entry = worker.recorder.open(&caller.prelude);
+    // By this a test shows what a bug of ours costs. No release has it.
+    #[cfg(debug_assertions)]
+    assert!(!head.has("exeat-test-panic"), "a test asked for it");
     let shared = &worker.shared;
     let policy = shared.policy.load_full();
     let mut continued = !head.expects_continue();
@@ -111,6 +115,10 @@ pub async fn exchange<B: Inbound>(
                 .tells_why()
                 .then(|| super::advice::of(&denial, head, shared.keys.load().own_accounts()));
             let Denial { reason, said, facts, .. } = denial;
+            if let Some(telling) = Telling::of(worker, head, facts.operation.as_ref()) {
+                telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
+                telling.tell(&mut entry);
+            }
             return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
         }
     };
@@ -133,7 +141,7 @@ pub async fn exchange<B: Inbound>(
         let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None };
         return Box::pin(refuse(entry, head, &facts, refusal)).await;
     }
-    let passage = Arc::new(Passage::default());
+    let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
     let mut check = due.start();
     if is_bodiless(head.framing()) {
         match check.finish() {
@@ -147,13 +155,21 @@ pub async fn exchange<B: Inbound>(
     // Boxed: it is handed on four times, and is half a kilobyte.
     let outbound =
         Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
-    let how = forward::Send { offer: caller.offer, owes_continue: !continued, judged };
+    let how = forward::Send {
+        client: caller.arrival.peer.ip(),
+        offer: caller.offer,
+        owes_continue: !continued,
+        judged,
+    };
     match forward::forward(worker, permit, head, outbound, how, &mut entry).await {
         Ok(forwarded) => {
             let lesson = Lesson::of(facts.operation.as_ref(), facts.identity.signer.as_ref());
             Answer::Passed(forwarded, entry, passage, lesson)
         }
         Err(error) => {
+            if let Some(telling) = passage.telling() {
+                telling.tell(&mut entry);
+            }
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());
             let refusal = Refusal { reason: error.reason(), said, detail };
@@ -195,6 +211,7 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
         repeats: false,
+        traceparent: head.only("traceparent"),
         spent,
     }
 }

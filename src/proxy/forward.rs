@@ -1,7 +1,7 @@
 //! Carries an allowed request to its origin: a connection, the intent line, the same bytes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,13 +17,14 @@ use super::chain::{self, ChainError, Way};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
 use super::http1::wire::{Reader, Writer};
-use super::pool::{Key, Leased, Slip, Upstream};
+use super::lookups::TooMany;
+use super::pool::{Key, Leased, Slip, Slot, Turn, Upstream};
 use super::{OriginStream, Worker, http2, resolve};
 use crate::engine::policy::{Permit, StreamLimits};
 use crate::engine::reason::Reason;
-use crate::engine::request::{Framing, RequestHead, ResponseHead};
-use crate::engine::target::Authority;
+use crate::engine::request::{RequestHead, ResponseHead};
 use crate::engine::target::destination::Refused;
+use crate::engine::target::{Authority, Host};
 use crate::record::metrics;
 use crate::record::{AuditDown, Entry, LegText};
 use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
@@ -52,6 +53,14 @@ impl<B: Inbound> Answer<B> {
         match self {
             Self::Http1(answer) => answer.is_early(),
             Self::Http2(answer) => answer.is_early(),
+        }
+    }
+
+    /// The body of a request that had none to send, so that it can be sent again.
+    fn take_unsent(&mut self) -> Option<B> {
+        match self {
+            Self::Http1(answer) => answer.take_unsent(),
+            Self::Http2(answer) => answer.take_unsent(),
         }
     }
 }
@@ -106,6 +115,8 @@ pub enum OriginError {
     Refused(Refused),
     #[error("no turn to dial for {0:?}")]
     NoTurn(Duration),
+    #[error("all connections to `{target}` were in use for {after:?}")]
+    NoConnection { target: Authority, after: Duration },
     #[error("connect to `{target}` at {address} failed: {error}")]
     Connect { target: Authority, address: SocketAddr, error: io::Error },
     #[error("connect to `{target}` timed out after {after:?}")]
@@ -116,6 +127,8 @@ pub enum OriginError {
     Proxy { proxy: Authority, error: ChainError },
     #[error("the origin spoke before it was asked")]
     SpokeFirst,
+    #[error("{0}")]
+    Lookups(#[from] TooMany),
     #[error("the intent could not be written")]
     Audit(#[from] AuditDown),
     #[error(transparent)]
@@ -128,12 +141,14 @@ impl OriginError {
             Self::Resolve { .. } => Reason::UpstreamResolve,
             Self::Refused(refused) => refused.reason,
             Self::NoTurn(_) => Reason::LimitDials,
+            Self::NoConnection { .. } => Reason::LimitOrigin,
             Self::Connect { .. } => Reason::UpstreamConnect,
             Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
             Self::Tls { error, .. } => error.reason(),
             Self::Proxy { error: ChainError::Timeout, .. } => Reason::UpstreamTimeout,
             Self::Proxy { .. } => Reason::UpstreamProxy,
             Self::SpokeFirst => Reason::UpstreamProtocol,
+            Self::Lookups(_) => Reason::LimitLookups,
             Self::Audit(_) => Reason::LimitAudit,
             Self::Exchange(error) => match error {
                 ExchangeError::Body(error) => Self::of_body(error),
@@ -143,9 +158,7 @@ impl OriginError {
                 | ExchangeError::Framing(_)
                 | ExchangeError::Interim
                 | ExchangeError::Http2(_) => Reason::UpstreamProtocol,
-                ExchangeError::Untaken(_) | ExchangeError::Misdirected | ExchangeError::Reset(_) => {
-                    Reason::UpstreamReset
-                }
+                ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
                 ExchangeError::Untranslatable => Reason::RequestMalformed,
                 ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
                 ExchangeError::Limit(_) => Reason::LimitStream,
@@ -167,10 +180,18 @@ impl OriginError {
 /// How a request goes: what the client's connection tells of it, and when it was judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Send {
+    pub client: IpAddr,
     /// What the origin is offered to speak.
     pub offer: Offer,
     pub owes_continue: bool,
     pub judged: Instant,
+}
+
+/// For whom a connection is made, and what it must be.
+#[derive(Debug, Clone, Copy)]
+struct Wants {
+    client: IpAddr,
+    at_least: AtLeast,
 }
 
 /// Sends the request, judged a moment ago, and waits for its answer's head. The intent is on record before the
@@ -189,8 +210,9 @@ pub async fn forward<B: Inbound>(
     let dial_at = shared.config.connect_to.lookup(target);
     // What HTTP/1.1 alone has a way to ask for.
     let offer = if head.asks_websocket() { Offer::Http1 } else { how.offer };
-    let key = Key { authority: target.clone(), dial: dial_at, trust, offer };
-    let (mut leg, mut reused) = acquire(worker, &key, &permit, how.judged).await?;
+    let key = Key { authority: target.clone(), dial: dial_at, policy: permit.policy(), trust, offer };
+    let wants = Wants { client: how.client, at_least: at_least(&permit) };
+    let (mut leg, mut reused) = acquire(worker, &key, wants, how.judged).await?;
     entry.intend().await?;
     if how.owes_continue {
         body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
@@ -208,44 +230,45 @@ pub async fn forward<B: Inbound>(
                     if !reused {
                         return Err(OriginError::SpokeFirst);
                     }
-                    (leg, reused) = acquire(worker, &key, &permit, how.judged).await?;
+                    // Its place stays ours: others wait in line for theirs.
+                    let slot = leased.into_slot();
+                    (leg, reused) = match worker.pool.checkout(&key, how.judged) {
+                        Some(leased) => (Leg::Http1(leased), true),
+                        None => Box::pin(dial(worker, &key, wants, slot)).await?,
+                    };
                     continue;
                 }
                 let upstream = leased.upstream;
-                let slip = Slip {
-                    pool: Arc::clone(&worker.pool),
-                    key: key.clone(),
-                    upstream: Arc::clone(&upstream),
-                };
+                let slip = Slip { pool: Arc::clone(&worker.pool), upstream: Arc::clone(&upstream) };
                 let sent = client::send(leased.conn, head, body, patience, slip).await;
                 (upstream, sent.map(|(response, answer)| (response, Answer::Http1(answer))))
             }
             Leg::Http2(lease) => {
                 let upstream = Arc::clone(&lease.connection().upstream);
-                let sent = Box::pin(http2::client::send(lease, head, body, patience, reused && !again)).await;
+                let sent = Box::pin(http2::client::send(lease, head, body, patience)).await;
                 (upstream, sent.map(|(response, answer)| (response, Answer::Http2(answer))))
             }
         };
         match sent {
-            Ok((response, body)) => {
+            Ok((response, mut answer)) => {
+                // Not the server for this authority; another connection may lead to it (RFC 9110 15.5.20).
+                if response.status() == 421
+                    && !again
+                    && let Some(unsent) = answer.take_unsent()
+                {
+                    drop(answer);
+                    (body, again) = (unsent, true);
+                    (leg, reused) = Box::pin(dial(worker, &key, wants, upstream.into_slot())).await?;
+                    continue;
+                }
                 let waited = started.elapsed();
-                return Ok(Forwarded { head: response, body, upstream, reused, waited, limits });
+                return Ok(Forwarded { head: response, body: answer, upstream, reused, waited, limits });
             }
-            // An idle connection that the origin was just closing: a request without a body may be sent once more.
-            Err(Unanswered {
-                error: ExchangeError::Closed { unanswered: true } | ExchangeError::Lost(_),
-                body: Some(unsent),
-            }) if reused && is_idempotent(head) => {
-                body = unsent;
-                (leg, reused) = (Box::pin(dial(worker, &key, &permit)).await?, false);
-            }
-            // Never processed, so any method may; once.
-            Err(Unanswered {
-                error: ExchangeError::Untaken(_) | ExchangeError::Misdirected,
-                body: Some(unsent),
-            }) if !again => {
+            // Never processed, so any method may; once. What was written to a connection that then closed is not sent
+            // again: nobody can tell what the origin did with it.
+            Err(Unanswered { error: ExchangeError::Untaken(_), body: Some(unsent) }) if !again => {
                 (body, again) = (unsent, true);
-                (leg, reused) = Box::pin(acquire(worker, &key, &permit, Instant::now())).await?;
+                (leg, reused) = Box::pin(acquire(worker, &key, wants, Instant::now())).await?;
             }
             Err(failed) => return Err(failed.error.into()),
         }
@@ -256,31 +279,21 @@ fn at_least(permit: &Permit) -> AtLeast {
     if permit.min_tls13() { AtLeast::Tls13 } else { AtLeast::Tls12 }
 }
 
-/// RFC 9110 9.2.2.
-fn is_idempotent(head: &RequestHead) -> bool {
-    head.framing() == Framing::None && matches!(head.method(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
-}
-
 /// Where the request goes out.
 enum Leg {
     Http1(Leased<OriginStream>),
     Http2(http2::client::Lease),
 }
 
-async fn acquire(
-    worker: &Worker,
-    key: &Key,
-    permit: &Permit,
-    now: Instant,
-) -> Result<(Leg, bool), OriginError> {
+async fn acquire(worker: &Worker, key: &Key, wants: Wants, now: Instant) -> Result<(Leg, bool), OriginError> {
     if key.offer == Offer::Both
-        && let Some(shared) = Box::pin(acquire_shared(worker, key, permit)).await
+        && let Some(shared) = Box::pin(acquire_shared(worker, key, wants)).await
     {
         return shared;
     }
     match worker.pool.checkout(key, now) {
         Some(leased) => Ok((Leg::Http1(leased), true)),
-        None => Ok((Box::pin(dial(worker, key, permit)).await?, false)),
+        None => Box::pin(dial(worker, key, wants, None)).await,
     }
 }
 
@@ -289,7 +302,7 @@ async fn acquire(
 async fn acquire_shared(
     worker: &Worker,
     key: &Key,
-    permit: &Permit,
+    wants: Wants,
 ) -> Option<Result<(Leg, bool), OriginError>> {
     let reused = || worker.streams.checkout(key).map(|lease| Ok((Leg::Http2(lease), true)));
     if let Some(reused) = reused() {
@@ -307,33 +320,50 @@ async fn acquire_shared(
     if speaks_http1() {
         return None;
     }
-    let dialled = dial(worker, key, permit).await;
+    let dialled = dial(worker, key, wants, None).await;
     drop(turn);
-    Some(dialled.map(|leg| (leg, false)))
+    Some(dialled)
 }
 
-/// A new connection, and the handshake with the origin.
-async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leg, OriginError> {
+/// A new connection, and the handshake with the origin; in `slot`, where there is one already. Where there are as many
+/// connections as there may be, the next that comes free (`true`).
+async fn dial(
+    worker: &Worker,
+    key: &Key,
+    wants: Wants,
+    slot: Option<Slot>,
+) -> Result<(Leg, bool), OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
+    let slot = match slot {
+        Some(slot) => slot,
+        None => {
+            let after = shared.config.limits.turn;
+            match worker.pool.turn(key, after).await {
+                Some(Turn::Dial(slot)) => slot,
+                Some(Turn::Idle(leased)) => return Ok((Leg::Http1(leased), true)),
+                None => return Err(OriginError::NoConnection { target: target.clone(), after }),
+            }
+        }
+    };
     let _turn = turn(worker).await?;
-    let (way, address) = reach(worker, key).await?;
+    let (way, address) = reach(worker, key, wants.client).await?;
     let within = shared.config.limits.handshake;
     let deadline = tokio::time::Instant::now() + within;
-    let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), key.offer, deadline).await;
+    let shaken = shared.origin_tls.connect(way, &target.host, wants.at_least, key.offer, deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
     worker.recorder.metrics().handshake(metrics::Leg::Upstream, tls.version);
-    let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)) });
+    let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)), slot });
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
     if key.offer == Offer::Both {
         shared.spoken.note(target, if speaks_http2 { Offer::Both } else { Offer::Http1 });
     }
     if !speaks_http2 {
-        return Ok(Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }));
+        return Ok((Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }), false));
     }
     let shaken = http2::client::shake(stream, upstream, within).await;
     let connection = shaken.map_err(ExchangeError::Http2)?;
-    Ok(Leg::Http2(worker.streams.add(key.clone(), connection)))
+    Ok((Leg::Http2(worker.streams.add(key.clone(), connection)), false))
 }
 
 /// The right to make one more connection, until it is dropped. First come, first served.
@@ -346,9 +376,18 @@ pub(super) async fn turn(worker: &Worker) -> Result<SemaphorePermit<'_>, OriginE
 }
 
 /// A way to the origin: straight or through the upstream proxy.
-pub(super) async fn reach(worker: &Worker, key: &Key) -> Result<(Way, SocketAddr), OriginError> {
+pub(super) async fn reach(
+    worker: &Worker,
+    key: &Key,
+    client: IpAddr,
+) -> Result<(Way, SocketAddr), OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
+    if let (Host::Name(name), None) = (&target.host, key.dial) {
+        // The upstream proxy would look it up in our place.
+        shared.lookups.ask(client, name, Instant::now())?;
+        worker.recorder.metrics().lookups.inc();
+    }
     // `connect_to` says where to go itself; a destination that the proxy's bypass list names goes straight.
     let proxy = shared.config.upstream_proxy.as_ref().filter(|p| key.dial.is_none() && p.carries(target));
     match proxy {
@@ -368,7 +407,7 @@ async fn straight(worker: &Worker, key: &Key) -> Result<(TcpStream, SocketAddr),
     let addresses = match key.dial {
         Some(address) => resolve::named(target, address, &shared.own)?,
         None => {
-            let ranges = shared.policy.load().addresses_for(&target.host);
+            let ranges = shared.ranges(target, key.policy);
             resolve::addresses(target, &ranges, &shared.own).await?
         }
     };

@@ -19,6 +19,7 @@ use super::forward::OriginError;
 use super::http1::io::Io;
 use super::http1::server::AnswerError;
 use super::http2::server::{self, Connection, Stream};
+use super::telling::Overheard;
 use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
 use crate::engine::request::Framing;
@@ -134,13 +135,13 @@ async fn stream(
             let _ = client.answer_whole(&answer).await;
         }
         Answer::Passed(mut forwarded, entry, passage, lesson) => {
-            let life = forwarded.limits.life;
-            let passed = match lesson {
-                None => within(life, client.pass(&forwarded.head, &mut forwarded.body)).await,
-                Some(lesson) => {
+            let passed = match (lesson, passage.telling(), forwarded.limits.life) {
+                (None, None, None) => client.pass(&forwarded.head, &mut forwarded.body).await,
+                (lesson, telling, life) => {
                     let keys = &worker.shared.keys;
                     let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
-                    Box::pin(within(life, client.pass(&forwarded.head, &mut taught))).await
+                    let mut overheard = Overheard::new(&mut taught, telling);
+                    Box::pin(within(life, client.pass(&forwarded.head, &mut overheard))).await
                 }
             };
             let (bytes, last, broke) = match passed {

@@ -85,9 +85,6 @@ pub enum ExchangeError {
     /// Over HTTP/2: refused or given up before it was processed in any way (RFC 9113 8.7).
     #[error("the origin did not take the request: {0}")]
     Untaken(#[source] h2::Error),
-    /// A shared connection is not the one for this name, says the origin.
-    #[error("the origin answered 421 on a shared connection")]
-    Misdirected,
     /// It reset the stream.
     #[error("the origin broke off: {0}")]
     Reset(#[source] h2::Error),
@@ -117,6 +114,8 @@ pub struct Answer<S: Io, B, G> {
     reusable: bool,
     early: bool,
     give_back: Option<G>,
+    /// The body, where the request had none to send.
+    unsent: Option<B>,
     patience: Patience,
 }
 
@@ -156,6 +155,7 @@ where
         reusable: false,
         early: false,
         give_back: Some(give_back),
+        unsent,
         patience,
     });
     match answer.final_head(head).await {
@@ -163,7 +163,7 @@ where
             answer.begin(&response);
             Ok((response, answer))
         }
-        Err(error) => Err(Unanswered { error, body: unsent }),
+        Err(error) => Err(Unanswered { error, body: answer.unsent }),
     }
 }
 
@@ -181,6 +181,11 @@ where
     /// The connection, after a 101.
     pub fn switched(&mut self) -> Option<(Reader<S>, Writer<S>)> {
         self.conn.take().map(|conn| (conn.reader, conn.writer))
+    }
+
+    /// The body of a request that had none to send: it may be sent again.
+    pub fn take_unsent(&mut self) -> Option<B> {
+        self.unsent.take()
     }
 
     /// The answer's head, after its interim ones.
@@ -214,7 +219,8 @@ where
             // The connection speaks something else from here on: see `switched`.
             return;
         }
-        self.reusable = !head.close() && head.framing() != Framing::UntilClose;
+        // 421: the origin won't answer for this authority here, so nor for the next request (RFC 9110 15.5.20).
+        self.reusable = !head.close() && head.framing() != Framing::UntilClose && head.status() != 421;
         if self.decoder.is_done() {
             self.finish();
         }

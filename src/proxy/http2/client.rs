@@ -143,8 +143,11 @@ enum Upload<B> {
 pub struct Answer<B> {
     /// `None` once both messages have ended, or never will.
     lease: Option<Lease>,
+    connection: Arc<Connection>,
     send: SendStream<Bytes>,
     upload: Upload<B>,
+    /// Of a request that has none to send.
+    unsent: Option<B>,
     recv: Option<RecvStream>,
     early: bool,
     /// Of the answer, and of the upload.
@@ -152,22 +155,19 @@ pub struct Answer<B> {
     patience: Patience,
 }
 
-/// Sends a request: `head` goes on with its body. Resolves when the answer's head is in. `may_move`: a 421 to a request
-/// without a body is no answer yet, since a connection of its own may do (RFC 9110 15.5.20).
+/// Sends a request: `head` goes on with its body. Resolves when the answer's head is in.
 pub async fn send<B: Inbound>(
     lease: Lease,
     head: &RequestHead,
     body: B,
     patience: Patience,
-    may_move: bool,
 ) -> Result<(ResponseHead, Box<Answer<B>>), Unanswered<B>> {
     let Some(request) = message::request(head) else {
         return Err(Unanswered { error: ExchangeError::Untranslatable, body: None });
     };
     let bodiless = is_bodiless(head.framing());
-    let connection = Arc::clone(lease.connection());
     // A handle of its own: one that waits for a stream to open would hold up the others.
-    let sent = connection.send.clone().send_request(request, bodiless);
+    let sent = lease.connection().send.clone().send_request(request, bodiless);
     let (mut response, send) = match sent {
         Ok(sent) => sent,
         // INVARIANT: nothing of it was written.
@@ -179,15 +179,21 @@ pub async fn send<B: Inbound>(
         (Upload::Running { body, data: Bytes::new(), last: false }, None)
     };
     let clocks = [Clock::default(), Clock::default()];
-    let mut answer =
-        Box::new(Answer { lease: Some(lease), send, upload, recv: None, early: false, clocks, patience });
+    let connection = Arc::clone(lease.connection());
+    let mut answer = Box::new(Answer {
+        connection,
+        lease: Some(lease),
+        send,
+        upload,
+        unsent,
+        recv: None,
+        early: false,
+        clocks,
+        patience,
+    });
     match answer.final_head(head, &mut response).await {
-        Ok(response) if may_move && bodiless && response.status() == 421 => {
-            connection.retire();
-            Err(Unanswered { error: ExchangeError::Misdirected, body: unsent })
-        }
         Ok(response) => Ok((response, answer)),
-        Err(error) => Err(Unanswered { error, body: unsent }),
+        Err(error) => Err(Unanswered { error, body: answer.unsent }),
     }
 }
 
@@ -213,6 +219,12 @@ impl<B: Inbound> Answer<B> {
     /// The answer came before the request was complete.
     pub fn is_early(&self) -> bool {
         self.early
+    }
+
+    /// The body of a request that had none to send: it may be sent again, and not on this connection.
+    pub fn take_unsent(&mut self) -> Option<B> {
+        self.connection.retire();
+        self.unsent.take()
     }
 
     /// The answer's head, after its interim ones.
