@@ -16,19 +16,20 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
-use crate::config::{AuditSink, CaSource, Config, PolicySource};
+use crate::config::{self, AuditSink, CaSource, Config, PolicySource, RecordSettings};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
-use crate::keys::{self, Keyring};
+use crate::keys::{self, Keyring, Refresher};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::gate::Gate;
 use crate::proxy::http2::pool::Pool as Streams;
 use crate::proxy::pool::{Count, Pool};
+use crate::proxy::repeats::Signatures;
 use crate::proxy::spoken::Spoken;
 use crate::proxy::{OriginStream, Shared, Worker, listener};
 use crate::record::metrics::{PoolState, Reload, Resource};
-use crate::record::{BootId, Level, Metrics, Records, Settings, Sink, SinkError, Target};
+use crate::record::{BootId, Metrics, Records, Rotation, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
 use crate::tls::origin::{Anchors, OriginTls, TrustError};
@@ -37,9 +38,6 @@ use crate::tls::origin::{Anchors, OriginTls, TrustError};
 const FLUSH: Duration = Duration::from_secs(1);
 /// And this long where the program is told to end now.
 const FLUSH_NOW: Duration = Duration::from_millis(100);
-
-/// A program may sign with the platform's newest key this long before we know it.
-const REFRESH: Duration = Duration::from_secs(15);
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -153,11 +151,11 @@ impl App {
         let origin_tls = OriginTls::with_options(anchors, &config.tls.origins, mint.ca_der())?;
         let target = match &config.audit {
             AuditSink::Stdout => Target::Stdout,
-            AuditSink::File(path) => Target::File { path: path.clone(), rotation: None },
+            AuditSink::File(path) => Target::File { path: path.clone(), rotation: rotation(&config) },
+            AuditSink::Socket(path) => Target::Socket(path.clone()),
             AuditSink::Nowhere => Target::File { path: "/dev/null".into(), rotation: None },
         };
-        let level = if config.audit == AuditSink::Nowhere { Level::Off } else { Level::All };
-        let settings = Settings { level, ..Settings::default() };
+        let settings = Settings { lines: config.audit != AuditSink::Nowhere, data: config.records.rules() };
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
@@ -176,14 +174,16 @@ impl App {
         if let Some(path) = &config.ca_out {
             mint.publish_ca(path)?;
         }
-        let refreshed = keyring.has_endpoint(&variable, &read_file);
+        let keys = Arc::new(ArcSwap::from_pointee(known));
+        let refresher = Refresher::new(keyring, variable, read_file, Arc::clone(&keys), tls::now);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
         let inspection = config.limits.inspection.map_or_else(inspection_budget, NonZeroUsize::get);
         let budget = Budget::new(inspection, &config.limits);
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
-            keys: ArcSwap::from_pointee(known),
+            keys,
+            refresher,
             atlas: Atlas::built_in(),
             mint,
             origin_tls,
@@ -194,11 +194,11 @@ impl App {
             own,
             watch: Watch::default(),
             spoken: Spoken::default(),
+            repeats: Signatures::within(config.max_skew),
             config,
         });
-        if refreshed {
-            tokio::spawn(refresh_keys(Arc::clone(&shared), keyring));
-        }
+        let keeping = Arc::clone(&shared);
+        tokio::spawn(async move { keeping.refresher.keep().await });
         let mut admin_address = None;
         let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
         if let Some(socket) = admin {
@@ -345,6 +345,7 @@ impl App {
         for worker in self.workers {
             let _ = worker.await;
         }
+        self.records.end();
         self.records.flush(FLUSH);
     }
 }
@@ -388,34 +389,17 @@ async fn keep_ca(shared: Arc<Shared>) {
     }
 }
 
+fn rotation(config: &Config) -> Option<Rotation> {
+    let RecordSettings { rotate_size: bytes, rotate_age: age, keep, .. } = config.records;
+    (bytes.is_some() || age.is_some()).then_some(Rotation { bytes, age, keep })
+}
+
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 fn read_file(path: &std::path::Path) -> io::Result<String> {
     std::fs::read_to_string(path)
-}
-
-/// Follows the container endpoint: platforms replace its keys hours before they end. A failure keeps the old ones.
-async fn refresh_keys(shared: Arc<Shared>, mut keyring: Keyring) {
-    loop {
-        tokio::time::sleep(REFRESH).await;
-        let asked = tokio::task::spawn_blocking(move || {
-            let known = match keyring.fetch(&variable, &read_file) {
-                Ok(true) => keyring.known(&variable, &read_file).map(Some),
-                Ok(false) => Ok(None),
-                Err(error) => Err(error),
-            };
-            (keyring, known)
-        });
-        let Ok((same, known)) = asked.await else { return };
-        keyring = same;
-        match known {
-            Ok(Some(known)) => shared.keys.store(Arc::new(known)),
-            Ok(None) => {}
-            Err(error) => tracing::warn!("{error}"),
-        }
-    }
 }
 
 /// A worker's thread: its own runtime, so that nothing on a request's path is shared between threads.
@@ -433,7 +417,7 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
 pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {
         PolicySource::BuiltIn => return Ok(Policy::built_in(mode)),
-        PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),
+        PolicySource::File(path) => (path.display().to_string(), config::read_page(path)),
         PolicySource::Env(name) => {
             let missing = || io::Error::new(io::ErrorKind::NotFound, "the variable is not set");
             (format!("env:{name}"), std::env::var(name).map_err(|_| missing()))

@@ -8,6 +8,7 @@ mod env;
 mod file;
 mod layer;
 mod limits;
+mod records;
 pub mod schema;
 mod show;
 mod tls;
@@ -21,10 +22,13 @@ use std::time::Duration;
 
 use crate::engine::facts::{AccountId, Secret, words};
 use crate::engine::policy::Mode;
+use crate::engine::signature::MAX_SKEW;
 
 pub use connect_to::{ConnectTo, Pattern};
+pub(crate) use file::read_page;
 pub use layer::{Given, Key, Layer, Origin};
 pub use limits::Limits;
+pub use records::{OnFailure, RecordSettings};
 pub use tls::{LegOptions, OriginOptions, TlsSettings};
 pub use upstream_proxy::UpstreamProxy;
 
@@ -34,6 +38,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub policy: PolicySource,
     pub audit: AuditSink,
+    pub records: RecordSettings,
     pub ca: CaSource,
     /// Where the CA certificate is published before listening.
     pub ca_out: Option<PathBuf>,
@@ -47,6 +52,9 @@ pub struct Config {
     pub credentials: Option<PathBuf>,
     /// Accounts that are ours although no key tells so: named by hand in `exec`.
     pub accounts: Vec<AccountId>,
+    /// Seconds that a signature's date may be off, either way.
+    pub max_skew: i64,
+    pub repeats: Repeats,
     /// No admin door unless given.
     pub admin: Option<SocketAddr>,
     /// The operator's own way to the admin door, for our user alone: it also tells of refused flows.
@@ -87,6 +95,8 @@ pub enum AuditSink {
     /// `-`.
     Stdout,
     File(PathBuf),
+    /// `unix:PATH`: a log collector's socket.
+    Socket(PathBuf),
     /// No lines at all: `exec` without `--audit`, where a person watches.
     Nowhere,
 }
@@ -111,6 +121,15 @@ words! {
         System = "system",
         /// Only the files of `upstream_ca`.
         None = "none",
+    }
+}
+
+words! {
+    /// What becomes of a signed request, reads aside, that came before, byte for byte.
+    pub enum Repeats {
+        /// It passes, and its record says so: retries of SDKs within one second look like that.
+        Record = "record",
+        Refuse = "refuse",
     }
 }
 
@@ -218,7 +237,8 @@ impl Resolver<'_> {
         Config {
             listen: self.one(Key::Listen, ADDRESS, |text| text.parse().ok()).unwrap_or(DEFAULT_LISTEN),
             policy: self.one(Key::Policy, "FILE or env:NAME", policy_source).unwrap_or(PolicySource::BuiltIn),
-            audit: self.one(Key::Audit, "FILE or -", audit_sink).unwrap_or(AuditSink::Stdout),
+            audit: self.one(Key::Audit, "FILE, unix:SOCKET or -", audit_sink).unwrap_or(AuditSink::Stdout),
+            records: self.records(),
             ca: self.ca(),
             ca_out: self.path(Key::CaOut),
             upstream_roots: self
@@ -229,6 +249,10 @@ impl Resolver<'_> {
             upstream_proxy: self.upstream_proxy(),
             credentials: self.path(Key::Credentials),
             accounts: Vec::new(),
+            max_skew: self.one(Key::MaxSkew, "a time from 1s to 15m", skew).unwrap_or(MAX_SKEW),
+            repeats: self
+                .one(Key::Repeats, "record or refuse", |text| text.parse().ok())
+                .unwrap_or(Repeats::Record),
             admin: self.one(Key::Admin, ADDRESS, |text| text.parse().ok()),
             admin_socket: self.path(Key::AdminSocket),
             workers: self
@@ -337,7 +361,18 @@ fn policy_source(text: &str) -> Option<PolicySource> {
 }
 
 fn audit_sink(text: &str) -> Option<AuditSink> {
-    if text == "-" { Some(AuditSink::Stdout) } else { some_path(text).map(AuditSink::File) }
+    match text.strip_prefix("unix:") {
+        Some(path) => some_path(path).map(AuditSink::Socket),
+        None if text == "-" => Some(AuditSink::Stdout),
+        None => some_path(text).map(AuditSink::File),
+    }
+}
+
+/// In seconds. AWS takes no more than a quarter of an hour itself.
+fn skew(text: &str) -> Option<i64> {
+    let given = limits::duration(text)?;
+    let seconds = i64::try_from(given.as_secs()).ok().filter(|_| given.subsec_nanos() == 0)?;
+    (1..=MAX_SKEW).contains(&seconds).then_some(seconds)
 }
 
 #[cfg(test)]

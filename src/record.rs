@@ -5,11 +5,13 @@
 //! Each worker has a [`Recorder`] with a lane of its own, so workers share the sink and nothing else.
 
 pub mod attempt;
+pub mod data;
 pub mod event;
 pub mod intent;
 mod json;
 pub mod lane;
 pub mod leg;
+pub mod live;
 pub mod metrics;
 pub mod refusals;
 pub mod schema;
@@ -19,21 +21,26 @@ pub mod verify;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::engine::facts::{Arrival, Door, words};
+use serde_json::Value;
+
+use crate::engine::data::{DataLevel, DataRules};
+use crate::engine::facts::{Arrival, Door};
 use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
 
 use self::attempt::Source;
 pub use self::attempt::{Decision, End, Outcome, Request, Upstream};
+use self::data::Data;
 use self::event::Facts;
 pub use self::event::Prelude;
 use self::json::Json;
 pub use self::lane::{BootId, FlowId};
-use self::lane::{Lane, LaneId, Stamp};
+use self::lane::{Lane, LaneId, MAX_END, MAX_LINE, Stamp};
 pub use self::leg::LegText;
+use self::live::Live;
 pub use self::metrics::Metrics;
 use self::refusals::Refusals;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
@@ -45,26 +52,17 @@ const SPARE_BUFFERS: usize = 64;
 /// A buffer that grew past this (many resources) is given back to the allocator.
 const SPARE_BYTES: usize = 4096;
 
-words! {
-    /// Which attempts are recorded, as Step Functions logging has it.
-    pub enum Level {
-        All = "all",
-        /// Refusals, aborts, and answers of status 400 and above; no intents, so interrupted calls don't show.
-        Error = "error",
-        Off = "off",
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Settings {
-    pub level: Level,
-    /// Paths of third-party calls: they may hold secrets, so they are left out unless asked for.
-    pub include_data: bool,
+    /// False where nobody reads them: `exec` without a file.
+    pub lines: bool,
+    /// What of parameters, results and third parties' paths is recorded; by default nothing.
+    pub data: Option<DataRules>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: Level::All, include_data: false }
+        Self { lines: true, data: None }
     }
 }
 
@@ -78,6 +76,9 @@ pub struct Records {
     down: AtomicBool,
     refusals: OnceLock<Refusals>,
     tally: OnceLock<Tally>,
+    /// For [`Records::end`].
+    workers: Mutex<Vec<Weak<Worker>>>,
+    live: Live,
 }
 
 impl Records {
@@ -91,12 +92,19 @@ impl Records {
             down: AtomicBool::new(false),
             refusals: OnceLock::new(),
             tally: OnceLock::new(),
+            workers: Mutex::default(),
+            live: Live::default(),
         })
     }
 
     /// Keeps the newest refusals from now on; the same ones at every call.
     pub fn refusals(&self) -> &Refusals {
         self.refusals.get_or_init(Refusals::default)
+    }
+
+    /// Event lines as they come about, of whatever level.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Counts from now on what is asked for; the same tally at every call.
@@ -108,12 +116,26 @@ impl Records {
     pub fn recorder(self: &Arc<Self>) -> Recorder {
         let lane = self.lanes.fetch_add(1, Ordering::Relaxed);
         let id = LaneId { boot: self.boot, lane };
-        Recorder(Arc::new(Worker {
+        let worker = Arc::new(Worker {
             records: Arc::clone(self),
             id,
             lines: self.metrics.audit_lines(lane),
             state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new() }),
-        }))
+        });
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&worker));
+        Recorder(worker)
+    }
+
+    /// Closes every lane that has begun, once its last attempt was recorded: a lane without this line was killed, or
+    /// cut.
+    pub fn end(&self) {
+        for worker in
+            self.workers.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade)
+        {
+            if worker.state().lane.has_begun() {
+                let _ = worker.append(lane::write_end, "}");
+            }
+        }
     }
 
     pub fn boot(&self) -> BootId {
@@ -225,10 +247,21 @@ impl Recorder {
     }
 
     /// A client shook hands and went away unasked: no attempt, but it tells something where nothing else does.
-    pub fn note_left(&self) {
+    pub fn note_left(&self, told: &str) {
         if let Some(tally) = self.0.records.tally.get() {
-            tally.note_left();
+            tally.note_left(told);
         }
+    }
+
+    /// `None` where no data is recorded.
+    pub fn data_rules(&self) -> Option<&DataRules> {
+        self.0.records.settings.data.as_ref()
+    }
+
+    /// What would help a client that does not believe our CA, for the summary; true where that is new. `None`: there
+    /// will be no summary.
+    pub fn note_distrust(&self, told: &str, named: bool) -> Option<bool> {
+        Some(self.0.records.tally.get()?.note_distrust(told, named))
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -282,12 +315,23 @@ impl Entry {
         }
     }
 
+    /// Says which process the client is, where that was looked for.
+    pub fn is_of(&mut self, pid: u32) {
+        self.facts.pid = Some(pid);
+    }
+
     /// Says what the request is, as soon as it is judged, whatever the decision. The last call counts.
     pub fn judged(&mut self, request: &Request<'_>) {
-        self.facts.judge(request, self.worker.records.settings.include_data);
+        let rules = self.worker.records.settings.data.as_ref();
+        self.facts.judge(request, rules.is_some_and(|rules| rules.tells_path(request.path)));
         if self.worker.records.tally.get().is_some() {
             self.call = Some(tally::call(request));
         }
+    }
+
+    /// Parameters and results, as the rules leave them. They are written where the level wants them of such an end.
+    pub fn tell(&mut self, parameters: Option<&Value>, results: Option<&Value>) {
+        self.facts.data = Some(Box::new(Data::of(parameters, results)));
     }
 
     /// Writes the intent line; afterwards the request may go upstream. On `Err` it must not: 503 `limit.audit`.
@@ -295,7 +339,7 @@ impl Entry {
     /// Cancel safe: a line once handed over stays, and the entry's event follows it. Without a pipe this never waits.
     pub async fn intend(&mut self) -> Result<(), AuditDown> {
         debug_assert!(self.facts.is_judged(), "intent before judgement");
-        if self.worker.records.settings.level != Level::All {
+        if !self.worker.records.settings.lines {
             return Ok(());
         }
         let pending = self
@@ -319,26 +363,29 @@ impl Entry {
     fn end(&mut self, outcome: &Outcome<'_>) -> Option<Acknowledgement> {
         self.closed = true;
         let took = self.opened.elapsed();
+        if self.facts.data.is_some() {
+            self.fit_data(outcome, took);
+        }
         let records = &self.worker.records;
         records.metrics.count(&self.facts.labels, outcome, took);
-        if let Some(refusals) = records.refusals.get()
-            && outcome.reason().is_some()
-        {
+        let refusals = records.refusals.get().filter(|_| outcome.reason().is_some());
+        let watched = records.live.is_watched();
+        if watched || refusals.is_some() {
             let line = self.worker.state().lane.unchained(
                 |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
                 event::CLOSERS,
             );
-            refusals.keep(self.flow, line);
+            if watched {
+                records.live.tell(&line);
+            }
+            if let Some(refusals) = refusals {
+                refusals.keep(self.flow, line);
+            }
         }
         if let Some(tally) = records.tally.get() {
             tally.count(self.call.take(), self.facts.labels.decision, outcome);
         }
-        let recorded = match records.settings.level {
-            Level::All => true,
-            Level::Error => outcome.reason().is_some() || outcome.status >= 400,
-            Level::Off => false,
-        };
-        if !recorded {
+        if !records.settings.lines {
             return None;
         }
         let written = self.worker.append(
@@ -346,6 +393,28 @@ impl Entry {
             event::CLOSERS,
         );
         written.unwrap_or(None)
+    }
+
+    /// Leaves data out where the level does not want it of such an end, and cuts it where the line has no room.
+    fn fit_data(&mut self, outcome: &Outcome<'_>, took: Duration) {
+        let level = self.worker.records.settings.data.as_ref().map_or(DataLevel::Off, |rules| rules.level);
+        let refused = outcome.reason().is_some();
+        let wanted = match level {
+            DataLevel::All => true,
+            DataLevel::Error => refused || outcome.status >= 400,
+            DataLevel::Fatal => outcome.status >= 500 || (refused && outcome.status == 0),
+            DataLevel::Off => false,
+        };
+        self.facts.data.take_if(|_| !wanted);
+        let Some(data) = &self.facts.data else { return };
+        let cut = data.cut();
+        let line = self.worker.state().lane.unchained(
+            |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
+            event::CLOSERS,
+        );
+        if line.len() + MAX_END > MAX_LINE {
+            self.facts.data = Some(Box::new(cut));
+        }
     }
 }
 

@@ -31,6 +31,10 @@ pub(super) fn read(
             Key::UpstreamCa => {
                 text.split(':').filter(|file| !file.is_empty()).for_each(|f| layer.push(*key, f, origin()));
             }
+            Key::RecordsData | Key::RecordsHidePaths | Key::RecordsHidePatterns => {
+                let values = text.split(',').map(str::trim).filter(|value| !value.is_empty());
+                values.for_each(|value| layer.push(*key, value, origin()));
+            }
             Key::Policy => {
                 policy_variable = text.strip_prefix("env:").map(str::to_owned);
                 layer.push(*key, text, origin());

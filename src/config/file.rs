@@ -1,10 +1,13 @@
-//! The YAML shape of the settings: keys are the flags' names with `_`, and `limits:` holds the times.
+//! The YAML shape of the settings: keys are the flags' names with `_`; `limits:` holds the times, `records:` what is
+//! recorded.
 //!
 //! Keys nobody knows are problems with their place, all of them together. Values stay text here and are understood in
 //! `config.rs`, like those of the other layers. The YAML crate is met nowhere else but in the policy's file.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -14,18 +17,22 @@ use super::layer::{Key, Layer, Origin};
 use super::tls::{TlsSettings, Tree};
 use crate::engine::words::nearest;
 
-/// A settings file is a page; what is larger is something else.
+/// Settings and policies are some pages; what is larger is something else.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// The text of a file that people write. Nobody's memory is filled by what is none, such as a device.
+pub(crate) fn read_page(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(text)
+}
 
 /// Reads the file: what can be understood of it, and all that is wrong with its form.
 pub(super) fn read(path: &Path) -> (Layer, TlsSettings, Vec<String>) {
-    let text = std::fs::metadata(path).and_then(|meta| {
-        if meta.len() > MOST_BYTES {
-            return Err(std::io::Error::other("larger than 1 MiB"));
-        }
-        std::fs::read_to_string(path)
-    });
-    match text {
+    match read_page(path) {
         Ok(text) => parse(path, &text),
         Err(error) => {
             let problem = format!("{}: cannot read: {error}", path.display());
@@ -111,6 +118,9 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
                 None if whole == "limits" => {
                     map.next_value_seed(Section { found: self.found, prefix: "limits." })?;
                 }
+                None if whole == "records" => {
+                    map.next_value_seed(Section { found: self.found, prefix: "records." })?;
+                }
                 None if whole == "tls" => {
                     let tree = map.next_value::<Spanned<Tree>>()?;
                     let mut found = self.found.borrow_mut();
@@ -122,10 +132,22 @@ impl<'de> Visitor<'de> for Section<'_, '_> {
                     map.next_value::<IgnoredAny>()?;
                     let mut found = self.found.borrow_mut();
                     let at = found.origin(name.referenced);
-                    let meant =
-                        nearest(&whole, Key::ALL.iter().map(|key| key.as_str()).chain(["limits", "tls"]));
+                    let meant = nearest(
+                        &whole,
+                        Key::ALL.iter().map(|key| key.as_str()).chain(["limits", "records", "tls"]),
+                    );
                     let hint = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
                     found.problems.push(format!("{at}: unknown key `{whole}`{hint}"));
+                }
+                Some(Key::RecordsData) => {
+                    // Calls, each with the members that are allowed of it.
+                    for (call, members) in map.next_value::<BTreeMap<String, Vec<Spanned<String>>>>()? {
+                        for member in members {
+                            let value = format!("{call} {}", member.value);
+                            let origin = self.found.borrow().origin(member.referenced);
+                            self.found.borrow_mut().layer.push(Key::RecordsData, value, origin);
+                        }
+                    }
                 }
                 Some(key) if key.takes_many() => {
                     for value in map.next_value::<Vec<Spanned<String>>>()? {

@@ -22,9 +22,20 @@ words! {
         UpstreamProxy = "upstream_proxy",
         UpstreamNoProxy = "upstream_no_proxy",
         Credentials = "credentials",
+        MaxSkew = "max_skew",
+        Repeats = "repeats",
         Admin = "admin",
         AdminSocket = "admin_socket",
         Workers = "workers",
+        RecordsRotateSize = "records.rotate_size",
+        RecordsRotateAge = "records.rotate_age",
+        RecordsKeep = "records.keep",
+        RecordsOnFailure = "records.on_failure",
+        RecordsLevel = "records.level",
+        RecordsIncludeData = "records.include_data",
+        RecordsData = "records.data",
+        RecordsHidePaths = "records.hide_paths",
+        RecordsHidePatterns = "records.hide_patterns",
         LimitsHandshake = "limits.handshake",
         LimitsHead = "limits.head",
         LimitsBodyIdle = "limits.body_idle",
@@ -43,7 +54,14 @@ words! {
 impl Key {
     /// Given several times, or a list in the file.
     pub const fn takes_many(self) -> bool {
-        matches!(self, Self::UpstreamCa | Self::ConnectTo)
+        matches!(
+            self,
+            Self::UpstreamCa
+                | Self::ConnectTo
+                | Self::RecordsData
+                | Self::RecordsHidePaths
+                | Self::RecordsHidePatterns
+        )
     }
 }
 

@@ -78,6 +78,10 @@ impl Limits {
 
 /// A whole number and `ms`, `s`, `m` or `h`; more than zero, at most a day.
 pub(super) fn duration(text: &str) -> Option<Duration> {
+    duration_up_to(text, Duration::from_hours(24))
+}
+
+pub(super) fn duration_up_to(text: &str, most: Duration) -> Option<Duration> {
     let (number, unit) = number(text)?;
     let millis = match unit {
         "ms" => 1,
@@ -87,7 +91,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     let total = number.checked_mul(millis)?;
-    (1..=86_400_000).contains(&total).then(|| Duration::from_millis(total))
+    Some(Duration::from_millis(total)).filter(|time| !time.is_zero() && *time <= most)
 }
 
 /// A whole number and `KiB`, `MiB` or `GiB`; more than zero.

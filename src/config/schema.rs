@@ -4,7 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Key, MOST_COUNTED, MOST_WORKERS, UpstreamRoots, tls};
+use super::records::MOST_KEPT;
+use super::{Key, MOST_COUNTED, MOST_WORKERS, OnFailure, Repeats, UpstreamRoots, tls};
+use crate::engine::data::DataLevel;
 
 /// What a key takes, and what it is for. A key without a row does not compile; `None` is the file's own name.
 fn row(key: Key) -> Option<(Value, &'static str)> {
@@ -24,13 +26,15 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
         Key::Policy => {
             (file(), "Policy file, or env:NAME where the variable holds its text. Default: built in.")
         }
-        Key::Audit => (file(), "Audit records, JSON lines: a file, or - for stdout (the default)."),
+        Key::Audit => {
+            (file(), "Audit records, JSON lines: a file, unix:SOCKET, or - for stdout (the default).")
+        }
         Key::CaOut => (file(), "The CA's certificate is published here before the proxy listens."),
         Key::CaDir => (file(), "A folder that keeps the local CA over restarts; yours alone (0700)."),
         Key::CaCert => (file(), "A CA of your own instead of one made at start; with ca_key."),
         Key::CaKey => (file(), "Its key; must be readable by nobody else."),
         Key::UpstreamRoots => {
-            let words: Vec<&str> = UpstreamRoots::ALL.iter().map(|word| word.as_str()).collect();
+            let words = words(UpstreamRoots::ALL, UpstreamRoots::as_str);
             (json!({"enum": words, "default": "webpki"}), "Root certificates believed upstream.")
         }
         Key::UpstreamCa => (file(), "Extra roots for every host."),
@@ -47,6 +51,11 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
             "Names that are reached past it, with all below them: a list with commas.",
         ),
         Key::Credentials => (file(), "AWS shared-credentials file: every profile is a known key."),
+        Key::MaxSkew => (time("15m"), "How far a signature's date may be off, either way: 15m at most."),
+        Key::Repeats => {
+            let words: Vec<&str> = Repeats::ALL.iter().map(|word| word.as_str()).collect();
+            (json!({"enum": words, "default": "record"}), "A signed request, reads aside, that came before.")
+        }
         Key::Admin => (address(), "Health and metrics over HTTP. Off unless given."),
         Key::AdminSocket => {
             (file(), "The operator's socket (mode 0600): the same, and `explain` of refused flows.")
@@ -54,6 +63,41 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
         Key::Workers => (
             json!({"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}),
             "Threads. Default: one a processor, four at most.",
+        ),
+        Key::RecordsRotateSize => (
+            json!({"type": "string", "pattern": "^[0-9]+(KiB|MiB|GiB)$"}),
+            "An audit file is set aside (FILE.1, FILE.2, ...) at this size. Off unless given.",
+        ),
+        Key::RecordsRotateAge => (
+            json!({"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}),
+            "And with the first line after this time. Off unless given.",
+        ),
+        Key::RecordsKeep => (
+            json!({"type": "integer", "minimum": 1, "maximum": MOST_KEPT, "default": 10}),
+            "How many files that were set aside are kept.",
+        ),
+        Key::RecordsOnFailure => (
+            json!({"enum": words(OnFailure::ALL, OnFailure::as_str), "default": "deny"}),
+            "A request whose line is not taken is refused. There is no other way.",
+        ),
+        Key::RecordsLevel => (
+            json!({"enum": words(DataLevel::ALL, DataLevel::as_str), "default": "off"}),
+            "Of which calls parameters and results are recorded. Every attempt is, at every level.",
+        ),
+        Key::RecordsIncludeData => {
+            (json!({"type": "boolean", "default": false}), "Their values too, not their names alone.")
+        }
+        Key::RecordsData => (
+            json!({"type": "string", "pattern": "^(requestParameters|responseElements)\\..+$"}),
+            "For each call (SERVICE:OPERATION) the members that may be recorded.",
+        ),
+        Key::RecordsHidePaths => (
+            json!({"type": "string", "minLength": 1}),
+            "Members that are hidden all the same: a name at any depth, or a path from requestParameters or responseElements.",
+        ),
+        Key::RecordsHidePatterns => (
+            json!({"type": "string", "minLength": 1}),
+            "Values that are hidden: a pattern (`*`, `?`) of the whole value.",
         ),
         Key::LimitsHandshake => (time("10s"), "A TLS handshake, on either leg."),
         Key::LimitsHead => (time("15s"), "A request's head, from its first byte."),
@@ -81,18 +125,26 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
     })
 }
 
+fn words<T: Copy>(all: &[T], spelled: impl Fn(T) -> &'static str) -> Vec<&'static str> {
+    all.iter().map(|&word| spelled(word)).collect()
+}
+
 /// The whole schema. A dot in a key is a mapping in the file.
 pub fn schema() -> Value {
     let object = |properties: Map<String, Value>| json!({"type": "object", "additionalProperties": false, "properties": properties});
-    let (mut top, mut limits) = (Map::new(), Map::new());
+    let (mut top, mut limits, mut records) = (Map::new(), Map::new(), Map::new());
     for &key in Key::ALL {
         let Some((mut takes, about)) = row(key) else { continue };
         if key.takes_many() {
             takes = json!({"type": "array", "items": takes});
         }
+        if key == Key::RecordsData {
+            takes = json!({"type": "object", "additionalProperties": takes});
+        }
         takes["description"] = about.into();
-        match key.as_str().strip_prefix("limits.") {
-            Some(name) => limits.insert(name.to_owned(), takes),
+        match key.as_str().split_once('.') {
+            Some(("limits", name)) => limits.insert(name.to_owned(), takes),
+            Some((_, name)) => records.insert(name.to_owned(), takes),
             None => top.insert(key.as_str().to_owned(), takes),
         };
     }
@@ -101,6 +153,9 @@ pub fn schema() -> Value {
         "How long each phase may take (a whole number and ms, s, m or h), and how much of each there may be."
             .into();
     top.insert("limits".to_owned(), limits);
+    let mut records = object(records);
+    records["description"] = "How audit lines are kept, and what of the calls' data stands in them.".into();
+    top.insert("records".to_owned(), records);
     top.insert("tls".to_owned(), tls::schema());
     let mut whole = object(top);
     whole["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();

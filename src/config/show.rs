@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::records::spelled_size;
 use super::{AuditSink, CaSource, Config, Key, PolicySource, UpstreamProxy};
 
 impl Config {
@@ -27,6 +28,7 @@ impl Config {
                 AuditSink::Stdout => "-".to_owned(),
                 AuditSink::Nowhere => "(nowhere)".to_owned(),
                 AuditSink::File(file) => path(file),
+                AuditSink::Socket(socket) => format!("unix:{}", socket.display()),
             }],
             Key::CaOut => maybe(self.ca_out.as_deref()),
             Key::CaDir => maybe(dir),
@@ -44,9 +46,20 @@ impl Config {
                 .filter(|list| !list.is_empty())
                 .collect(),
             Key::Credentials => maybe(self.credentials.as_deref()),
+            Key::MaxSkew => vec![spelled(Duration::from_secs(self.max_skew.unsigned_abs()))],
+            Key::Repeats => vec![self.repeats.to_string()],
             Key::Admin => self.admin.iter().map(ToString::to_string).collect(),
             Key::AdminSocket => maybe(self.admin_socket.as_deref()),
             Key::Workers => vec![self.workers.to_string()],
+            Key::RecordsRotateSize => self.records.rotate_size.map(spelled_size).into_iter().collect(),
+            Key::RecordsRotateAge => self.records.rotate_age.map(spelled).into_iter().collect(),
+            Key::RecordsKeep => vec![self.records.keep.to_string()],
+            Key::RecordsOnFailure => vec![self.records.on_failure.to_string()],
+            Key::RecordsLevel => vec![self.records.level.to_string()],
+            Key::RecordsIncludeData => vec![self.records.include_data.to_string()],
+            Key::RecordsData => self.records.data.iter().map(ToString::to_string).collect(),
+            Key::RecordsHidePaths => self.records.hide_paths.clone(),
+            Key::RecordsHidePatterns => self.records.hide_patterns.clone(),
             Key::LimitsHandshake => vec![spelled(self.limits.handshake)],
             Key::LimitsHead => vec![spelled(self.limits.head)],
             Key::LimitsBodyIdle => vec![spelled(self.limits.body_idle)],
@@ -108,9 +121,20 @@ mod tests {
             (Key::UpstreamProxy, "http://proxy.test:3128"),
             (Key::UpstreamNoProxy, "a.test,b.test:8443"),
             (Key::Credentials, "creds"),
+            (Key::MaxSkew, "5m"),
+            (Key::Repeats, "refuse"),
             (Key::Admin, "127.0.0.1:1"),
             (Key::AdminSocket, "s.sock"),
             (Key::Workers, "3"),
+            (Key::RecordsRotateSize, "64MiB"),
+            (Key::RecordsRotateAge, "36h"),
+            (Key::RecordsKeep, "3"),
+            (Key::RecordsLevel, "error"),
+            (Key::RecordsIncludeData, "true"),
+            (Key::RecordsData, "dynamodb:PutItem requestParameters.TableName"),
+            (Key::RecordsData, "dynamodb:PutItem responseElements.*.Units"),
+            (Key::RecordsHidePaths, "email"),
+            (Key::RecordsHidePatterns, "*@*"),
             (Key::LimitsHandshake, "1500ms"),
             (Key::LimitsDrain, "2h"),
             (Key::LimitsConnectionsPerClient, "9"),

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::engine::data::DataLevel;
 
 fn from(flags: &[(Key, &str)], variables: &[(&str, &str)], yaml: Option<&str>) -> Result<Loaded, Problems> {
     let mut layer = Layer::default();
@@ -144,6 +145,52 @@ fn the_example_file_is_understood_and_shows_every_setting() {
 }
 
 #[test]
+fn records_are_kept_and_told_as_the_file_says() {
+    let yaml = "
+audit: unix:/run/fluent.sock
+records:
+  rotate_size: 64MiB
+  rotate_age: 36h
+  keep: 3
+  on_failure: deny
+  level: fatal
+  include_data: true
+  data:
+    dynamodb:PutItem: [requestParameters.TableName, responseElements.Attributes]
+  hide_paths: [email]
+  hide_patterns: ['*@*']
+";
+    let config = from(&[], &[("EXEAT_RECORDS_LEVEL", "error")], Some(yaml)).unwrap().config;
+    assert_eq!(config.audit, AuditSink::Socket("/run/fluent.sock".into()));
+    let records = config.records;
+    assert_eq!((records.rotate_size, records.keep), (Some(64 << 20), 3));
+    assert_eq!(records.rotate_age, Some(Duration::from_secs(36 * 3600)));
+    assert_eq!((records.level, records.include_data), (DataLevel::Error, true), "the variable is stronger");
+    let told: Vec<String> = records.data.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["dynamodb:PutItem requestParameters.TableName", "dynamodb:PutItem responseElements.Attributes"]
+    );
+    assert!(records.rules().is_some());
+    assert_eq!(from(&[], &[], None).unwrap().config.records.rules(), None, "off unless asked for");
+    for wrong in [
+        "records: {level: some}",
+        "records: {on_failure: count}",
+        "records: {rotate_size: 1KiB}",
+        "records: {rotate_age: 745h}",
+        "records: {keep: 0}",
+        "records: {include_data: maybe}",
+        "records: {data: {'s3:PutObject': [Key]}}",
+        "records: {data: {'s3:*': [requestParameters.Key]}}",
+        "records: {data: [s3:PutObject]}",
+        "records: {levle: all}",
+        "audit: 'unix:'",
+    ] {
+        assert!(from(&[], &[], Some(wrong)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_together_with_their_places() {
     let yaml =
         "lisen: 127.0.0.1:1\nworkers: many\nlimits:\n  drian: 3s\n  head: 0s\nconnect_to:\n  - nonsense\n";
@@ -159,6 +206,19 @@ fn all_problems_are_told_together_with_their_places() {
             ":5:9: limits.head: got \"0s\", want a time above zero such as 500ms, 10s or 15m",
         ]
     );
+}
+
+#[test]
+fn a_skew_can_be_made_smaller_than_awss_and_no_larger() {
+    for (text, seconds) in [("1s", 1), ("5m", 300), ("15m", 900)] {
+        assert_eq!(from(&[(Key::MaxSkew, text)], &[], None).unwrap().config.max_skew, seconds);
+    }
+    for text in ["16m", "900001ms", "999ms", "0s", "-5m", "300"] {
+        let problems = from(&[(Key::MaxSkew, text)], &[], None).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{text}");
+    }
+    let problems = from(&[(Key::Repeats, "drop")], &[], None).unwrap_err().0;
+    assert_eq!(problems, ["--flag: got \"drop\", want record or refuse"]);
 }
 
 #[test]

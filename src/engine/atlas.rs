@@ -21,3 +21,4 @@ pub use data::{Atlas, AtlasError};
 pub use hosts::{Endpoint, HostKind};
 pub use levels::{AccessLevel, ListedAction};
 pub use operation::{BodySeen, Recognition};
+pub(super) use query::Pairs;

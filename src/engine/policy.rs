@@ -13,7 +13,7 @@ mod http;
 mod index;
 mod lint;
 mod node;
-mod pattern;
+pub(super) mod pattern;
 mod perimeter;
 pub mod schema;
 mod statement;

@@ -17,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::http1::body::FramingError;
+use super::telling::Telling;
 use super::waiting::Waiting;
 use crate::config::Limits;
 use crate::engine::facts::PayloadOutcome;
@@ -150,26 +151,33 @@ impl Held {
 }
 
 /// What became of a request's body, for the record.
-#[derive(Debug)]
 pub struct Passage {
     bytes: AtomicU64,
     outcome: AtomicU8,
-}
-
-impl Default for Passage {
-    fn default() -> Self {
-        Self { bytes: AtomicU64::new(0), outcome: AtomicU8::new(PayloadOutcome::Unchecked as u8) }
-    }
+    /// Where its parameters are wanted.
+    telling: Option<Box<Telling>>,
 }
 
 impl Passage {
+    pub fn new(telling: Option<Box<Telling>>) -> Self {
+        let outcome = AtomicU8::new(PayloadOutcome::Unchecked as u8);
+        Self { bytes: AtomicU64::new(0), outcome, telling }
+    }
+
+    pub fn telling(&self) -> Option<&Telling> {
+        self.telling.as_deref()
+    }
+
     /// Bytes of body that went on.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    fn add(&self, data: &[u8]) {
+        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let Some(telling) = &self.telling {
+            telling.sent(data);
+        }
     }
 
     pub fn outcome(&self) -> PayloadOutcome {
@@ -289,7 +297,7 @@ impl<B: Inbound> Body for Outbound<B> {
             this.settle();
             if let Some(waiting) = &mut this.waiting {
                 if let Some(proven) = waiting.next() {
-                    this.passage.add(proven.len());
+                    this.passage.add(&proven);
                     return Poll::Ready(Some(Ok(Frame::data(proven))));
                 }
                 ready!(waiting.poll_room(this.check.room(), cx))?;
@@ -306,7 +314,7 @@ impl<B: Inbound> Body for Outbound<B> {
             let last = this.is_read();
             let data = this.see(data, last)?;
             if !data.is_empty() {
-                this.passage.add(data.len());
+                this.passage.add(&data);
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
         }

@@ -17,7 +17,8 @@ use super::gate::Full;
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
-use super::{Caller, Worker, owner, reply, spoken, streams, tunnel};
+use super::telling::Overheard;
+use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
@@ -263,10 +264,10 @@ async fn established(
     let (stream, tls) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
-            let entry = open();
+            let mut entry = open();
             let said = match &error {
                 HandshakeError::ClientDistrusts(_) | HandshakeError::Silent => {
-                    suspect.distrusts(&worker.shared, &error.to_string()).await
+                    suspect.distrusts(&worker, &error.to_string(), &mut entry).await
                 }
                 error => error.to_string(),
             };
@@ -323,10 +324,18 @@ async fn requests<S: Io>(
                 let _ = client.answer_whole(&answer).await;
                 false
             }
-            Answer::Passed(mut forwarded, entry, passage) => {
+            Answer::Passed(mut forwarded, entry, passage, lesson) => {
                 let close = head.close() || forwarded.body.is_early() || worker.is_draining();
                 let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let result = client.pass(passed, &mut forwarded.body).await;
+                let result = match (lesson, passage.telling()) {
+                    (None, None) => client.pass(passed, &mut forwarded.body).await,
+                    (lesson, telling) => {
+                        let keys = &worker.shared.keys;
+                        let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                        let mut overheard = Overheard::new(&mut taught, telling);
+                        Box::pin(client.pass(passed, &mut overheard)).await
+                    }
+                };
                 let whole = record(entry, &forwarded, &passage, result).await;
                 // The origin's connection must not wait for this client.
                 drop(forwarded);
@@ -344,18 +353,18 @@ async fn requests<S: Io>(
 
 /// A client went away before its first request.
 pub(super) async fn left(worker: &Worker, caller: &Caller, suspect: Suspect, error: Option<&std::io::Error>) {
-    let Some(alert) = error.and_then(handshake::distrust) else { return worker.recorder.note_left() };
+    let Some(alert) = error.and_then(handshake::distrust) else { return suspect.left(worker) };
     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
     let mut entry = worker.recorder.open(&caller.prelude);
     entry.was_for(&caller.arrival.target);
     let said = HandshakeError::ClientDistrusts(alert).to_string();
-    let said = suspect.distrusts(&worker.shared, &said).await;
+    let said = suspect.distrusts(worker, &said, &mut entry).await;
     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
 }
 
 /// Closes the entry of a request that was answered; false when the answer broke off.
 pub(super) async fn record<B: Inbound>(
-    entry: Entry,
+    mut entry: Entry,
     forwarded: &Forwarded<B>,
     passage: &Passage,
     result: Result<u64, AnswerError<ExchangeError>>,
@@ -377,6 +386,9 @@ pub(super) async fn record<B: Inbound>(
             Some((error.reason(), error.to_string()))
         }
     };
+    if let Some(telling) = passage.telling() {
+        telling.tell(&mut entry);
+    }
     let end = match &broke {
         None => End::Answered,
         Some((reason, message)) => End::Refused { reason: *reason, message },
@@ -386,6 +398,7 @@ pub(super) async fn record<B: Inbound>(
         reused: forwarded.reused,
         request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
         extended_request_id: answer.first("x-amz-id-2"),
+        error_type: if answer.status() >= 400 { answer.first("x-amzn-errortype") } else { None },
         waited: forwarded.waited,
     };
     let outcome = Outcome {

@@ -76,13 +76,14 @@ pub fn user_agent(head: &[u8]) -> Option<String> {
 }
 
 impl Asked {
-    /// Host of an absolute-form target, for the record.
+    /// Host of an absolute-form target, for the record. What stands before an `@` may be a password.
     pub fn named(&self) -> &str {
         match self {
             Self::Connect(_) => "",
             Self::Plaintext { target, .. } => {
                 let rest = target.split_once("://").map_or(target.as_str(), |(_, rest)| rest);
-                rest.split(['/', '?', '#']).next().unwrap_or_default()
+                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                authority.rsplit('@').next().unwrap_or_default()
             }
         }
     }
@@ -159,5 +160,7 @@ mod tests {
             assert!(matches!(asked, Asked::Plaintext { .. }));
             assert_eq!(asked.named(), "a.test");
         }
+        let asked = read(b"GET http://user:hush@a.test:80/x HTTP/1.1\r\nHost: a.test\r\n\r\n").unwrap();
+        assert_eq!(asked.named(), "a.test:80");
     }
 }

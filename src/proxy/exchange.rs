@@ -8,11 +8,14 @@ use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
+use super::telling::Telling;
 use super::{Caller, Worker};
+use crate::config::Repeats;
 use crate::engine::atlas::BodySeen;
-use crate::engine::facts::{Identity, Protocol, Resource};
+use crate::engine::facts::{Identity, Name, Protocol, Resource, SignatureState, Signer};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
+use crate::engine::signature::lesson::Lesson;
 use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
 use crate::record::{Decision, Entry, Outcome, Request};
 use crate::tls;
@@ -21,7 +24,8 @@ use crate::tls;
 #[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
 pub enum Answer<B: Inbound> {
     /// Pass the origin's answer on, then close the entry.
-    Passed(Forwarded<Box<Outbound<B>>>, Entry, Arc<Passage>),
+    /// A lesson is to be read off it on its way.
+    Passed(Forwarded<Box<Outbound<B>>>, Entry, Arc<Passage>, Option<Lesson>),
     /// Write this, and end the connection.
     Refused(Vec<u8>),
 }
@@ -49,6 +53,7 @@ pub async fn exchange<B: Inbound>(
     let policy = shared.policy.load_full();
     let mut continued = !head.expects_continue();
     let mut held = if is_bodiless(head.framing()) { Some(Held::none()) } else { None };
+    let mut asked = false;
     let judgement = loop {
         let keys = shared.keys.load();
         let seen = match &held {
@@ -57,9 +62,26 @@ pub async fn exchange<B: Inbound>(
             Some(_) => BodySeen::TooLarge,
         };
         let now = tls::now();
-        let question =
-            Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
-        match engine::judge(&policy, &question) {
+        let question = Question {
+            head,
+            body: seen,
+            arrival: &caller.arrival,
+            keys: &keys,
+            atlas: shared.atlas,
+            now,
+            max_skew: shared.config.max_skew,
+        };
+        let judgement = engine::judge(&policy, &question);
+        if let Some(unknown) = unknown_signer(&judgement)
+            && shared.refresher.is_due()
+            && !std::mem::replace(&mut asked, true)
+        {
+            let id = Name::clone(&unknown.key_id);
+            drop(keys);
+            Box::pin(shared.refresher.ask_for(&id)).await;
+            continue;
+        }
+        match judgement {
             Judgement::Allow(allowed) => break Ok(allowed),
             Judgement::Deny(mut denial) => {
                 // Once a second at most: whoever sends bad signatures chooses how many.
@@ -85,7 +107,7 @@ pub async fn exchange<B: Inbound>(
     };
     let judged = Instant::now();
     let spent = judged - entry.opened();
-    let Allowed { permit, due, facts } = match judgement {
+    let Allowed { permit, due, facts, mark } = match judgement {
         Ok(allowed) => allowed,
         Err(denial) => {
             entry.judged(&denied_request(&denial, head, policy.hash(), spent));
@@ -93,18 +115,33 @@ pub async fn exchange<B: Inbound>(
                 .tells_why()
                 .then(|| super::advice::of(&denial, head, shared.keys.load().own_accounts()));
             let Denial { reason, said, facts, .. } = denial;
+            if let Some(telling) = Telling::of(worker, head, facts.operation.as_ref()) {
+                telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
+                telling.tell(&mut entry);
+            }
             return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
         }
     };
+    // Reads may repeat: they do nothing twice.
+    let repeats = mark != 0 && !is_safe(head.method()) && shared.repeats.saw(mark, tls::now());
+    if repeats {
+        worker.recorder.metrics().repeats.inc();
+    }
     entry.judged(&Request {
         decision: if permit.observed() { Decision::Report } else { Decision::Allow },
         statement: permit.statement(),
         would: permit.would(),
         operation: facts.operation.as_ref(),
         identity: &facts.identity,
+        repeats,
         ..request(head, policy.hash(), spent)
     });
-    let passage = Arc::new(Passage::default());
+    if repeats && shared.config.repeats == Repeats::Refuse {
+        let said = "the same signed request came before".to_owned();
+        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None };
+        return Box::pin(refuse(entry, head, &facts, refusal)).await;
+    }
+    let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
     let mut check = due.start();
     if is_bodiless(head.framing()) {
         match check.finish() {
@@ -120,14 +157,35 @@ pub async fn exchange<B: Inbound>(
         Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
     let how = forward::Send { offer: caller.offer, owes_continue: !continued, judged };
     match forward::forward(worker, permit, head, outbound, how, &mut entry).await {
-        Ok(forwarded) => Answer::Passed(forwarded, entry, passage),
+        Ok(forwarded) => {
+            let lesson = Lesson::of(facts.operation.as_ref(), facts.identity.signer.as_ref());
+            Answer::Passed(forwarded, entry, passage, lesson)
+        }
         Err(error) => {
+            if let Some(telling) = passage.telling() {
+                telling.tell(&mut entry);
+            }
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());
             let refusal = Refusal { reason: error.reason(), said, detail };
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
+}
+
+/// RFC 9110 9.2.1.
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
+}
+
+/// Whose key is not known here: its source may have a newer one than we do.
+fn unknown_signer(judgement: &Judgement) -> Option<&Signer> {
+    let identity = match judgement {
+        Judgement::Allow(allowed) => &allowed.facts.identity,
+        Judgement::Deny(denial) => &denial.facts.identity,
+        Judgement::NeedBody => return None,
+    };
+    identity.signer.as_ref().filter(|_| identity.signature == SignatureState::UnknownKey)
 }
 
 /// Sent as soon as the head is judged, or when the body is needed to judge.
@@ -147,6 +205,8 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
+        repeats: false,
+        traceparent: head.only("traceparent"),
         spent,
     }
 }
@@ -186,8 +246,8 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         flow: &flow,
         detail: refusal.detail.as_deref(),
     };
-    let answer = reply::to_request(&shown, head);
-    entry.close(Outcome::refused(refusal.reason, refusal.reason.status(), &refusal.said)).await;
+    let (status, answer) = reply::to_request(&shown, head);
+    entry.close(Outcome::refused(refusal.reason, status, &refusal.said)).await;
     Answer::Refused(answer)
 }
 
@@ -211,7 +271,9 @@ fn protocol(head: &RequestHead, facts: &Facts) -> Protocol {
     }
     let media_type = head.only_text("content-type").unwrap_or_default();
     let name = head.authority().host.as_name().unwrap_or_default();
-    if head.has("x-amz-target") {
+    if media_type.starts_with("application/grpc") {
+        Protocol::Grpc
+    } else if head.has("x-amz-target") {
         if media_type.contains("json-1.0") { Protocol::Json10 } else { Protocol::Json11 }
     } else if head.has("smithy-protocol") {
         Protocol::Cbor

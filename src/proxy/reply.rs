@@ -2,11 +2,13 @@
 //!
 //! Shapes: facts/sigv4.md A10, each tried with botocore. Whole answers, head and body, ready to be written.
 
+mod grpc;
+
 use std::fmt::Write;
 
 use crate::engine::facts::Protocol;
 use crate::engine::reason::Reason;
-use crate::engine::request::RequestHead;
+use crate::engine::request::{RequestHead, Version};
 
 /// A refusal to be put on the wire.
 pub struct Refusal<'a> {
@@ -20,16 +22,27 @@ pub struct Refusal<'a> {
     pub detail: Option<&'a str>,
 }
 
-/// The answer to a request whose head was read.
-pub fn to_request(refusal: &Refusal<'_>, head: &RequestHead) -> Vec<u8> {
+/// The answer to a request whose head was read, and its status.
+pub fn to_request(refusal: &Refusal<'_>, head: &RequestHead) -> (u16, Vec<u8>) {
+    if refusal.protocol == Protocol::Grpc {
+        return (200, grpc::render(refusal));
+    }
+    let status = match refusal.reason {
+        // A client that shares connections among names tries this one on a connection of its own (RFC 9110 15.5.20).
+        Reason::TargetMismatch if head.version() == Version::Http2 => 421,
+        reason => reason.status(),
+    };
     let bodiless = head.method() == "HEAD";
     let query_mode = head.only("x-amzn-query-mode").is_some_and(|v| v.eq_ignore_ascii_case(b"true"));
-    render(refusal, bodiless, query_mode)
+    // git shows its user what a server says of a failure where that is plain text, and nothing of it otherwise.
+    let plain = head.only("user-agent").is_some_and(|agent| agent.starts_with(b"git/"));
+    (status, render(refusal, status, Style { bodiless, query_mode, plain }))
 }
 
 /// The answer where no head could be read, or none belongs to it.
 pub fn to_nobody(reason: Reason, subject: &str, flow: &str) -> Vec<u8> {
-    render(&Refusal { reason, subject, protocol: Protocol::Http, flow, detail: None }, false, false)
+    let refusal = Refusal { reason, subject, protocol: Protocol::Http, flow, detail: None };
+    render(&refusal, reason.status(), Style::default())
 }
 
 /// The 407, with what it asks for.
@@ -42,27 +55,43 @@ pub fn challenge(reason: Reason, flow: &str) -> Vec<u8> {
 
 /// The sentence the workload is shown.
 pub fn sentence(refusal: &Refusal<'_>) -> String {
-    let Refusal { reason, subject, flow, detail, .. } = refusal;
+    let Refusal { flow, detail, .. } = refusal;
     let detail = detail.map_or(String::new(), |detail| format!("; {}", clean(detail, 900)));
-    let verb = if reason.status() == 403 { "denies" } else { "refuses" };
-    format!(
-        "exeat {verb} {}: {} [{reason}]{detail} (exeat explain {flow})",
-        clean(subject, 300),
-        reason.why()
-    )
+    format!("{}{detail} (exeat explain {flow})", short(refusal))
 }
 
-fn render(refusal: &Refusal<'_>, bodiless: bool, query_mode: bool) -> Vec<u8> {
+/// Who says no to what, and why.
+fn short(refusal: &Refusal<'_>) -> String {
+    let Refusal { reason, subject, .. } = refusal;
+    let verb = if reason.status() == 403 { "denies" } else { "refuses" };
+    format!("exeat {verb} {}: {} [{reason}]", clean(subject, 300), reason.why())
+}
+
+/// What of an answer its request decides.
+#[derive(Debug, Clone, Copy, Default)]
+struct Style {
+    bodiless: bool,
+    query_mode: bool,
+    plain: bool,
+}
+
+fn render(refusal: &Refusal<'_>, status: u16, style: Style) -> Vec<u8> {
     let Refusal { reason, protocol, flow, .. } = refusal;
-    let status = reason.status();
+    let Style { bodiless, query_mode, plain } = style;
     let message = sentence(refusal);
-    let code = code(*protocol, status);
-    let (media_type, body) = body(*protocol, status, code, &message, reason.as_str(), flow);
-    let mut head = format!(
-        "HTTP/1.1 {status} {}\r\nDate: {}\r\n",
-        phrase(status),
-        httpdate(std::time::SystemTime::now())
-    );
+    let code = code(*protocol, *reason);
+    let (media_type, body) = match protocol {
+        Protocol::Http if plain => ("text/plain", format!("{message}\n").into_bytes()),
+        protocol => body(*protocol, status, code, &message, reason.as_str(), flow),
+    };
+    // Clients without a protocol of their own make their errors of the status line, and never show a body: Python's
+    // raise_for_status, Go's Status, whatever fails at CONNECT. RFC 9112 4: the phrase is any text.
+    let phrase = match protocol {
+        Protocol::Http if status != 407 => short(refusal),
+        _ => phrase(status).to_owned(),
+    };
+    let mut head =
+        format!("HTTP/1.1 {status} {phrase}\r\nDate: {}\r\n", httpdate(std::time::SystemTime::now()));
     let mut field = |name: &str, value: &str| {
         let _ = write!(head, "{name}: {value}\r\n");
     };
@@ -71,7 +100,7 @@ fn render(refusal: &Refusal<'_>, bodiless: bool, query_mode: bool) -> Vec<u8> {
             field("x-amz-request-id", flow);
             field("x-amz-id-2", flow);
         }
-        Protocol::Http => {}
+        Protocol::Http | Protocol::Grpc => {}
         _ => field("x-amzn-requestid", flow),
     }
     match protocol {
@@ -82,7 +111,7 @@ fn render(refusal: &Refusal<'_>, bodiless: bool, query_mode: bool) -> Vec<u8> {
     if query_mode {
         // Services that moved from query to json: SDKs show this code (facts/sigv4.md A10).
         let fault = if status >= 500 { "Receiver" } else { "Sender" };
-        field("x-amzn-query-error", &format!("{};{fault}", self::code(Protocol::Query, status)));
+        field("x-amzn-query-error", &format!("{};{fault}", self::code(Protocol::Query, *reason)));
     }
     field("exeat-verdict", &format!("deny; reason={reason}; flow={flow}"));
     field("Content-Type", media_type);
@@ -96,9 +125,11 @@ fn render(refusal: &Refusal<'_>, bodiless: bool, query_mode: bool) -> Vec<u8> {
     answer
 }
 
-/// The AccessDenied family, as each protocol spells it; network failures by the names SDKs retry on.
-fn code(protocol: Protocol, status: u16) -> &'static str {
-    match (status, protocol) {
+/// The AccessDenied family, as each protocol spells it; network failures by the names SDKs retry on. A clock that is
+/// wrong has the one name by which every SDK corrects its own, from our `Date`, and tries again.
+fn code(protocol: Protocol, reason: Reason) -> &'static str {
+    match (reason.status(), protocol) {
+        _ if reason == Reason::SigV4Skew => "RequestTimeTooSkewed",
         (503, _) => "ServiceUnavailable",
         (502, _) => "BadGateway",
         (504, _) => "GatewayTimeout",
@@ -160,7 +191,8 @@ fn body(
             );
             ("application/xml", body.into_bytes())
         }
-        Protocol::Http => {
+        // gRPC has a shape of its own, in `grpc.rs`.
+        Protocol::Http | Protocol::Grpc => {
             let body = format!(
                 r#"{{"type":"urn:exeat:{reason}","title":{},"status":{status},"flow":"{flow}"}}"#,
                 json(message)
@@ -234,11 +266,17 @@ mod tests {
 
     #[test]
     fn every_protocol_gets_a_403_with_its_length_and_our_sentence() {
-        for &protocol in Protocol::ALL {
-            let answer = to_request(&refusal(protocol), &head("GET", ""));
+        for &protocol in Protocol::ALL.iter().filter(|&&protocol| protocol != Protocol::Grpc) {
+            let (_, answer) = to_request(&refusal(protocol), &head("GET", ""));
             let text = String::from_utf8_lossy(&answer).into_owned();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\nDate: "), "{protocol}");
+            let phrase = match protocol {
+                Protocol::Http => {
+                    "exeat denies s3:Put<Object> on ?[2J\"x\": no statement allows it [policy.no_match]"
+                }
+                _ => "Forbidden",
+            };
+            assert!(head.starts_with(&format!("HTTP/1.1 403 {phrase}\r\nDate: ")), "{protocol}: {head}");
             assert!(head.contains("exeat-verdict: deny; reason=policy.no_match; flow=f-1"), "{protocol}");
             assert!(
                 body.contains("[policy.no_match]") && body.contains("exeat explain f-1"),
@@ -255,16 +293,46 @@ mod tests {
 
     #[test]
     fn head_gets_no_body_but_its_length() {
-        let answer = to_request(&refusal(Protocol::S3), &head("HEAD", ""));
+        let (_, answer) = to_request(&refusal(Protocol::S3), &head("HEAD", ""));
         assert!(answer.ends_with(b"\r\n\r\n"));
     }
 
     #[test]
+    fn git_is_told_in_plain_text_and_others_are_not() {
+        let told = |protocol, agent: &str| {
+            let (_, answer) =
+                to_request(&refusal(protocol), &head("GET", &format!("User-Agent: {agent}\r\n")));
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let git = told(Protocol::Http, "git/2.39.5");
+        let (_, body) = git.split_once("\r\n\r\n").unwrap();
+        assert!(body.starts_with("exeat denies ") && body.ends_with("(exeat explain f-1)\n"), "{body}");
+        assert!(git.contains("Content-Type: text/plain\r\n"), "{git}");
+        assert!(told(Protocol::Http, "gitlab").contains("Content-Type: application/problem+json\r\n"));
+        assert!(told(Protocol::S3, "git/2.39.5").contains("Content-Type: application/xml\r\n"));
+    }
+
+    #[test]
     fn query_mode_names_the_older_code_too() {
-        let answer = to_request(&refusal(Protocol::Json10), &head("POST", "x-amzn-query-mode: true\r\n"));
+        let (_, answer) =
+            to_request(&refusal(Protocol::Json10), &head("POST", "x-amzn-query-mode: true\r\n"));
         assert!(String::from_utf8_lossy(&answer).contains("x-amzn-query-error: AccessDenied;Sender\r\n"));
-        let answer = to_request(&refusal(Protocol::Json10), &head("POST", ""));
+        let (_, answer) = to_request(&refusal(Protocol::Json10), &head("POST", ""));
         assert!(!String::from_utf8_lossy(&answer).contains("x-amzn-query-error"));
+    }
+
+    #[test]
+    fn only_a_wrong_clock_has_the_code_by_which_sdks_set_theirs() {
+        for &protocol in Protocol::ALL {
+            for &reason in Reason::ALL {
+                let (_, answer) = to_request(&Refusal { reason, ..refusal(protocol) }, &head("GET", ""));
+                let text = String::from_utf8_lossy(&answer);
+                let told = text.contains("RequestTimeTooSkewed");
+                // A third party's shape has no code, and gRPC's is a number.
+                let has_code = !matches!(protocol, Protocol::Http | Protocol::Grpc);
+                assert_eq!(told, reason == Reason::SigV4Skew && has_code, "{protocol} {reason}");
+            }
+        }
     }
 
     #[test]

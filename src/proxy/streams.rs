@@ -19,7 +19,8 @@ use super::forward::OriginError;
 use super::http1::io::Io;
 use super::http1::server::AnswerError;
 use super::http2::server::{self, Connection, Stream};
-use super::{Caller, Worker};
+use super::telling::Overheard;
+use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
 use crate::engine::request::Framing;
 
@@ -75,7 +76,13 @@ pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Susp
             }
         }
     };
-    if let Some(suspect) = suspect {
+    if let Some(error) = ended.as_ref().filter(|error| error.is_library()) {
+        let reason = match error.reason() {
+            Some(Code::ENHANCE_YOUR_CALM) => Reason::LimitFlood,
+            _ => Reason::RequestMalformed,
+        };
+        record_malformed(&worker, &caller, reason, &error.to_string()).await;
+    } else if let Some(suspect) = suspect {
         left(&worker, &caller, suspect, ended.as_ref().and_then(h2::Error::get_io)).await;
     }
     // Their streams are reset, which ends them; what is dropped open records that it was aborted.
@@ -127,8 +134,16 @@ async fn stream(
         Answer::Refused(answer) => {
             let _ = client.answer_whole(&answer).await;
         }
-        Answer::Passed(mut forwarded, entry, passage) => {
-            let passed = client.pass(&forwarded.head, &mut forwarded.body).await;
+        Answer::Passed(mut forwarded, entry, passage, lesson) => {
+            let passed = match (lesson, passage.telling()) {
+                (None, None) => client.pass(&forwarded.head, &mut forwarded.body).await,
+                (lesson, telling) => {
+                    let keys = &worker.shared.keys;
+                    let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                    let mut overheard = Overheard::new(&mut taught, telling);
+                    Box::pin(client.pass(&forwarded.head, &mut overheard)).await
+                }
+            };
             let (result, last) = match passed {
                 Ok((bytes, last)) => (Ok(bytes), Some(last)),
                 Err(error) => (Err(error), None),

@@ -147,6 +147,7 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
         reused: false,
         request_id: None,
         extended_request_id: None,
+        error_type: None,
         waited: Duration::ZERO,
     });
     let outcome = Outcome {
@@ -180,6 +181,8 @@ fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
         path: b"",
         user_agent: None,
         trace: None,
+        repeats: false,
+        traceparent: None,
         spent: Duration::ZERO,
     }
 }

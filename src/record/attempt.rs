@@ -47,6 +47,10 @@ pub struct Request<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The request's `x-amzn-trace-id`.
     pub trace: Option<&'a [u8]>,
+    /// The same signature came before.
+    pub repeats: bool,
+    /// The request's `traceparent` (W3C Trace Context).
+    pub traceparent: Option<&'a [u8]>,
     /// Time spent on verifying and deciding.
     pub spent: Duration,
 }
@@ -62,6 +66,8 @@ pub struct Upstream<'a> {
     pub request_id: Option<&'a [u8]>,
     /// The answer's `x-amz-id-2`.
     pub extended_request_id: Option<&'a [u8]>,
+    /// The answer's `x-amzn-errortype`: an error's name, in some services with more behind a colon.
+    pub error_type: Option<&'a [u8]>,
     /// From the first byte sent to the answer's head.
     pub waited: Duration,
 }

@@ -4,12 +4,17 @@
 //! [`write()`] at the end. So nothing of the request has to be kept alive but text that is already escaped and cut.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::engine::facts::{Action, Arrival, Auth, Door, Identity, Resource, SignatureState};
+use crate::engine::atlas::Atlas;
+use crate::engine::facts::{
+    AccountId, Action, Arrival, Auth, Door, Identity, Operation, Parent, Resource, SignatureState,
+};
 use crate::engine::target::{Authority, Host};
 
 use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
+use super::data::Data;
 use super::json::Json;
 use super::lane::Stamp;
 use super::leg::LegText;
@@ -62,8 +67,16 @@ impl Prelude {
                 None
             }
         };
+        json.raw(atlas());
         Self { text, address, door }
     }
+}
+
+/// Which atlas told what a request was, as every line says it.
+fn atlas() -> &'static str {
+    static ATLAS: LazyLock<String> =
+        LazyLock::new(|| format!(",\"atlas\":\"{}\"", &Atlas::built_in().hash()[..12]));
+    &ATLAS
 }
 
 /// Pieces of lines, written as soon as their facts are known, in one buffer:
@@ -75,6 +88,10 @@ pub struct Facts {
     /// The host, escaped, inside `ours`.
     host: (u32, u32),
     pub labels: Labels,
+    /// Parameters and results, where they are wanted.
+    pub data: Option<Box<Data>>,
+    /// The client's process, where it was looked for and found.
+    pub pid: Option<u32>,
 }
 
 impl Facts {
@@ -90,11 +107,18 @@ impl Facts {
             spent: Duration::ZERO,
         };
         let (address, arrival) = (prelude.address, mark(&buffer));
-        Self { buffer, ends: [address, arrival, arrival, arrival, arrival], host: (0, 0), labels }
+        Self {
+            buffer,
+            ends: [address, arrival, arrival, arrival, arrival],
+            host: (0, 0),
+            labels,
+            data: None,
+            pid: None,
+        }
     }
 
     /// Writes down what a request is. The last word counts, where it is judged anew with its body.
-    pub fn judge(&mut self, request: &Request<'_>, include_data: bool) {
+    pub fn judge(&mut self, request: &Request<'_>, tells_path: bool) {
         self.labels = Labels {
             door: self.labels.door,
             decision: request.decision,
@@ -121,8 +145,16 @@ impl Facts {
         json.word(",\"auth\":\"", request.identity.auth.as_str());
         json.word(",\"signature\":\"", request.identity.signature.as_str());
         json.word(",\"payload\":\"", request.identity.payload.as_str());
-        if request.identity.signer.as_ref().is_some_and(|signer| signer.own) {
-            json.raw(",\"ownKey\":true");
+        if let Some(signer) = &request.identity.signer {
+            if signer.own {
+                json.raw(",\"ownKey\":true");
+            }
+            if let Some(parents) = &signer.parents {
+                list(&mut json, ",\"parents\":[", parents.iter(), descent);
+            }
+        }
+        if request.repeats {
+            json.raw(",\"repeats\":true");
         }
         json.field(",\"method\":", request.method, 32);
         json.raw(",\"host\":\"");
@@ -144,12 +176,12 @@ impl Facts {
             if operation.asks.len() > MAX_ASKS {
                 json.count(",\"askCount\":", operation.asks.len() as u64);
             }
-        } else if include_data {
-            // A path of a third party may be its secret (web hooks, bot tokens): only where data was asked for.
+        } else if tells_path {
             path = request.path.split(|&b| b == b'?').next();
             json.maybe(",\"path\":", path, 2 * MAX_TEXT);
         }
         json.maybe(",\"trace\":", request.trace, MAX_NAME);
+        json.maybe(",\"traceparent\":", request.traceparent, MAX_NAME);
         let ours = mark(json.0);
 
         super::intent::members(&mut json, request);
@@ -194,7 +226,16 @@ pub fn write(
     json.raw("{\"eventVersion\":\"1.11\",\"eventTime\":\"");
     json.raw(stamp.time);
     json.raw("\"");
-    if facts.is_judged() {
+    if let Some(data) = facts.data.as_ref().filter(|_| facts.is_judged()) {
+        let top = facts.piece(2);
+        json.0.extend_from_slice(top.strip_suffix(NO_DATA.as_bytes()).unwrap_or(top));
+        for (name, side) in
+            [(",\"requestParameters\":", &data.parameters), (",\"responseElements\":", &data.results)]
+        {
+            json.raw(name);
+            json.0.extend_from_slice(if side.is_empty() { b"null" } else { side });
+        }
+    } else if facts.is_judged() {
         json.0.extend_from_slice(facts.piece(2));
     } else {
         json.raw(",\"eventSource\":\"exeat\",\"eventName\":\"Connect\",\"eventType\":\"Connection\"");
@@ -204,6 +245,13 @@ pub fn write(
     if let End::Refused { message, .. } = outcome.end {
         json.word(",\"errorCode\":\"", outcome.error_code());
         json.field(",\"errorMessage\":", message, MAX_TEXT);
+    } else if let Some(error) = outcome.upstream.and_then(|up| up.error_type) {
+        // `Name`, `Name:URL` or `shape#Name`, as the protocols of AWS have it.
+        let name = error
+            .split(|&byte| byte == b':')
+            .next()
+            .and_then(|name| name.rsplit(|&byte| byte == b'#').next());
+        json.maybe(",\"errorCode\":", name, MAX_NAME);
     }
     if let Some(details) = outcome.upstream.map(|up| up.leg.details()).filter(|text| !text.is_empty()) {
         json.raw(",\"tlsDetails\":");
@@ -229,6 +277,9 @@ pub fn write(
         json.word(",\"reason\":\"", reason.as_str());
     }
     json.0.extend_from_slice(facts.piece(1));
+    if let Some(pid) = facts.pid {
+        json.count(",\"pid\":", pid.into());
+    }
     json.0.extend_from_slice(facts.piece(3));
     json.word(",\"payloadOutcome\":\"", outcome.payload.as_str());
     json.count(",\"status\":", outcome.status.into());
@@ -285,7 +336,25 @@ fn top(json: &mut Json<'_>, request: &Request<'_>) {
     }
     json.maybe(",\"userAgent\":", request.user_agent, MAX_TEXT);
     user_identity(json, request.identity);
-    json.raw(",\"requestParameters\":null,\"responseElements\":null");
+    if let Some(account) = request.operation.and_then(|operation| recipient(operation, request.identity)) {
+        json.raw(",\"recipientAccountId\":\"");
+        json.account(account);
+        json.raw("\"");
+    }
+    json.raw(NO_DATA);
+}
+
+/// Stands at the end of what [`top`] writes.
+const NO_DATA: &str = ",\"requestParameters\":null,\"responseElements\":null";
+
+/// Whose trail has the call: the resource's account, where its ARN tells one, else that of a signer that was checked.
+fn recipient(operation: &Operation, identity: &Identity) -> Option<AccountId> {
+    let named = operation.asks.first().and_then(|ask| match ask.resource {
+        Resource::Arn { account, .. } => account,
+        Resource::None | Resource::Unknown => None,
+    });
+    let checked = || identity.signer.as_ref().filter(|_| identity.signature == SignatureState::Verified);
+    named.or_else(|| checked()?.account)
 }
 
 /// A claim that we could not check stays `Unknown`: readers of CloudTrail take the type for a fact.
@@ -317,6 +386,23 @@ fn user_identity(json: &mut Json<'_>, identity: &Identity) {
             );
             json.raw("}}");
         }
+    }
+    json.raw("}");
+}
+
+/// One step of a learned key's descent.
+fn descent(json: &mut Json<'_>, parent: &Parent) {
+    json.word("{\"by\":\"", parent.by);
+    if let Some(key_id) = &parent.key_id {
+        json.field(",\"key\":", key_id.as_bytes(), 24);
+    }
+    if let Some(account) = parent.account {
+        json.raw(",\"account\":\"");
+        json.account(account);
+        json.raw("\"");
+    }
+    if let Some(role) = &parent.role {
+        json.field(",\"role\":", role.as_bytes(), 64);
     }
     json.raw("}");
 }

@@ -17,6 +17,8 @@ pub type Chain = [u8; 32];
 pub const GENESIS: Chain = [0; 32];
 /// Longest line, LF included (design.md 9).
 pub const MAX_LINE: usize = 16 * 1024;
+/// What [`Lane::append`] adds to a line: `,"lane":"` 18 characters `","seq":` 20 digits `,"chain":"` 64 digits `"` LF.
+pub const MAX_END: usize = 9 + 18 + 8 + 20 + 10 + 64 + 2;
 
 /// One start of the program: 60 random bits, written in 12 characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,7 +111,7 @@ pub struct Lane {
     chain: Chain,
     /// The line under construction, after 32 bytes for the chain it is linked to: one buffer, hashed in one call.
     buffer: Vec<u8>,
-    /// The opened file this lane has begun in; 0 before the first.
+    /// The opened file, or connection, that this lane has begun in; 0 before the first.
     file: u64,
     second: u64,
     time: String,
@@ -144,7 +146,7 @@ impl Lane {
             Sink::File(files) => {
                 let opened = files.current();
                 if self.file != opened.number {
-                    let chain = self.build_head();
+                    let chain = self.build_head(opened.after());
                     files.write(&opened, &self.buffer[32..])?;
                     self.step(chain);
                     self.file = opened.number;
@@ -155,11 +157,12 @@ impl Lane {
                 Ok(Handed::Done)
             }
             Sink::Pipe(pipe) => {
-                if self.file == 0 {
-                    let chain = self.build_head();
+                let number = pipe.number();
+                if self.file != number {
+                    let chain = self.build_head(None);
                     drop(pipe.hand(&self.buffer[32..])?);
                     self.step(chain);
-                    self.file = 1;
+                    self.file = number;
                 }
                 let chain = self.build(build, closers);
                 let acknowledgement = pipe.hand(&self.buffer[32..])?;
@@ -183,17 +186,28 @@ impl Lane {
         self.chain = chain;
     }
 
-    /// The `lane` line: opens the lane in each file, and names the chain it goes on from.
-    fn build_head(&mut self) -> Chain {
+    /// The lane has begun, in this file or connection.
+    pub fn has_begun(&self) -> bool {
+        self.file > 0
+    }
+
+    /// The `lane` line: opens the lane in each file, and names the chain it goes on from. `after` is that of the line
+    /// before it in a file that an earlier start left: who cuts lines off that file's end leaves them missing here.
+    fn build_head(&mut self, after: Option<Chain>) -> Chain {
         let previous = self.chain;
         self.build(
             |json, stamp| {
-                json.raw("{\"exeat\":\"lane\",\"time\":\"");
+                json.raw("{\"exeat\":\"lane\",\"schema\":1,\"time\":\"");
                 json.raw(stamp.time);
                 json.field("\",\"version\":", env!("CARGO_PKG_VERSION"), 32);
                 json.raw(",\"prev\":\"");
                 json.hex(&previous);
                 json.raw("\"");
+                if let Some(after) = after {
+                    json.raw(",\"after\":\"");
+                    json.hex(&after);
+                    json.raw("\"");
+                }
             },
             "}",
         )
@@ -226,6 +240,13 @@ impl Lane {
             self.time = iso_second(second);
         }
     }
+}
+
+/// The `end` line, all but its end: the lane was closed in order, and nothing may be missing after it.
+pub fn write_end(json: &mut Json<'_>, stamp: &Stamp<'_>) {
+    json.raw("{\"exeat\":\"end\",\"time\":\"");
+    json.raw(stamp.time);
+    json.raw("\"");
 }
 
 /// `YYYY-MM-DDThh:mm:ssZ`.

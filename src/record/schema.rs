@@ -16,12 +16,12 @@ macro_rules! words_of {
     };
 }
 
-/// One of three kinds of line.
+/// One of four kinds of line.
 pub fn schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "exeat audit line",
-        "oneOf": [lane(), intent(), event()],
+        "title": "exeat audit line, version 1",
+        "oneOf": [lane(), intent(), event(), end()],
     })
 }
 
@@ -80,6 +80,7 @@ fn account() -> Value {
 fn lane() -> Value {
     let required = json!({
         "exeat": {"const": "lane"},
+        "schema": {"const": 1},
         "time": time(),
         "version": text(),
         "prev": chain(),
@@ -87,7 +88,18 @@ fn lane() -> Value {
         "seq": count(),
         "chain": chain(),
     });
-    object("lane: opens a lane in a file", required, json!({}))
+    object("lane: opens a lane in a file", required, json!({"after": chain()}))
+}
+
+fn end() -> Value {
+    let required = json!({
+        "exeat": {"const": "end"},
+        "time": time(),
+        "lane": lane_name(),
+        "seq": count(),
+        "chain": chain(),
+    });
+    object("end: the lane was closed in order", required, json!({}))
 }
 
 fn intent() -> Value {
@@ -138,12 +150,13 @@ fn event() -> Value {
         "resources": list(&resource),
         "userAgent": text(),
         "userIdentity": identity,
-        "requestParameters": {"type": "null"},
-        "responseElements": {"type": "null"},
+        "requestParameters": {"type": ["object", "null"]},
+        "responseElements": {"type": ["object", "null"]},
         "requestID": text(),
         "errorCode": text(),
         "errorMessage": text(),
         "tlsDetails": upstream_tls,
+        "recipientAccountId": account(),
     });
     object("event: an attempt and how it ended, in CloudTrail's shape", required, optional)
 }
@@ -180,6 +193,8 @@ fn ours() -> Value {
         "target": text(),
         "clientTls": tls,
         "origin": {"const": "exeat"},
+        "atlas": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+        "pid": count(),
         "policy": text(),
         "statement": text(),
         "place": text(),
@@ -188,6 +203,8 @@ fn ours() -> Value {
         "signature": words_of!(SignatureState),
         "payload": words_of!(PayloadState),
         "ownKey": {"const": true},
+        "repeats": {"const": true},
+        "parents": list(&object("", json!({"by": text()}), json!({"key": text(), "account": account(), "role": text()}))),
         "method": text(),
         "host": text(),
         "protocol": words_of!(Protocol),
@@ -195,6 +212,7 @@ fn ours() -> Value {
         "askCount": count(),
         "path": text(),
         "trace": text(),
+        "traceparent": text(),
         "upstream": upstream,
     });
     object("", required, optional)

@@ -9,8 +9,9 @@ pub mod pipe;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub enum SinkError {
     Open { path: PathBuf, source: io::Error },
     #[error("audit path `{path}` is a directory; name a file, or `-` for standard output")]
     Directory { path: PathBuf },
+    #[error("cannot connect to audit socket `{path}`: {source}; is the log collector listening?")]
+    Connect { path: PathBuf, source: io::Error },
     #[error("cannot use standard output for audit lines: {source}")]
     Stdout { source: io::Error },
     #[error("cannot start the audit writer thread: {source}")]
@@ -44,22 +47,16 @@ pub enum Target {
         path: PathBuf,
         rotation: Option<Rotation>,
     },
+    /// A log collector that listens on a unix socket (stream).
+    Socket(PathBuf),
 }
 
-impl Target {
-    /// `-` is standard output, all else a path.
-    pub fn parse(text: &str, rotation: Option<Rotation>) -> Self {
-        match text {
-            "-" => Self::Stdout,
-            path => Self::File { path: path.into(), rotation },
-        }
-    }
-}
-
-/// When a file is set aside: at `bytes`, `PATH` becomes `PATH.1`, `PATH.1` becomes `PATH.2`, and past `keep` they go.
+/// When a file is set aside: at `bytes`, or with the first line after `age`, `PATH` becomes `PATH.1`, `PATH.1` becomes
+/// `PATH.2`, and past `keep` they go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
-    pub bytes: u64,
+    pub bytes: Option<u64>,
+    pub age: Option<Duration>,
     pub keep: u32,
 }
 
@@ -89,6 +86,11 @@ impl Sink {
                 let file = open_append(path)?;
                 Self::over(file, Some(path), *rotation)
             }
+            Target::Socket(path) => {
+                let told = |source| SinkError::Connect { path: path.clone(), source };
+                let pipe = PipeSink::start(connect(path).map_err(told)?, Some(path.clone()));
+                pipe.map(Self::Pipe).map_err(|source| SinkError::Thread { source })
+            }
         }
     }
 
@@ -106,7 +108,7 @@ impl Sink {
         if meta.file_type().is_char_device() && meta.rdev() >> 8 == 1 {
             return Ok(Self::File(FileSink::new(file, &meta, None, None)));
         }
-        PipeSink::start(file).map(Self::Pipe).map_err(|source| SinkError::Thread { source })
+        PipeSink::start(file, None).map(Self::Pipe).map_err(|source| SinkError::Thread { source })
     }
 
     /// SIGHUP: opens the path anew, so that a file moved away from outside is let go. Others are left alone.
@@ -124,6 +126,10 @@ impl Sink {
             Self::Pipe(pipe) => pipe.flush(limit),
         }
     }
+}
+
+fn connect(path: &Path) -> io::Result<File> {
+    UnixStream::connect(path).map(|stream| OwnedFd::from(stream).into())
 }
 
 /// Read as well, because a torn last line is looked for; that is given up where reading isn't allowed.

@@ -31,6 +31,8 @@ pub enum Fault {
     Swapped { expected: u64, found: u64 },
     /// Its number was seen before.
     Repeated { expected: u64, found: u64 },
+    /// The line that stood before it in its file, at its start, is not there: an earlier start's lines were cut off.
+    Cut,
     /// The lane's first line here is not the `lane` line that it opens each file with.
     Headless,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for Fault {
             Self::Repeated { expected, found } => {
                 write!(f, "repeated: seq {found} again where {expected} was due")
             }
+            Self::Cut => f.write_str("cut: lines of an earlier start, which stood before it, are missing"),
             Self::Headless => f.write_str("gap: the lane begins without its first line"),
         }
     }
@@ -76,6 +79,8 @@ pub struct LaneReport {
     pub head: String,
     /// Intents without an event.
     pub interrupted: u64,
+    /// It was closed in order: its last line says so.
+    pub ended: bool,
     pub bad: Option<Bad>,
 }
 
@@ -98,6 +103,11 @@ impl Report {
         found && self.unreadable.is_empty() && self.lanes.iter().all(|lane| lane.bad.is_none())
     }
 
+    /// Lanes that lack their beginning or their end: killed, still written to, or cut.
+    pub fn open(&self) -> impl Iterator<Item = &LaneReport> {
+        self.lanes.iter().filter(|lane| !lane.ended || lane.first_seq > 0)
+    }
+
     pub fn interrupted(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.interrupted).sum()
     }
@@ -108,6 +118,7 @@ enum Kind {
     Lane,
     Intent,
     Event,
+    End,
 }
 
 /// A line that has our shape; whether it is true is checked against its lane.
@@ -117,6 +128,7 @@ struct Line<'a> {
     seq: u64,
     flow: Option<&'a str>,
     prev: Option<Chain>,
+    after: Option<Chain>,
     chain: Chain,
     hashed: &'a [u8],
 }
@@ -128,6 +140,7 @@ struct Short<'a> {
     seq: u64,
     flow: Option<&'a str>,
     prev: Option<&'a str>,
+    after: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -160,16 +173,27 @@ impl<'a> Line<'a> {
         let text = std::str::from_utf8(bytes).ok()?;
         if event {
             let Ours { lane, seq, flow } = serde_json::from_str::<Event<'_>>(text).ok()?.additional.exeat;
-            return Some(Self { kind: Kind::Event, lane, seq, flow: Some(flow), prev: None, chain, hashed });
+            let (flow, prev, after) = (Some(flow), None, None);
+            return Some(Self { kind: Kind::Event, lane, seq, flow, prev, after, chain, hashed });
         }
         let short: Short<'_> = serde_json::from_str(text).ok()?;
         let (kind, prev) = match short.exeat {
             "lane" => (Kind::Lane, Some(unhex(short.prev?.as_bytes())?)),
             "intent" => (Kind::Intent, None),
+            "end" => (Kind::End, None),
             _ => return None,
         };
-        Some(Self { kind, lane: short.lane, seq: short.seq, flow: short.flow, prev, chain, hashed })
+        let after = match short.after {
+            Some(after) => Some(unhex(after.as_bytes())?),
+            None => None,
+        };
+        Some(Self { kind, lane: short.lane, seq: short.seq, flow: short.flow, prev, after, chain, hashed })
     }
+}
+
+/// The chain of a whole line of ours.
+pub fn chain_of(line: &[u8]) -> Option<Chain> {
+    Line::read(line).map(|line| line.chain)
 }
 
 fn last_chain(bytes: &[u8]) -> Option<usize> {
@@ -208,12 +232,21 @@ struct Lane {
     next: u64,
     chain: Chain,
     begun: HashSet<String>,
+    ended: bool,
     bad: Option<Bad>,
 }
 
 impl Lane {
     fn new(seq: u64) -> Self {
-        Self { lines: 0, first: seq, next: seq, chain: GENESIS, begun: HashSet::new(), bad: None }
+        Self {
+            lines: 0,
+            first: seq,
+            next: seq,
+            chain: GENESIS,
+            begun: HashSet::new(),
+            ended: false,
+            bad: None,
+        }
     }
 
     fn check(&mut self, line: &Line<'_>) -> Result<(), Fault> {
@@ -237,6 +270,7 @@ impl Lane {
         }
         self.next += 1;
         self.chain = line.chain;
+        self.ended = line.kind == Kind::End;
         match (line.kind, line.flow) {
             (Kind::Intent, Some(flow)) => drop(self.begun.insert(flow.to_owned())),
             (Kind::Event, Some(flow)) => drop(self.begun.remove(flow)),
@@ -245,10 +279,11 @@ impl Lane {
         Ok(())
     }
 
-    fn take(&mut self, line: &Line<'_>, place: &Place) {
+    fn take(&mut self, line: &Line<'_>, vouched: bool, place: &Place) {
         match &mut self.bad {
             None => {
-                if let Err(fault) = self.check(line) {
+                let checked = self.check(line).and(if vouched { Ok(()) } else { Err(Fault::Cut) });
+                if let Err(fault) = checked {
                     self.bad = Some(Bad { place: place.clone(), fault });
                 }
             }
@@ -269,12 +304,17 @@ impl Lane {
 pub struct Verifier {
     lanes: BTreeMap<String, Lane>,
     report: Report,
+    /// Chain of the line of ours before this one in its file.
+    before: Option<Chain>,
+    /// What `lane` lines vouched for and was there.
+    vouched: HashSet<Chain>,
 }
 
 impl Verifier {
     /// Reads all of `from`; `file` is its name in the report.
     pub fn read(&mut self, file: &str, from: &mut dyn BufRead) -> io::Result<()> {
         let mut place = Place { file: file.to_owned(), line: 0 };
+        self.before = None;
         each_line(from, |bytes, ended| {
             place.line += 1;
             self.line(bytes, ended, &place);
@@ -311,13 +351,21 @@ impl Verifier {
 
     fn ours(&mut self, line: &Line<'_>, place: &Place) {
         self.report.lines += 1;
+        let vouched = line.after.is_none_or(|after| {
+            if self.before == Some(after) {
+                // Other lanes of that start vouch for it too, further on.
+                self.vouched.insert(after);
+            }
+            self.vouched.contains(&after)
+        });
+        self.before = Some(line.chain);
         match self.lanes.get_mut(line.lane) {
-            Some(lane) => lane.take(line, place),
+            Some(lane) => lane.take(line, vouched, place),
             None => {
                 self.lanes
                     .entry(line.lane.to_owned())
                     .or_insert_with(|| Lane::new(line.seq))
-                    .take(line, place);
+                    .take(line, vouched, place);
             }
         }
     }
@@ -339,6 +387,7 @@ impl Lane {
             last_seq: (self.next > self.first).then(|| self.next - 1),
             head: String::from_utf8(head).expect("hex is ASCII"),
             interrupted: self.begun.len() as u64,
+            ended: self.ended,
             bad: self.bad,
         }
     }
@@ -373,7 +422,7 @@ pub fn in_order(starts: &[BTreeMap<String, u64>]) -> Vec<usize> {
 }
 
 /// Calls with each line without its LF, and whether it had one. What is longer than any line of ours is cut.
-fn each_line(from: &mut dyn BufRead, mut take: impl FnMut(&[u8], bool)) -> io::Result<()> {
+pub fn each_line(from: &mut dyn BufRead, mut take: impl FnMut(&[u8], bool)) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();

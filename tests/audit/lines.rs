@@ -28,6 +28,7 @@ fn events_have_cloudtrails_shape() {
         ("/eventType", "AwsApiCall"),
         ("/eventID", &*flow),
         ("/awsRegion", "us-east-1"),
+        ("/recipientAccountId", "111122223333"),
         ("/sourceIPAddress", "10.0.0.7"),
         ("/requestID", "A1B2C3"),
         ("/userIdentity/type", "AssumedRole"),
@@ -41,6 +42,8 @@ fn events_have_cloudtrails_shape() {
         ("/additionalEventData/exeat/decision", "allow"),
         ("/additionalEventData/exeat/end", "answered"),
         ("/additionalEventData/exeat/door", "forward"),
+        ("/additionalEventData/exeat/atlas", &Atlas::built_in().hash()[..12]),
+        ("/additionalEventData/exeat/traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         ("/additionalEventData/exeat/statement", "orders-write"),
         ("/additionalEventData/exeat/payloadOutcome", "matched"),
         ("/additionalEventData/exeat/host", "dynamodb.us-east-1.amazonaws.com"),
@@ -75,7 +78,7 @@ fn an_identity_that_was_not_verified_is_not_told_as_a_fact() {
 #[test]
 fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
     let path = folder("hostile").join("audit.jsonl");
-    let records = records_with(to_file(&path), Settings { include_data: true, ..Settings::default() });
+    let records = records_with(to_file(&path), data_at(DataLevel::All));
     let recorder = records.recorder();
     let bad = b"\x1b[31m\r\n{\"exeat\":\"intent\"}\n\xff\xfe\xe2\x80\xa8\"\\".repeat(40_000);
     let long: String = String::from_utf8_lossy(&bad).chars().take(2_000).collect();
@@ -97,6 +100,18 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         account: AccountId::parse("111122223333"),
         role: Some(name.clone()),
         own: true,
+        parents: Some(
+            vec![
+                Parent {
+                    by: "cognito-identity:GetCredentialsForIdentity",
+                    key_id: Some(name.clone()),
+                    account: AccountId::parse("111122223333"),
+                    role: Some(name.clone()),
+                };
+                4
+            ]
+            .into(),
+        ),
     };
     let identity = Identity {
         auth: Auth::PostForm,
@@ -112,7 +127,12 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         ..arrival()
     };
     let (would, leg) = (vec![name.clone(); 100], LegText::dialled_at(arrival.peer, Some(&tls)));
-    let up = Upstream { request_id: Some(&bad), extended_request_id: Some(&bad), ..upstream(&leg) };
+    let up = Upstream {
+        request_id: Some(&bad),
+        extended_request_id: Some(&bad),
+        error_type: Some(&bad),
+        ..upstream(&leg)
+    };
     for operation in [Some(&operation), None] {
         let mut entry = recorder.open(&Recorder::prelude(&arrival));
         entry.judged(&Request {
@@ -123,9 +143,12 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
             path: long.as_bytes(),
             user_agent: Some(&bad),
             trace: Some(&bad),
+            traceparent: Some(&bad),
             ..request(operation, &identity, &host)
         });
         wait(entry.intend()).unwrap();
+        let data = serde_json::json!({ long.as_str(): vec![long.as_str(); 50] });
+        entry.tell(Some(&data), Some(&data));
         let outcome = Outcome::refused(Reason::UpstreamBelowFloor, 502, &long);
         wait(entry.close(Outcome { bytes_in: u64::MAX, bytes_out: u64::MAX, upstream: Some(up), ..outcome }));
     }
@@ -155,7 +178,8 @@ fn queries_and_third_party_paths_stay_out_of_the_record() {
     let identity = Identity::NONE;
     let (arrival, operation) = (arrival(), operation());
     for include_data in [false, true] {
-        let records = records_with(to_file(&path), Settings { include_data, ..Settings::default() });
+        let settings = if include_data { data_at(DataLevel::All) } else { Settings::default() };
+        let records = records_with(to_file(&path), settings);
         let recorder = records.recorder();
         for operation in [None, Some(&operation)] {
             let mut entry = recorder.open(&Recorder::prelude(&arrival));
@@ -169,6 +193,30 @@ fn queries_and_third_party_paths_stay_out_of_the_record() {
         assert!(!text.contains("PLANTED-TOKEN"));
         assert_eq!(text.contains("PLANTED-PATH"), include_data, "only where data was asked for");
     }
+}
+
+#[test]
+fn an_error_of_the_services_own_is_named_and_an_answer_without_one_is_none() {
+    let path = folder("errors").join("audit.jsonl");
+    let recorder = records(to_file(&path)).recorder();
+    let (operation, identity, arrival, leg) = (operation(), identity(), arrival(), leg());
+    for error_type in [
+        Some(&b"ResourceNotFoundException:http://internal.amazon.com/coral/x/"[..]),
+        Some(b"com.amazonaws.x#Throttled"),
+        None,
+    ] {
+        let mut entry = recorder.open(&Recorder::prelude(&arrival));
+        entry.judged(&request(Some(&operation), &identity, &arrival.target));
+        let upstream = Some(Upstream { error_type, ..upstream(&leg) });
+        wait(entry.close(Outcome { upstream, ..Outcome::new(End::Answered, 400) }));
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let codes: Vec<Value> = text
+        .lines()
+        .skip(1)
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["errorCode"].clone())
+        .collect();
+    assert_eq!(codes, ["ResourceNotFoundException".into(), "Throttled".into(), Value::Null]);
 }
 
 #[test]
@@ -194,14 +242,39 @@ fn an_entry_that_is_dropped_records_that_it_was_aborted() {
 }
 
 #[test]
-fn levels_leave_out_what_they_say() {
-    for (level, lines) in [(Level::All, 4), (Level::Error, 2), (Level::Off, 0)] {
+fn every_level_keeps_every_line_and_tells_data_where_it_says_so() {
+    let data = serde_json::json!({"TableName": "orders"});
+    for (level, told) in [
+        (DataLevel::All, [true, true, true, true]),
+        (DataLevel::Error, [false, true, true, true]),
+        (DataLevel::Fatal, [false, false, false, true]),
+        (DataLevel::Off, [false; 4]),
+    ] {
         let path = folder(level.as_str()).join("audit.jsonl");
-        let records = records_with(to_file(&path), Settings { level, ..Settings::default() });
-        let recorder = records.recorder();
-        wait(pass(&recorder)).unwrap();
-        wait(refuse(&recorder));
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), lines, "{level}");
+        let recorder = records_with(to_file(&path), data_at(level)).recorder();
+        let (operation, identity, arrival) = (operation(), identity(), arrival());
+        for outcome in [
+            answered(None),
+            Outcome::new(End::Answered, 400),
+            Outcome::refused(Reason::PolicyDenied, 403, "no"),
+            Outcome::refused(Reason::UpstreamConnect, 502, "gone"),
+        ] {
+            let mut entry = recorder.open(&Recorder::prelude(&arrival));
+            entry.judged(&request(Some(&operation), &identity, &arrival.target));
+            wait(entry.intend()).unwrap();
+            entry.tell(Some(&data), None);
+            wait(entry.close(outcome));
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(verify(&text).is_whole());
+        assert_eq!(text.lines().count(), 9, "{level}");
+        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let got: Vec<bool> = events
+            .filter(|line| line["eventVersion"].is_string())
+            .inspect(|event| assert!(event["responseElements"].is_null()))
+            .map(|event| event["requestParameters"] == data)
+            .collect();
+        assert_eq!(got, told, "{level}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod lines;
 mod schema;
+mod script;
 mod sinks;
 mod tamper;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use exeat::cli::audit;
 use exeat::engine::atlas::Atlas;
+use exeat::engine::data::{DataLevel, DataRules, Hidden};
 use exeat::engine::facts::*;
 use exeat::engine::policy::Placed;
 use exeat::engine::reason::Reason;
@@ -34,6 +36,11 @@ fn folder(name: &str) -> PathBuf {
 
 fn records_with(sink: Sink, settings: Settings) -> Arc<Records> {
     Records::new(sink, Metrics::new("test"), settings, BootId::random().unwrap())
+}
+
+/// Settings that record data, and third parties' paths, of calls with such an end.
+fn data_at(level: DataLevel) -> Settings {
+    Settings { data: Some(DataRules::new(level, true, [], Hidden::default())), ..Settings::default() }
 }
 
 fn records(sink: Sink) -> Arc<Records> {
@@ -85,6 +92,15 @@ fn identity() -> Identity {
             account: AccountId::parse("111122223333"),
             role: Some("orders-writer".into()),
             own: true,
+            parents: Some(
+                [Parent {
+                    by: "sts:AssumeRole",
+                    key_id: Some("AKIAIOSFODNN7EXAMPLE".into()),
+                    account: AccountId::parse("111122223333"),
+                    role: Some("deploy".into()),
+                }]
+                .into(),
+            ),
         }),
     }
 }
@@ -106,7 +122,9 @@ fn request<'a>(operation: Option<&'a Operation>, identity: &'a Identity, host: &
         host,
         path: b"/",
         user_agent: Some(b"Boto3/1.40.1 md/Botocore#1.40.1 lang/python#3.13"),
+        repeats: true,
         trace: Some(b"Root=1-67891233-abcdef012345678912345678"),
+        traceparent: Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         spent: Duration::from_micros(12),
     }
 }
@@ -131,6 +149,7 @@ fn upstream(leg: &LegText) -> Upstream<'_> {
         reused: true,
         request_id: Some(b"A1B2C3"),
         extended_request_id: None,
+        error_type: None,
         waited: Duration::from_millis(3),
     }
 }

@@ -76,6 +76,92 @@ fn a_pipe_gets_every_line_and_a_stalled_one_refuses_in_time() {
     assert_eq!((report.torn, report.interrupted()), (0, 0));
 }
 
+/// Reads a collector's connection to its end.
+fn collected(listener: &std::os::unix::net::UnixListener) -> Vec<u8> {
+    let mut text = Vec::new();
+    listener.accept().unwrap().0.read_to_end(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn a_socket_gets_every_line_and_nobody_there_is_one_sentence_at_start() {
+    let path = folder("socket").join("s");
+    let error = Sink::open(&Target::Socket(path.clone())).err().unwrap().to_string();
+    assert!(error.contains("cannot connect to audit socket") && error.contains("log collector"), "{error}");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let records = records(Sink::open(&Target::Socket(path)).unwrap());
+    std::thread::scope(|scope| {
+        let collecting = scope.spawn(|| collected(&listener));
+        let recorder = records.recorder();
+        wait(async {
+            for _ in 0..100 {
+                pass(&recorder).await.unwrap();
+            }
+        });
+        drop((recorder, records));
+        let report = verify(collecting.join().unwrap());
+        assert!(report.is_whole() && report.lines == 201, "{report:?}");
+    });
+}
+
+#[test]
+fn a_collector_that_comes_back_is_connected_anew_and_the_lane_begins_again_there() {
+    let path = folder("collector").join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let records = records(Sink::open(&Target::Socket(path.clone())).unwrap());
+    let recorder = records.recorder();
+    let (mut first, _) = listener.accept().unwrap();
+    wait(pass(&recorder)).unwrap();
+    let mut before = vec![0; 4096];
+    let mut read = 0;
+    while before[..read].iter().filter(|byte| **byte == b'\n').count() < 3 {
+        read += first.read(&mut before[read..]).unwrap();
+    }
+    // It goes, and nobody listens: requests are refused until somebody does.
+    drop((first, listener));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(wait(pass(&recorder)), Err(AuditDown));
+    assert!(records.is_down());
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::scope(|scope| {
+        let collecting = scope.spawn(|| collected(&listener));
+        // The first line that comes finds the collector; what waited goes first.
+        while wait(pass(&recorder)).is_err() {}
+        assert!(!records.is_down());
+        drop((recorder, records));
+        let after = collecting.join().unwrap();
+        assert!(after.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"{\"exeat\":\"lane\"")));
+        let report = verify([&before[..read], &after].concat());
+        assert!(report.is_whole() && report.torn == 0, "{report:?}");
+    });
+}
+
+#[test]
+fn a_blocked_socket_refuses_in_time_and_loses_nothing() {
+    let path = folder("blocked").join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let records = records(Sink::open(&Target::Socket(path)).unwrap());
+    let (recorder, (mut collector, _)) = (records.recorder(), listener.accept().unwrap());
+    wait(async {
+        let mut passed = 0;
+        while pass(&recorder).await.is_ok() {
+            passed += 1;
+            assert!(passed < 10_000, "nobody reads, and every line is taken");
+        }
+        assert!(passed > 10 && records.is_down(), "{passed}");
+    });
+    let mut text = Vec::new();
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| collector.read_to_end(&mut text));
+        assert!(records.flush(Duration::from_secs(5)));
+        wait(pass(&recorder)).unwrap();
+        drop((recorder, records));
+        reading.join().unwrap().unwrap();
+    });
+    let report = verify(&text);
+    assert!(report.is_whole() && report.torn == 0 && report.interrupted() == 0, "{report:?}");
+}
+
 #[test]
 fn a_file_moved_away_is_let_go_at_reopening() {
     let folder = folder("reopen");
@@ -90,7 +176,11 @@ fn a_file_moved_away_is_let_go_at_reopening() {
     assert_eq!(std::fs::read_to_string(&moved).unwrap().lines().count(), 5);
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
     let mut out = Vec::new();
-    assert!(audit::verify(&[path, moved], &mut out, false).unwrap(), "{}", String::from_utf8_lossy(&out));
+    assert!(
+        audit::verify(&[path, moved], audit::Extent::Whole, &mut out, false).unwrap(),
+        "{}",
+        String::from_utf8_lossy(&out)
+    );
 }
 
 /// Writes until it is killed, or until the sink fails; then reopens and writes one more.
@@ -130,7 +220,11 @@ fn a_line_cut_short_by_a_full_disk_is_torn_and_the_lanes_go_on() {
     let report = verify(std::fs::read(&full).unwrap());
     assert_eq!(report.torn, 1, "{report:?}");
     let mut out = Vec::new();
-    assert!(audit::verify(&[full, path], &mut out, false).unwrap(), "{}", String::from_utf8_lossy(&out));
+    assert!(
+        audit::verify(&[full, path], audit::Extent::Whole, &mut out, false).unwrap(),
+        "{}",
+        String::from_utf8_lossy(&out)
+    );
 }
 
 #[test]

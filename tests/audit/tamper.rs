@@ -147,6 +147,56 @@ fn a_torn_last_line_is_counted_and_accepted_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn what_was_cut_off_an_earlier_start_is_missed_by_the_next_one() {
+    let path = folder("cut").join("audit.jsonl");
+    for _ in 0..2 {
+        let records = records(to_file(&path));
+        let lanes = [records.recorder(), records.recorder()];
+        for lane in &lanes {
+            wait(pass(lane)).unwrap();
+        }
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(verify(&text).is_whole());
+    let lines: Vec<&str> = text.lines().collect();
+    let second = lines.iter().position(|line| line.contains("\"after\":")).unwrap();
+    assert_eq!((second, lines.iter().filter(|line| line.contains("\"after\":")).count()), (6, 2));
+    for gone in 1..=second {
+        let kept = [&lines[..second - gone], &lines[second..]].concat().join("\n");
+        assert_eq!(first_fault(&verify(kept)), ((second - gone + 1) as u64, Fault::Cut), "{gone}");
+    }
+}
+
+#[test]
+fn a_lane_closed_in_order_is_complete_and_one_that_was_cut_is_not() {
+    let folder = folder("complete");
+    let path = folder.join("audit.jsonl");
+    let records = records(to_file(&path));
+    let lanes = [records.recorder(), records.recorder(), records.recorder()];
+    wait(pass(&lanes[0])).unwrap();
+    wait(pass(&lanes[2])).unwrap();
+    let asked = |text: &str, extent| {
+        std::fs::write(folder.join("asked"), text).unwrap();
+        let mut out = Vec::new();
+        let whole = audit::verify(&[folder.join("asked")], extent, &mut out, false).unwrap();
+        (whole, String::from_utf8(out).unwrap())
+    };
+    let open = std::fs::read_to_string(&path).unwrap();
+    assert!(asked(&open, audit::Extent::Whole).0);
+    let (complete, said) = asked(&open, audit::Extent::Complete);
+    assert!(!complete && said.ends_with("whole, but NOT complete\n"), "{said}");
+    records.end();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.matches("{\"exeat\":\"end\"").count(), 2, "a lane that never began has no end");
+    assert!(asked(&text, audit::Extent::Complete).0);
+    let lines: Vec<&str> = text.lines().collect();
+    for gone in 1..lines.len() {
+        let kept: String = lines[..lines.len() - gone].iter().map(|line| format!("{line}\n")).collect();
+        assert!(!asked(&kept, audit::Extent::Complete).0, "{gone} lines cut off the end");
+    }
+}
+
+#[test]
 fn an_intent_without_event_is_an_interrupted_call_and_no_fault() {
     let path = folder("interrupted").join("audit.jsonl");
     let recorder = records(to_file(&path)).recorder();
@@ -165,7 +215,7 @@ fn an_intent_without_event_is_an_interrupted_call_and_no_fault() {
 fn rotated_files_verify_together_in_any_order_and_a_missing_one_is_a_gap() {
     let folder = folder("rotation");
     let path = folder.join("audit.jsonl");
-    let rotation = Some(Rotation { bytes: 8_192, keep: 9 });
+    let rotation = Some(Rotation { bytes: Some(8_192), age: None, keep: 9 });
     let records = records(Sink::open(&Target::File { path: path.clone(), rotation }).unwrap());
     let lanes = [records.recorder(), records.recorder()];
     for _ in 0..10 {
@@ -181,7 +231,7 @@ fn rotated_files_verify_together_in_any_order_and_a_missing_one_is_a_gap() {
     assert!(files.len() >= 4, "{files:?}");
     let said = |files: &[PathBuf], json| {
         let mut out = Vec::new();
-        let whole = audit::verify(files, &mut out, json).unwrap();
+        let whole = audit::verify(files, audit::Extent::Whole, &mut out, json).unwrap();
         (whole, String::from_utf8(out).unwrap())
     };
     let (whole, text) = said(&files, false);

@@ -19,7 +19,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
 
 async fn start(config: &str) -> (Proxy, aws::Origin) {
     let ca = Ca::new();
-    let (origin, address) = aws::origin(&ca).await;
+    let (origin, address) = aws::origin_saying(&ca, |_| aws::ok("ok")).await;
     (proxy(&ca, address, config), origin)
 }
 
@@ -206,14 +206,14 @@ async fn a_shortage_of_descriptors_at_the_door_is_waited_out_and_told_once() {
     assert!(proxy.metric("exeat_accept_failures_total").await > 0);
     proxy.signal("-TERM");
     drop((waiting, good));
-    let (_, said, _) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    let (_, said) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
     assert_eq!(said.matches("accept failed").count(), 1, "{said}");
 }
 
 #[tokio::test]
 async fn a_full_house_can_still_dial() {
     let ca = Ca::new();
-    let (_origin, address) = aws::origin(&ca).await;
+    let (_origin, address) = aws::origin_saying(&ca, |_| aws::ok("ok")).await;
     let proxy = Proxy::start_with_descriptors(
         &Setup {
             policy: aws::POLICY,

@@ -12,7 +12,7 @@ const MAX_PAIRS: usize = 1 << 16;
 
 /// Pairs in order, decoded; a bare key has an empty value.
 #[derive(Debug, Default)]
-pub(super) struct Pairs<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(in crate::engine) struct Pairs<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 /// How often a name stands there, in whatever case.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(super) enum Found<'p> {
 
 impl<'a> Pairs<'a> {
     /// `None` where an escape is malformed, the text isn't UTF-8 once decoded, or there are too many.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub(in crate::engine) fn parse(text: &'a str) -> Option<Self> {
         let pieces = pieces(text, b'&').filter(|piece| !piece.is_empty());
         if pieces.clone().nth(MAX_PAIRS).is_some() {
             return None;
@@ -53,6 +53,10 @@ impl<'a> Pairs<'a> {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(n, _)| n.eq_ignore_ascii_case(name))
+    }
+
+    pub(in crate::engine) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {

@@ -1,4 +1,4 @@
-//! A regular file as sink: appended to by the workers themselves, one `write(2)` a line, rotated by size.
+//! A regular file as sink: appended to by the workers themselves, one `write(2)` a line, rotated by size or age.
 //!
 //! The kernel makes an append whole against other appends, so workers need no lock between them. What it does not
 //! promise is a whole line when the disk is full: such a torn line is ended with a mark by whoever writes next.
@@ -9,13 +9,19 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 
+use super::super::lane::{Chain, MAX_LINE};
+use super::super::verify::chain_of;
 use super::{AuditDown, Rotation, SinkError, open_append};
 
 /// Ends a line that was cut short, so that it cannot be taken for an edited one. See docs/audit.md.
 pub const TORN_MARK: &[u8] = b" torn\n";
+
+/// Lines of other programs may follow the last of ours.
+const TAIL: u64 = 4 * MAX_LINE as u64;
 
 /// A file as opened once. A lane that sees a new `number` begins anew with a `lane` line, so each file stands alone.
 pub struct Opened {
@@ -24,6 +30,12 @@ pub struct Opened {
     pub number: u64,
     size: AtomicU64,
     torn: AtomicBool,
+    /// Chain of the last line that an earlier start left here.
+    after: Option<Chain>,
+    /// It could not be set aside when its time came.
+    stuck: AtomicBool,
+    /// When it was made, as far as the file system tells.
+    begun: SystemTime,
 }
 
 pub struct FileSink {
@@ -35,7 +47,7 @@ pub struct FileSink {
 
 impl FileSink {
     pub(super) fn new(file: File, meta: &Metadata, path: Option<&Path>, rotation: Option<Rotation>) -> Self {
-        let opened = Opened::new(file, 1, meta.len());
+        let opened = Opened::new(file, 1, meta);
         Self {
             opened: ArcSwap::from_pointee(opened),
             path: path.map(Path::to_path_buf),
@@ -52,8 +64,11 @@ impl FileSink {
     /// `line` ends with LF. On `Err` nothing of it counts, and the same sequence number may be written again.
     pub fn write(&self, opened: &Opened, line: &[u8]) -> Result<(), AuditDown> {
         let result = opened.append(line);
-        if result.is_ok() && self.rotation.is_some_and(|r| opened.size.load(Ordering::Relaxed) >= r.bytes) {
-            self.rotate(opened);
+        if let Some(rotation) = &self.rotation
+            && result.is_ok()
+            && opened.is_due(rotation)
+        {
+            self.rotate(opened, rotation);
         }
         result
     }
@@ -61,42 +76,57 @@ impl FileSink {
     pub(super) fn reopen(&self) -> Result<(), SinkError> {
         let Some(path) = &self.path else { return Ok(()) };
         let _turn = self.turning.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.replace(open_append(path)?);
-        Ok(())
+        self.replace(open_append(path)?).map_err(|source| SinkError::Open { path: path.clone(), source })
     }
 
     /// One worker turns the files, the others go on writing to the file they hold.
-    fn rotate(&self, full: &Opened) {
-        let (Some(rotation), Some(path), Ok(_turn)) = (self.rotation, &self.path, self.turning.try_lock())
-        else {
-            return;
-        };
+    fn rotate(&self, full: &Opened, rotation: &Rotation) {
+        let (Some(path), Ok(_turn)) = (&self.path, self.turning.try_lock()) else { return };
         if self.current().number != full.number {
             return;
         }
         let turned = set_aside(path, rotation.keep)
             .and_then(|()| open_append(path).map_err(io::Error::other))
-            .map(|file| self.replace(file));
-        if let Err(error) = turned {
-            // Lines go on into the full file: better too long than lost. Tried again after as many bytes.
-            full.size.store(0, Ordering::Relaxed);
+            .and_then(|file| self.replace(file));
+        // Lines go on into the full file: better too long than lost. Tried again with the next one, and said once.
+        if let Err(error) = turned
+            && !full.stuck.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(path = %path.display(), %error, "cannot rotate the audit file");
         }
     }
 
-    fn replace(&self, file: File) {
-        let size = file.metadata().map_or(0, |meta| meta.len());
+    fn replace(&self, file: File) -> io::Result<()> {
+        let meta = file.metadata()?;
         let number = self.current().number + 1;
-        self.opened.store(Arc::new(Opened::new(file, number, size)));
+        self.opened.store(Arc::new(Opened::new(file, number, &meta)));
+        Ok(())
     }
 }
 
 impl Opened {
-    fn new(file: File, number: u64, size: u64) -> Self {
-        let mut last = [b'\n'];
+    fn new(file: File, number: u64, meta: &Metadata) -> Self {
+        let (size, mut last) = (meta.len(), [b'\n']);
         // A crash may have left half a line; where we can't read we can't tell, and `audit verify` will.
         let torn = size > 0 && file.read_exact_at(&mut last, size - 1).is_ok() && last != [b'\n'];
-        Self { file, number, size: AtomicU64::new(size), torn: AtomicBool::new(torn) }
+        let now = SystemTime::now();
+        let begun = if size > 0 { meta.created().unwrap_or(now) } else { now };
+        // Found once, at start: a file that is opened again later holds lines of our own.
+        let after = if number == 1 { last_chain(&file, size) } else { None };
+        let (size, torn, stuck) = (AtomicU64::new(size), AtomicBool::new(torn), AtomicBool::new(false));
+        Self { file, number, size, torn, after, stuck, begun }
+    }
+
+    /// See [`Opened::after`]: the lanes that begin here vouch for what stood before them.
+    pub fn after(&self) -> Option<Chain> {
+        self.after
+    }
+
+    fn is_due(&self, rotation: &Rotation) -> bool {
+        let full = rotation.bytes.is_some_and(|bytes| self.size.load(Ordering::Relaxed) >= bytes);
+        // A clock that was set back makes no file old.
+        let age = || SystemTime::now().duration_since(self.begun).unwrap_or(Duration::ZERO);
+        full || rotation.age.is_some_and(|most| age() >= most)
     }
 
     fn append(&self, line: &[u8]) -> Result<(), AuditDown> {
@@ -127,6 +157,15 @@ impl Opened {
         }
         Err(AuditDown)
     }
+}
+
+/// Of the last whole line of ours among a file's last bytes.
+fn last_chain(file: &File, size: u64) -> Option<Chain> {
+    let from = size.saturating_sub(TAIL);
+    let mut tail = vec![0; usize::try_from(size - from).ok()?];
+    file.read_exact_at(&mut tail, from).ok()?;
+    let whole = memchr::memrchr(b'\n', &tail)?;
+    tail[..whole].rsplit(|&byte| byte == b'\n').find_map(chain_of)
 }
 
 /// `PATH.1` becomes `PATH.2` and so on; `PATH` becomes `PATH.1`, or goes where none are kept.
@@ -180,7 +219,7 @@ mod tests {
     fn turns_at_its_size_and_keeps_as_many_as_it_should() {
         let folder = scratch("turn");
         let path = folder.join("a");
-        let sink = sink(&path, Some(Rotation { bytes: 8, keep: 2 }));
+        let sink = sink(&path, Some(Rotation { bytes: Some(8), age: None, keep: 2 }));
         for line in ["one1111\n", "two2222\n", "three33\n", "four\n"] {
             sink.write(&sink.current(), line.as_bytes()).unwrap();
         }
@@ -194,10 +233,27 @@ mod tests {
     }
 
     #[test]
+    fn turns_with_the_first_line_after_its_age() {
+        let folder = scratch("age");
+        let path = folder.join("a");
+        let hour = Duration::from_secs(3600);
+        let sink = sink(&path, Some(Rotation { bytes: None, age: Some(hour), keep: 2 }));
+        let write = |line: &str| sink.write(&sink.current(), line.as_bytes()).unwrap();
+        write("young\n");
+        let young = Opened::new(open_append(&path).unwrap(), 7, &path.metadata().unwrap());
+        sink.opened.store(Arc::new(Opened { begun: SystemTime::now() - hour, ..young }));
+        write("old\n");
+        write("new\n");
+        assert_eq!(std::fs::read_to_string(folder.join("a.1")).unwrap(), "young\nold\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new\n");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn goes_on_in_the_full_file_when_it_cannot_be_turned() {
         let folder = scratch("stuck");
         let path = folder.join("a");
-        let sink = sink(&path, Some(Rotation { bytes: 4, keep: 1 }));
+        let sink = sink(&path, Some(Rotation { bytes: Some(4), age: None, keep: 1 }));
         // A folder with something in it stands where the file should go.
         std::fs::create_dir_all(folder.join("a.1/x")).unwrap();
         for line in ["one1\n", "two2\n"] {

@@ -3,9 +3,14 @@
 //! Lines queued while a write is under way go out together in the next (group commit). A line once queued keeps its
 //! place: where the other end is gone for a while it is written late, so the chain has no gap; its request was
 //! refused all the same. When the queue is full nothing is queued, and no sequence number is spent.
+//!
+//! A socket whose other end went away is connected anew, and the line that was cut by that is sent again from its
+//! start. What the other end had taken and not read went with it: that is a gap, and shows as one.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +56,8 @@ struct Shared {
     filled: Condvar,
     /// Nothing is queued or in hand.
     emptied: Condvar,
+    /// Counts connections after the first.
+    reconnected: AtomicU64,
 }
 
 impl Shared {
@@ -62,11 +69,18 @@ impl Shared {
 pub struct PipeSink(Arc<Shared>);
 
 impl PipeSink {
-    pub(super) fn start(file: File) -> io::Result<Self> {
+    /// `socket`: where to connect anew when `file` is a socket whose other end went away.
+    pub(super) fn start(file: File, socket: Option<PathBuf>) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let writer = Arc::clone(&shared);
-        std::thread::Builder::new().name("audit".into()).spawn(move || write_on(&writer, &file))?;
+        let run = move || write_on(&writer, file, socket.as_deref());
+        std::thread::Builder::new().name("audit".into()).spawn(run)?;
         Ok(Self(shared))
+    }
+
+    /// Counts connections, from 1: a lane begins anew in each, as in each file.
+    pub fn number(&self) -> u64 {
+        1 + self.0.reconnected.load(Ordering::Relaxed)
     }
 
     /// Queues the line; the caller may wait for the acknowledgement, or drop it.
@@ -101,9 +115,12 @@ impl Drop for PipeSink {
 
 /// The thread: takes what is queued, writes it, tells who waits. Ends when the sink is dropped and the queue empty,
 /// or dropped and not writable.
-fn write_on(shared: &Shared, file: &File) {
+fn write_on(shared: &Shared, mut file: File, socket: Option<&Path>) {
     let mut batch = Vec::new();
     let mut waiting = Vec::new();
+    // How much of the batch's first line is out.
+    let mut begun = 0;
+    let mut is_new = false;
     loop {
         let mut queue = shared.queue();
         while queue.lines.is_empty() && batch.is_empty() {
@@ -122,8 +139,23 @@ fn write_on(shared: &Shared, file: &File) {
         let closed = queue.closed;
         drop(queue);
 
-        let (written, result) = write_all(file, &batch);
-        batch.drain(..written);
+        let (written, result) = write_all(&file, &batch[begun..]);
+        let out = begun + written;
+        let whole = batch[..out].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        batch.drain(..whole);
+        begun = out - whole;
+        // One that took nothing at all is not worth another try at once.
+        if let (Err(error), Some(path)) = (&result, socket)
+            && error.kind() != io::ErrorKind::WouldBlock
+            && (written > 0 || !is_new)
+            && let Ok(anew) = super::connect(path)
+        {
+            file = anew;
+            (begun, is_new) = (0, true);
+            shared.reconnected.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        is_new = false;
         let mut queue = shared.queue();
         queue.in_hand = batch.len();
         if batch.is_empty() {
@@ -178,7 +210,7 @@ mod tests {
 
     fn piped() -> (io::PipeReader, PipeSink) {
         let (reader, writer) = io::pipe().unwrap();
-        (reader, PipeSink::start(File::from(std::os::fd::OwnedFd::from(writer))).unwrap())
+        (reader, PipeSink::start(File::from(std::os::fd::OwnedFd::from(writer)), None).unwrap())
     }
 
     fn wait(acknowledgement: Acknowledgement) -> Result<(), AuditDown> {
@@ -201,7 +233,7 @@ mod tests {
     #[test]
     fn a_stalled_reader_is_refused_within_the_patience_and_its_lines_keep_their_place() {
         let (mut reader, sink) = piped();
-        let line = vec![b'x'; 65_536];
+        let line = [vec![b'x'; 65_535], b"\n".to_vec()].concat();
         wait(sink.hand(&line).unwrap()).unwrap();
         let start = Instant::now();
         assert_eq!(wait(sink.hand(b"late\n").unwrap()), Err(AuditDown));
@@ -209,7 +241,7 @@ mod tests {
         assert!(!sink.flush(Duration::ZERO));
         let mut got = vec![0; 65_536 + 5];
         reader.read_exact(&mut got).unwrap();
-        assert!(got.ends_with(b"xlate\n"));
+        assert!(got.ends_with(b"x\nlate\n"));
         wait(sink.hand(b"again\n").unwrap()).unwrap();
     }
 
