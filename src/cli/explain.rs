@@ -319,7 +319,7 @@ pub fn page(reason: Reason) -> Page {
             ("The Expect header asks for something other than `100-continue`.", "leave the header out.")
         }
         Reason::RequestUpgrade => (
-            "The request asks to change protocol in a way that is not carried here (h2c, an unknown Upgrade).",
+            "The request asks to change protocol in a way that is not carried here: h2c, an unknown Upgrade, or a WebSocket that is not asked for by a GET over HTTP/1.1 with `Connection: Upgrade`.",
             "speak HTTP/1.1 over TLS; h2c is plaintext and never forwarded.",
         ),
         Reason::RequestMethod => (
@@ -366,9 +366,21 @@ pub fn page(reason: Reason) -> Page {
             "As many connections to origins are being made as may be at once, and no turn came within `limits.turn`.",
             "look for an origin that does not answer its handshakes; where the load is real raise `limits.dials`.",
         ),
+        Reason::LimitTunnels => (
+            "As many tunnels are open as may be at once.",
+            "look for clients that leave connections open; `idle` in a statement's `tunnel` ends those sooner; where the load is real raise `limits.tunnels`.",
+        ),
+        Reason::LimitLookups => (
+            "A client asked for more different names within a minute than it may. Each name was allowed, by a pattern; but a name can carry what its sender likes to whoever answers for the domain, so their number is bounded.",
+            "see in the record which names they were. Names that a program makes up are a way out; where the program rightly talks to that many hosts raise `limits.lookups`.",
+        ),
         Reason::LimitDraining => {
             ("The proxy is shutting down and takes nothing new.", "retry; the next instance answers.")
         }
+        Reason::LimitStream => (
+            "An answer or a WebSocket was silent for longer, or lasted longer, than the statement that allows it says (`upstream.idle`, `upstream.life`), or than a WebSocket may: 10 minutes of silence, a day of life. It was cut there.",
+            "raise the limit in the statement if the stream is meant to last; let the client connect again, or send pings.",
+        ),
         Reason::LimitFlood => (
             "Over HTTP/2, a client opened and reset streams, or sent frames that carry nothing, faster than any work could be done for them. Its connection was ended with GOAWAY `ENHANCE_YOUR_CALM`, and nothing more of it was taken up.",
             "look at the client: no library does so by itself. Requests under way on that connection were aborted, and may be sent again.",

@@ -31,6 +31,7 @@ use self::index::Index;
 pub use self::node::{At, Code, Problem, Severity};
 use self::pattern::{HostPattern, Own};
 use self::perimeter::Perimeter;
+pub use self::statement::StreamLimits;
 use self::statement::{Effect, Fit, Rule, Statement};
 pub use self::tunnel::{TunnelLimits, TunnelPermit};
 use super::atlas::Atlas;
@@ -82,13 +83,24 @@ impl fmt::Display for Placed {
 /// The right to go upstream, and what it obliges to.
 #[derive(Debug)]
 pub struct Permit {
+    policy: PolicyId,
     statement: Option<Placed>,
     min_tls13: bool,
+    stream: StreamLimits,
     observed: bool,
     would: Vec<Name>,
 }
 
+/// One policy's text, in short: for who keeps something under a policy that may be replaced meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct PolicyId(u64);
+
 impl Permit {
+    /// The policy that gives it: a reload may come before it is used.
+    pub fn policy(&self) -> PolicyId {
+        self.policy
+    }
+
     /// The statement that allows it; of several asks, the first's. `None` where it is only observed.
     pub fn statement(&self) -> Option<&Placed> {
         self.statement.as_ref()
@@ -97,6 +109,11 @@ impl Permit {
     /// The origin must speak TLS 1.3.
     pub fn min_tls13(&self) -> bool {
         self.min_tls13
+    }
+
+    /// How long what it opens may be silent, and last.
+    pub fn stream_limits(&self) -> StreamLimits {
+        self.stream
     }
 
     /// No statement allows it: `default: report` let it pass.
@@ -131,6 +148,7 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Policy {
     hash: String,
+    id: PolicyId,
     report: bool,
     /// Third parties that no statement names pass and are recorded; AWS is judged all the same.
     report_http: bool,
@@ -153,7 +171,9 @@ impl Policy {
     }
 
     fn index(read: Read, hash: String) -> (Self, Vec<Problem>) {
+        let head = hash.get(..16).and_then(|head| u64::from_str_radix(head, 16).ok());
         let mut policy = Self {
+            id: PolicyId(head.unwrap_or_default()),
             hash,
             report: read.report,
             report_http: false,
@@ -175,6 +195,10 @@ impl Policy {
     /// SHA-256 of the text, hex.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    pub fn id(&self) -> PolicyId {
+        self.id
     }
 
     /// What no statement names passes and is recorded.
@@ -199,6 +223,14 @@ impl Policy {
         })
     }
 
+    /// Some allow says that this destination's clients are offered HTTP/2 unseen.
+    pub fn names_http2(&self, target: &Authority) -> bool {
+        self.statements.iter().any(|statement| match &statement.rule {
+            Rule::Http(rule) => statement.http2 && rule.hosts.iter().any(|host| host.matches(target)),
+            _ => false,
+        })
+    }
+
     /// Decides. Total, and the same for every order of the statements.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         let Some(operation) = request.operation else {
@@ -218,7 +250,13 @@ impl Policy {
 
     /// What the statements say of one ask, or of a request to a third party.
     fn find<'p>(&'p self, request: &Request<'_>, ask: Option<&Ask>) -> Found<'p> {
-        let mut found = Found { denies: u32::MAX, allows: u32::MAX, min_tls13: false, would: Vec::new() };
+        let mut found = Found {
+            denies: u32::MAX,
+            allows: u32::MAX,
+            min_tls13: false,
+            stream: StreamLimits::default(),
+            would: Vec::new(),
+        };
         let visit = |at: u32| {
             let statement = &self.statements[at as usize];
             let first = match statement.effect {
@@ -226,7 +264,7 @@ impl Policy {
                 Effect::Allow => &mut found.allows,
             };
             // Another one is only of interest for what it obliges to, or would have done.
-            if *first <= at && !statement.report && !statement.min_tls13 {
+            if *first <= at && !statement.report && !statement.min_tls13 && statement.stream.is_none() {
                 return;
             }
             let acts = match statement.effect {
@@ -238,6 +276,7 @@ impl Policy {
             } else if acts {
                 *first = at.min(*first);
                 found.min_tls13 |= statement.min_tls13;
+                found.stream = found.stream.and(statement.stream);
             }
         };
         match ask {
@@ -262,15 +301,16 @@ impl Policy {
             };
             return deny(Reason::PolicyDenied, Some(statement), said, would);
         }
-        let (mut statement, mut min_tls13) = (None, false);
+        let (mut statement, mut min_tls13, mut stream) = (None, false, StreamLimits::default());
         for (ask, found) in all {
             let Some(by) = self.statements.get(found.allows as usize) else {
                 return self.unnamed(request, *ask, would);
             };
             statement.get_or_insert_with(|| by.placed.clone());
             min_tls13 |= found.min_tls13;
+            stream = stream.and(found.stream);
         }
-        Decision::Allow(Permit { statement, min_tls13, observed: false, would })
+        Decision::Allow(Permit { policy: self.id, statement, min_tls13, stream, observed: false, would })
     }
 
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
@@ -281,7 +321,16 @@ impl Policy {
             && !self.perimeter.holds_signer(identity, request.own());
         let observed = self.report || (self.report_http && request.operation.is_none());
         if observed && !outside {
-            return Decision::Allow(Permit { statement: None, min_tls13: false, observed: true, would });
+            let (min_tls13, stream) = Default::default();
+            let policy = self.id;
+            return Decision::Allow(Permit {
+                policy,
+                statement: None,
+                min_tls13,
+                stream,
+                observed: true,
+                would,
+            });
         }
         let (fit, statement) = self.nearest(request, ask);
         let reason = match fit {
@@ -336,8 +385,9 @@ impl Policy {
 struct Found<'p> {
     denies: u32,
     allows: u32,
-    /// Some statement that allows it obliges to this.
+    /// Some statement that allows it obliges to these.
     min_tls13: bool,
+    stream: StreamLimits,
     would: Vec<&'p Name>,
 }
 

@@ -58,6 +58,9 @@ words! {
         LimitDials = "limit.dials",
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
+        LimitStream = "limit.stream",
+        LimitTunnels = "limit.tunnels",
+        LimitLookups = "limit.lookups",
         LimitFlood = "limit.flood",
         UpstreamResolve = "upstream.resolve",
         UpstreamConnect = "upstream.connect",
@@ -92,6 +95,8 @@ impl Reason {
             | Self::LimitConnections
             | Self::LimitOrigin
             | Self::LimitDials
+            | Self::LimitTunnels
+            | Self::LimitLookups
             | Self::LimitDraining => 503,
             Self::UpstreamResolve
             | Self::UpstreamConnect
@@ -150,7 +155,7 @@ impl Reason {
             Self::RequestFraming => "the body's length is ambiguous",
             Self::RequestTooLarge => "the request's head is too large",
             Self::RequestExpectation => "only 100-continue may be expected",
-            Self::RequestUpgrade => "protocol upgrades are not supported",
+            Self::RequestUpgrade => "no upgrade but to WebSocket is supported",
             Self::RequestMethod => "this method is not forwarded",
             Self::RequestPath => "the path can be read in two ways",
             Self::RequestAmbiguous => "the operation is ambiguous",
@@ -163,8 +168,11 @@ impl Reason {
             Self::LimitOrigin => "all connections to this origin are in use",
             Self::LimitDials => "too many connections to origins are being made",
             Self::LimitDraining => "the proxy is shutting down",
+            Self::LimitStream => "the stream reached one of its limits",
             Self::LimitFlood => "the connection sent too much that asks for nothing",
             Self::LimitTunnel => "the tunnel reached one of its limits",
+            Self::LimitTunnels => "too many tunnels are open",
+            Self::LimitLookups => "too many different names were looked up for this client",
             Self::UpstreamResolve => "the name did not resolve",
             Self::UpstreamConnect => "the connection to the origin failed",
             Self::UpstreamTimeout => "the origin did not answer in time",

@@ -106,7 +106,7 @@ async fn sigterm_finishes_what_is_under_way_and_exits_0() {
     aws::until("the door is shut", shut).await;
     drop(busy);
     assert_eq!(proxy.audit().len(), 2, "{:#?}", proxy.audit());
-    let (code, said) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    let (code, said, _) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
     assert_eq!(code, Some(0), "{said}");
 }
 
@@ -123,7 +123,7 @@ async fn what_outlives_the_drain_is_cut_and_recorded() {
         tokio::io::AsyncReadExt::read_to_end(&mut busy, &mut rest).await.is_err(),
         "it is cut, not ended"
     );
-    let (code, said, audit) = tokio::task::spawn_blocking(move || proxy.wait_with_audit()).await.unwrap();
+    let (code, said, audit) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
     assert!(code == Some(0) && said.contains("drain time is over"), "{code:?} {said}");
     assert_eq!(audit.matches("\"reason\":\"request.aborted\"").count(), 1, "{audit}");
 }
@@ -139,7 +139,7 @@ async fn a_second_signal_ends_the_drain_at_once() {
     let shut = || std::net::TcpStream::connect(proxy.address).is_err().then_some(());
     aws::until("the door is shut", shut).await;
     proxy.signal("-TERM");
-    let (code, said) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    let (code, said, _) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
     assert!(code == Some(0) && said.contains("a second signal"), "{code:?} {said}");
 }
 

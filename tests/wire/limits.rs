@@ -206,7 +206,7 @@ async fn a_shortage_of_descriptors_at_the_door_is_waited_out_and_told_once() {
     assert!(proxy.metric("exeat_accept_failures_total").await > 0);
     proxy.signal("-TERM");
     drop((waiting, good));
-    let (_, said) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    let (_, said, _) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
     assert_eq!(said.matches("accept failed").count(), 1, "{said}");
 }
 

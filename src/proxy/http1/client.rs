@@ -90,6 +90,9 @@ pub enum ExchangeError {
     Reset(#[source] h2::Error),
     #[error("malformed HTTP/2: {0}")]
     Http2(#[source] h2::Error),
+    /// A statement's limit, or that of a WebSocket.
+    #[error("its limit of {0:?} is reached")]
+    Limit(Duration),
     #[error("the request's target has a byte that HTTP/2 can't carry")]
     Untranslatable,
 }
@@ -175,6 +178,11 @@ where
         self.early
     }
 
+    /// The connection, after a 101.
+    pub fn switched(&mut self) -> Option<(Reader<S>, Writer<S>)> {
+        self.conn.take().map(|conn| (conn.reader, conn.writer))
+    }
+
     /// The body of a request that had none to send: it may be sent again.
     pub fn take_unsent(&mut self) -> Option<B> {
         self.unsent.take()
@@ -186,6 +194,7 @@ where
             let raw = poll_fn(|cx| self.poll_head(cx)).await?;
             let response = ResponseHead::parse(raw, head.method())?;
             match response.status() {
+                101 if head.asks_websocket() && response.switches_to_websocket() => return Ok(response),
                 101 => break,
                 // The client had its 100 from us, when the request was allowed.
                 100 => {}
@@ -206,6 +215,10 @@ where
     fn begin(&mut self, head: &ResponseHead) {
         self.decoder = Decoder::new(head.framing());
         self.early = !matches!(self.upload, Upload::Done);
+        if head.switches_to_websocket() {
+            // The connection speaks something else from here on: see `switched`.
+            return;
+        }
         // 421: the origin won't answer for this authority here, so nor for the next request (RFC 9110 15.5.20).
         self.reusable = !head.close() && head.framing() != Framing::UntilClose && head.status() != 421;
         if self.decoder.is_done() {

@@ -173,14 +173,8 @@ impl Proxy {
         self.program.signal(signal);
     }
 
-    /// Waits for its own end; gives its exit code and what it said.
-    pub fn wait(self) -> (Option<i32>, String) {
-        let (code, said, _) = self.wait_with_audit();
-        (code, said)
-    }
-
-    /// The same, and its audit file.
-    pub fn wait_with_audit(mut self) -> (Option<i32>, String, String) {
+    /// Waits for its own end; gives its exit code, what it said, and its audit file.
+    pub fn wait(mut self) -> (Option<i32>, String, String) {
         let (code, said) = self.program.wait();
         (code, said, std::fs::read_to_string(self.dir.join("audit.jsonl")).unwrap_or_default())
     }
