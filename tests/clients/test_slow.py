@@ -22,7 +22,7 @@ class Slow(Trial):
         command = lab.exeat_command(
             self.world.program, folder, policy=Path(__file__).parent / "policy.yaml", audit=self.audit.path, upstream_ca=self.world.folder / "origin-ca.pem",
             credentials=self.world.folder / "credentials", connect_to=[f"*:443=127.0.0.1:{self.world.moto.port}"])
-        self.exeat = lab.Program(command, folder / "exeat.log", clean_environment() | {"EXEAT_LIMITS_HEAD": "2s"})
+        self.exeat = lab.Program(command, folder / "exeat.log", clean_environment() | {"EXEAT_LIMITS_HEAD": "3s"})
         self.addCleanup(self.exeat.stop)
         self.port, self.ca = self.exeat.listening(), folder / "exeat-ca.pem"
 
