@@ -328,7 +328,7 @@ mod tests {
                 let (_, answer) = to_request(&Refusal { reason, ..refusal(protocol) }, &head("GET", ""));
                 let text = String::from_utf8_lossy(&answer);
                 let told = text.contains("RequestTimeTooSkewed");
-                // A third party's shape has no code, and gRPC's is a number.
+                // The shapes of third parties have no code.
                 let has_code = !matches!(protocol, Protocol::Http | Protocol::Grpc);
                 assert_eq!(told, reason == Reason::SigV4Skew && has_code, "{protocol} {reason}");
             }
