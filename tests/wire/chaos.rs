@@ -22,7 +22,7 @@ statements:
 ";
 /// Each point that stalls is waited for: short, yet long enough for a good exchange on a busy machine.
 const LIMITS: &str = "workers: 1
-limits: {handshake: 2s, head: 2s, body_idle: 2s, response_head: 2s}
+limits: {handshake: 3s, head: 3s, body_idle: 3s, response_head: 3s}
 ";
 /// More than the buffers of two sockets hold.
 const LARGE: usize = 64 << 20;
