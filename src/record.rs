@@ -247,15 +247,21 @@ impl Recorder {
     }
 
     /// A client shook hands and went away unasked: no attempt, but it tells something where nothing else does.
-    pub fn note_left(&self) {
+    pub fn note_left(&self, told: &str) {
         if let Some(tally) = self.0.records.tally.get() {
-            tally.note_left();
+            tally.note_left(told);
         }
     }
 
     /// `None` where no data is recorded.
     pub fn data_rules(&self) -> Option<&DataRules> {
         self.0.records.settings.data.as_ref()
+    }
+
+    /// What would help a client that does not believe our CA, for the summary; true where that is new. `None`: there
+    /// will be no summary.
+    pub fn note_distrust(&self, told: &str, named: bool) -> Option<bool> {
+        Some(self.0.records.tally.get()?.note_distrust(told, named))
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -415,8 +421,12 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.closed {
-            let aborted = Outcome::refused(Reason::RequestAborted, 0, "given up before it was answered");
-            drop(self.end(&aborted));
+            let (reason, said) = if std::thread::panicking() {
+                (Reason::Internal, "a bug ended it: its task panicked")
+            } else {
+                (Reason::RequestAborted, "given up before it was answered")
+            };
+            drop(self.end(&Outcome::refused(reason, 0, said)));
         }
         let buffer = self.facts.take_buffer();
         if buffer.capacity() <= SPARE_BYTES {

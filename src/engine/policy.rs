@@ -31,6 +31,7 @@ use self::index::Index;
 pub use self::node::{At, Code, Problem, Severity};
 use self::pattern::{HostPattern, Own};
 use self::perimeter::Perimeter;
+pub use self::statement::StreamLimits;
 use self::statement::{Effect, Fit, Rule, Statement};
 pub use self::tunnel::{TunnelLimits, TunnelPermit};
 use super::atlas::Atlas;
@@ -85,6 +86,7 @@ pub struct Permit {
     policy: PolicyId,
     statement: Option<Placed>,
     min_tls13: bool,
+    stream: StreamLimits,
     observed: bool,
     would: Vec<Name>,
 }
@@ -107,6 +109,11 @@ impl Permit {
     /// The origin must speak TLS 1.3.
     pub fn min_tls13(&self) -> bool {
         self.min_tls13
+    }
+
+    /// How long what it opens may be silent, and last.
+    pub fn stream_limits(&self) -> StreamLimits {
+        self.stream
     }
 
     /// No statement allows it: `default: report` let it pass.
@@ -216,6 +223,14 @@ impl Policy {
         })
     }
 
+    /// Some allow says that this destination's clients are offered HTTP/2 unseen.
+    pub fn names_http2(&self, target: &Authority) -> bool {
+        self.statements.iter().any(|statement| match &statement.rule {
+            Rule::Http(rule) => statement.http2 && rule.hosts.iter().any(|host| host.matches(target)),
+            _ => false,
+        })
+    }
+
     /// Decides. Total, and the same for every order of the statements.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         let Some(operation) = request.operation else {
@@ -235,7 +250,13 @@ impl Policy {
 
     /// What the statements say of one ask, or of a request to a third party.
     fn find<'p>(&'p self, request: &Request<'_>, ask: Option<&Ask>) -> Found<'p> {
-        let mut found = Found { denies: u32::MAX, allows: u32::MAX, min_tls13: false, would: Vec::new() };
+        let mut found = Found {
+            denies: u32::MAX,
+            allows: u32::MAX,
+            min_tls13: false,
+            stream: StreamLimits::default(),
+            would: Vec::new(),
+        };
         let visit = |at: u32| {
             let statement = &self.statements[at as usize];
             let first = match statement.effect {
@@ -243,7 +264,7 @@ impl Policy {
                 Effect::Allow => &mut found.allows,
             };
             // Another one is only of interest for what it obliges to, or would have done.
-            if *first <= at && !statement.report && !statement.min_tls13 {
+            if *first <= at && !statement.report && !statement.min_tls13 && statement.stream.is_none() {
                 return;
             }
             let acts = match statement.effect {
@@ -255,6 +276,7 @@ impl Policy {
             } else if acts {
                 *first = at.min(*first);
                 found.min_tls13 |= statement.min_tls13;
+                found.stream = found.stream.and(statement.stream);
             }
         };
         match ask {
@@ -279,15 +301,16 @@ impl Policy {
             };
             return deny(Reason::PolicyDenied, Some(statement), said, would);
         }
-        let (mut statement, mut min_tls13) = (None, false);
+        let (mut statement, mut min_tls13, mut stream) = (None, false, StreamLimits::default());
         for (ask, found) in all {
             let Some(by) = self.statements.get(found.allows as usize) else {
                 return self.unnamed(request, *ask, would);
             };
             statement.get_or_insert_with(|| by.placed.clone());
             min_tls13 |= found.min_tls13;
+            stream = stream.and(found.stream);
         }
-        Decision::Allow(Permit { policy: self.id, statement, min_tls13, observed: false, would })
+        Decision::Allow(Permit { policy: self.id, statement, min_tls13, stream, observed: false, would })
     }
 
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
@@ -298,10 +321,13 @@ impl Policy {
             && !self.perimeter.holds_signer(identity, request.own());
         let observed = self.report || (self.report_http && request.operation.is_none());
         if observed && !outside {
+            let (min_tls13, stream) = Default::default();
+            let policy = self.id;
             return Decision::Allow(Permit {
-                policy: self.id,
+                policy,
                 statement: None,
-                min_tls13: false,
+                min_tls13,
+                stream,
                 observed: true,
                 would,
             });
@@ -359,8 +385,9 @@ impl Policy {
 struct Found<'p> {
     denies: u32,
     allows: u32,
-    /// Some statement that allows it obliges to this.
+    /// Some statement that allows it obliges to these.
     min_tls13: bool,
+    stream: StreamLimits,
     would: Vec<&'p Name>,
 }
 

@@ -46,6 +46,9 @@ pub async fn exchange<B: Inbound>(
     caller: &Caller,
 ) -> Answer<B> {
     let mut entry = worker.recorder.open(&caller.prelude);
+    // By this a test shows what a bug of ours costs. No release has it.
+    #[cfg(debug_assertions)]
+    assert!(!head.has("exeat-test-panic"), "a test asked for it");
     let shared = &worker.shared;
     let policy = shared.policy.load_full();
     let mut continued = !head.expects_continue();
