@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{Error, Output, OutputArgs, run};
-use crate::config::{Given, Key};
+use crate::config::{Given, Key, TlsSettings};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigVerb {
@@ -49,7 +49,10 @@ pub(super) fn show(args: ShowArgs, out: &mut dyn Write) -> Result<bool, Error> {
                 json!({"key": key.as_str(), "value": value, "origin": origin})
             };
             let settings: Vec<Value> = rows.into_iter().map(row).collect();
-            super::json(out, &json!({"settings": settings, "warnings": loaded.warnings}))?;
+            super::json(
+                out,
+                &json!({"settings": settings, "tls": loaded.config.tls.shown(), "warnings": loaded.warnings}),
+            )?;
         }
         Output::Text => {
             for (key, values, origin) in rows {
@@ -63,6 +66,10 @@ pub(super) fn show(args: ShowArgs, out: &mut dyn Write) -> Result<bool, Error> {
                 } else {
                     writeln!(out, "{:<22} {shown}", key.as_str())?;
                 }
+            }
+            if loaded.config.tls != TlsSettings::default() {
+                // The file's alone, and a tree: one line of JSON, which the file takes as it is.
+                writeln!(out, "{:<22} {}", "tls", loaded.config.tls.shown())?;
             }
             for warning in loaded.warnings {
                 tracing::warn!("{warning}");

@@ -87,7 +87,7 @@ pub(super) fn parse_rule(text: &str) -> Result<Rule, String> {
 }
 
 impl Pattern {
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::Any);
         }

@@ -253,6 +253,53 @@ impl Reader<'_> {
     }
 }
 
+impl TlsSettings {
+    /// In the spelling of the file, for `config show`: what reads back as the same. Files are named, not read.
+    pub fn shown(&self) -> Value {
+        let origins: Map<String, Value> =
+            self.origins.iter().map(|(pattern, asked)| (pattern.to_string(), asked.shown().into())).collect();
+        json!({"client": self.client.shown(), "origins": origins})
+    }
+}
+
+impl LegOptions {
+    fn shown(&self) -> Map<String, Value> {
+        let mut shown = Map::new();
+        shown.insert("min".to_owned(), if self.only_tls13 { "1.3" } else { "1.2" }.into());
+        for (key, numbers, name) in
+            [("ciphers", &self.ciphers, suite as fn(u16) -> _), ("groups", &self.groups, group_name)]
+        {
+            if let Some(numbers) = numbers {
+                let names: Vec<_> = numbers.iter().filter_map(|number| name(*number)).collect();
+                shown.insert(key.to_owned(), names.into());
+            }
+        }
+        shown.insert("resumption".to_owned(), self.resumption.into());
+        shown
+    }
+}
+
+impl OriginOptions {
+    fn shown(&self) -> Map<String, Value> {
+        let mut shown = self.leg.shown();
+        let path = |path: &PathBuf| path.display().to_string();
+        let pin = |pin: &[u8; 32]| format!("sha256/{}", STANDARD.encode(pin));
+        let lists = [
+            ("ca", self.ca.iter().map(path).collect::<Vec<_>>()),
+            ("crls", self.crls.iter().map(path).collect()),
+            ("pins", self.pins.iter().map(pin).collect()),
+        ];
+        for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+            shown.insert(key.to_owned(), list.into());
+        }
+        if let Some((cert, key)) = &self.client {
+            shown.insert("client_cert".to_owned(), path(cert).into());
+            shown.insert("client_key".to_owned(), path(key).into());
+        }
+        shown
+    }
+}
+
 /// The keys above as a JSON Schema.
 pub(super) fn schema() -> Value {
     let one_or_more = |item: Value| json!({"oneOf": [item, {"type": "array", "items": item, "minItems": 1}]});
@@ -398,6 +445,8 @@ origins:
         assert_eq!((options.pins.as_slice(), options.crls.len()), (&[[7; 32]][..], 2));
         assert_eq!(options.client, Some(("c.pem".into(), "k.pem".into())));
         assert_eq!(rest.leg.groups, Some(vec![0x11ec, 0x001d]));
+        // JSON is YAML: what is shown reads back.
+        assert_eq!(read(&settings.shown().to_string()), (settings, Vec::new()));
     }
 
     #[test]

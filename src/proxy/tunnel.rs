@@ -247,8 +247,11 @@ async fn receive(
             Answer::Hello(hello) => return judge(hello, at_least).map(|()| (bytes, Some(hello))),
             // We know that the client offered 1.2 at least: who wants less says so by this alert.
             Answer::Alert { record, description: PROTOCOL_VERSION } => {
-                let named =
-                    if record < hello::FLOOR { hello::version_name(record) } else { "no version offered" };
+                let named = if record < hello::FLOOR {
+                    hello::version_name(record)
+                } else {
+                    "nothing that the client offers (its alert does not say what)"
+                };
                 return Err(TunnelError::BelowFloor(named));
             }
             Answer::Alert { .. } => return Ok((bytes, None)),

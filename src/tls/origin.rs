@@ -27,7 +27,7 @@ use super::{Offer, options};
 use crate::config::{OriginOptions, Pattern};
 use crate::engine::facts::TlsFacts;
 use crate::engine::hello;
-use crate::engine::hello::server::{self, ServerFirst};
+use crate::engine::hello::server::{self, ServerFirst, Versions};
 use crate::engine::reason::Reason;
 use crate::engine::target::Host;
 
@@ -53,6 +53,7 @@ struct Profile {
     floor: Offered,
     /// `None`: the settings leave no suite of TLS 1.3.
     only_tls13: Option<Offered>,
+    offers: Versions,
     trust_id: u32,
 }
 
@@ -166,8 +167,10 @@ impl OriginTlsError {
 impl OriginTls {
     /// The same for every origin.
     pub fn new(anchors: Anchors) -> Result<Self, TrustError> {
-        let everywhere = Profile::new(anchors, &OriginOptions::default())?;
-        Ok(Self { everywhere, special: Arc::default() })
+        if anchors.is_empty() {
+            return Err(TrustError::Empty);
+        }
+        Self::with_special(anchors, Arc::default())
     }
 
     /// With what the settings ask of some origins. `own_ca` is believed nowhere.
@@ -186,9 +189,22 @@ impl OriginTls {
                 believed.add_crl_file(file)?;
             }
             believed.pin(&options.pins);
-            special.push((pattern.clone(), Profile::new(believed.without(own_ca)?, options)?));
+            let believed = believed.without(own_ca)?;
+            if believed.is_empty() {
+                return Err(TrustError::Empty);
+            }
+            special.push((pattern.clone(), Profile::new(believed, options)?));
         }
-        Ok(Self { special: special.into(), ..Self::new(anchors.without(own_ca)?)? })
+        let anchors = anchors.without(own_ca)?;
+        // Some hosts may be all that is believed: every other one is then of an unknown issuer.
+        if anchors.is_empty() && special.is_empty() {
+            return Err(TrustError::Empty);
+        }
+        Self::with_special(anchors, special.into())
+    }
+
+    fn with_special(anchors: Anchors, special: Arc<[(Pattern, Profile)]>) -> Result<Self, TrustError> {
+        Ok(Self { everywhere: Profile::new(anchors, &OriginOptions::default())?, special })
     }
 
     /// Part of a pooled connection's key: differs between what is asked of origins, and between what was demanded.
@@ -234,10 +250,14 @@ impl OriginTls {
             Offer::Both => &config.both,
         };
         let connecting = TlsConnector::from(config.clone()).connect(name, Witness::new(io)).into_fallible();
+        let offered = match at_least {
+            AtLeast::Tls12 => profile.offers,
+            AtLeast::Tls13 => Versions { tls12: false, ..profile.offers },
+        };
         let (shaken, asked) = tokio::time::timeout_at(deadline, client_auth::noticing(connecting))
             .await
             .map_err(|_| OriginTlsError::Timeout)?;
-        let stream = shaken.map_err(|(error, io)| name_failure(&error, io.first_bytes(), at_least, asked))?;
+        let stream = shaken.map_err(|(error, io)| name_failure(&error, io.first_bytes(), offered, asked))?;
         // INVARIANT: no config speaks anything below 1.2, and the handshake is done.
         let facts =
             super::facts(stream.get_ref().1, sni).ok_or(OriginTlsError::BelowFloor { offered: None })?;
@@ -272,7 +292,9 @@ impl Profile {
         };
         let versions = options::versions(&asked.leg);
         let has_13 = versions.iter().any(|version| version.version == ProtocolVersion::TLSv1_3);
+        let has_12 = versions.iter().any(|version| version.version == ProtocolVersion::TLSv1_2);
         Ok(Self {
+            offers: Versions { tls12: has_12, tls13: has_13 },
             floor: config(versions)?,
             only_tls13: has_13.then(|| config(super::ONLY_TLS13)).transpose()?,
             trust_id: NEXT.fetch_add(2, Ordering::Relaxed),
@@ -301,7 +323,7 @@ pub fn wants_certificate(error: &io::Error) -> bool {
     matches!(super::rustls_error(error), Some(Rustls::AlertReceived(AlertDescription::CertificateRequired)))
 }
 
-fn name_failure(error: &io::Error, first: &[u8], at_least: AtLeast, asked: bool) -> OriginTlsError {
+fn name_failure(error: &io::Error, first: &[u8], offered: Versions, asked: bool) -> OriginTlsError {
     let chose = match server::first(first) {
         // Whatever rustls stumbles over in it first.
         ServerFirst::Chose(version) if version < hello::FLOOR => {
@@ -309,10 +331,7 @@ fn name_failure(error: &io::Error, first: &[u8], at_least: AtLeast, asked: bool)
         }
         ServerFirst::Chose(version) => Some(hello::version_name(version)),
         ServerFirst::NotTls => return OriginTlsError::NotTls,
-        // We offered 1.2: who wants neither it nor 1.3 names its best in the alert's own record.
-        ServerFirst::Alert { record, description: 70 } if at_least == AtLeast::Tls12 => {
-            Some(record).filter(|record| *record < hello::FLOOR).map(hello::version_name)
-        }
+        ServerFirst::Alert { record, description: 70 } => Some(hello::server::unnamed(record, offered)),
         ServerFirst::Alert { .. } | ServerFirst::NeedMore => None,
     };
     let Some(error) = super::rustls_error(error) else {

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::aws::{self, until};
+use crate::support::aws::until;
 use crate::support::proxy::{Proxy, Setup, read_head};
 use crate::support::sign::CREDENTIALS;
 use crate::support::tls::{self, Ca, ClientTls};
@@ -373,8 +373,8 @@ async fn a_tunnel_past_their_number_is_told_so_at_connect_and_a_place_given_back
 #[tokio::test]
 async fn names_that_a_client_makes_up_are_bounded_and_a_known_one_is_not() {
     let ca = Ca::new();
-    let (_origin, address) = aws::origin_saying(&Ca::new(), |_| aws::ok("ok")).await;
-    let (upstream, mut asked) = corporate(address, None).await;
+    let origin = echo(Ca::new().acceptor(&["a.app.test", "b.app.test"])).await;
+    let (upstream, mut asked) = corporate(origin, None).await;
     let proxy = behind(&format!("http://{upstream}"), &ca, "*.app.test", "limits: {lookups: 2}\n");
     for (n, name) in ["a.app.test", "b.app.test", "secret.app.test", "a.app.test"].into_iter().enumerate() {
         let mut client = proxy.intercepted(name).await;

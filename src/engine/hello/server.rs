@@ -29,6 +29,24 @@ pub enum ServerFirst {
     NotTls,
 }
 
+/// What a server was offered, at or above the floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    pub tls12: bool,
+    pub tls13: bool,
+}
+
+/// What can be known of a server that wants none of `offered` and says so by the alert `protocol_version`: older ones
+/// name their best in the alert's own record, others say 1.2 there whatever they speak.
+pub fn unnamed(record: u16, offered: Versions) -> &'static str {
+    match offered {
+        Versions { tls12: true, .. } if record < FLOOR => version_name(record),
+        Versions { tls12: true, tls13: true } => "less than TLS 1.2 (its alert does not say what)",
+        Versions { tls12: false, tls13: true } => "less than TLS 1.3 (its alert does not say what)",
+        _ => "no version that it was offered",
+    }
+}
+
 /// What a server chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerHello {

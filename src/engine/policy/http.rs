@@ -93,16 +93,35 @@ pub fn overrides_method(head: &RequestHead) -> bool {
 
 /// Dot segments, empty segments, `\`, `;`, and their escapes: servers disagree on what these mean.
 pub fn is_ambiguous(path: &str) -> bool {
-    let escaped = |code: &str| path.as_bytes().windows(3).any(|w| w.eq_ignore_ascii_case(code.as_bytes()));
     path.contains("//")
         || path.contains(['\\', ';'])
         || path.split('/').any(|segment| segment == "." || segment == "..")
-        || ["%2f", "%5c", "%2e"].iter().any(|code| escaped(code))
+        || path.split('%').skip(1).any(hides)
+}
+
+/// What follows a `%` is a dot or a slash, or an escape of one: some server decodes twice.
+fn hides(mut escape: &str) -> bool {
+    while let Some(again) = escape.strip_prefix("25") {
+        escape = again;
+    }
+    escape.get(..2).is_some_and(|code| ["2e", "2f", "5c"].iter().any(|bad| code.eq_ignore_ascii_case(bad)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dots_and_slashes_are_found_behind_escapes_of_escapes() {
+        for path in
+            ["/a/%2e%2e/b", "/a/%2E/b", "/a%2Fb", "/a%5cb", "/a/%252e%252e/b", "/a%252Fb", "/a%25255Cb"]
+        {
+            assert!(is_ambiguous(path), "{path}");
+        }
+        for path in ["/a/b", "/a%20b", "/100%25", "/a%2525", "/a%25b", "/a.b", "/%c3%a9", "/a%252db"] {
+            assert!(!is_ambiguous(path), "{path}");
+        }
+    }
 
     #[test]
     fn an_escape_that_hides_too_deep_could_be_anything() {

@@ -7,6 +7,7 @@ use super::super::Offer;
 use super::super::testing::{BOTH, ONLY_12, ONLY_13, client, self_signed, shortly, soon};
 use super::super::{system_clock, testing};
 use super::*;
+use crate::config::LegOptions;
 use crate::engine::facts::TlsVersion;
 use crate::engine::hello::build::Draft;
 
@@ -114,9 +115,27 @@ async fn http_1_1_is_what_alpn_settles_on() {
 #[tokio::test]
 async fn a_second_connection_resumes_and_early_data_is_never_taken() {
     let mint = mint();
-    let mut config = client(mint.ca_pem(), ONLY_13);
+    two_in_a_row(&mint, ONLY_13, rustls::HandshakeKind::Resumed).await;
+    two_in_a_row(&mint, ONLY_12, rustls::HandshakeKind::Resumed).await;
+}
+
+#[tokio::test]
+async fn resumption_can_be_switched_off() {
+    let options = LegOptions { resumption: false, ..LegOptions::default() };
+    let mint = mint().with_options(&options).unwrap();
+    two_in_a_row(&mint, ONLY_13, rustls::HandshakeKind::Full).await;
+    two_in_a_row(&mint, ONLY_12, rustls::HandshakeKind::Full).await;
+}
+
+/// Two handshakes of one client that keeps its sessions; what the second is.
+async fn two_in_a_row(
+    mint: &Mint,
+    versions: &'static [&'static rustls::SupportedProtocolVersion],
+    second: rustls::HandshakeKind,
+) {
+    let mut config = client(mint.ca_pem(), versions);
     config.enable_early_data = true;
-    for want in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+    for want in [rustls::HandshakeKind::Full, second] {
         let (near, far) = duplex(1 << 16);
         let config = std::sync::Arc::new(config.clone());
         let name = ServerName::try_from("a.test").unwrap();
@@ -133,7 +152,7 @@ async fn a_second_connection_resumes_and_early_data_is_never_taken() {
         };
         let server = async {
             let host = Host::parse("a.test").unwrap();
-            let (mut tls, _) = accept(far, &mint, &host, Offer::Http1, soon()).await.unwrap();
+            let (mut tls, _) = accept(far, mint, &host, Offer::Http1, soon()).await.unwrap();
             let mut byte = [0];
             tls.read_exact(&mut byte).await.unwrap();
             tls.write_all(&byte).await.unwrap();

@@ -11,7 +11,7 @@ use super::super::testing::{
 };
 use super::super::{mint::Mint, system_clock};
 use super::*;
-use crate::config::UpstreamRoots;
+use crate::config::{LegOptions, UpstreamRoots};
 use crate::engine::facts::TlsVersion;
 
 fn trusting(roots: &[&Signed]) -> OriginTls {
@@ -303,7 +303,7 @@ async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
             "alert 70 in a record of 1.2",
             vec![21, 3, 3, 0, 2, 2, 70],
             Reason::UpstreamBelowFloor,
-            "origin speaks no TLS version that we do (alert `protocol_version`), below what is demanded",
+            "origin speaks less than TLS 1.2 (its alert does not say what), below what is demanded",
         ),
         (
             "answers as SSLv2",
@@ -354,6 +354,49 @@ async fn an_origin_that_never_answers_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn resumption_can_be_switched_off() {
+    let folder = Folder::new();
+    let root = self_signed(ca("root"));
+    let leaf = root.sign(good());
+    let own = Mint::in_memory(system_clock()).unwrap();
+    use rustls::HandshakeKind::{Full, Resumed};
+    for versions in [ONLY_13, ONLY_12] {
+        for (resumption, second) in [(true, Resumed), (false, Full)] {
+            let leg = LegOptions { resumption, ..LegOptions::default() };
+            let ca = vec![folder.file("root.pem", &root.pem)];
+            let options = OriginOptions { leg, ca, ..OriginOptions::default() };
+            let special = [(Pattern::parse("api.example.com").unwrap(), options)];
+            let tls = OriginTls::with_options(Anchors::none(), &special, own.ca_der()).unwrap();
+            let config = server(&[&leaf], versions);
+            for want in [Full, second] {
+                assert_eq!(kind(&tls, config.clone(), AtLeast::Tls12).await, want, "{resumption}");
+            }
+        }
+    }
+}
+
+/// A handshake, and a byte after it, so that a ticket has come.
+async fn kind(
+    tls: &OriginTls,
+    config: Arc<rustls::ServerConfig>,
+    at_least: AtLeast,
+) -> rustls::HandshakeKind {
+    let (near, far) = duplex(1 << 16);
+    let host = Host::parse("api.example.com").unwrap();
+    let peer = async {
+        let mut stream = TlsAcceptor::from(config).accept(far).await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        stream.flush().await.unwrap();
+    };
+    let client = async {
+        let (mut stream, _) = tls.connect(near, &host, at_least, Offer::Http1, soon()).await.unwrap();
+        stream.read_exact(&mut [0]).await.unwrap();
+        stream.get_ref().1.handshake_kind().unwrap()
+    };
+    tokio::join!(client, peer).0
+}
+
+#[tokio::test]
 async fn a_second_connection_resumes_but_not_across_what_was_demanded() {
     let root = self_signed(ca("root"));
     let leaf = root.sign(good());
@@ -361,20 +404,7 @@ async fn a_second_connection_resumes_but_not_across_what_was_demanded() {
     let host = Host::parse("api.example.com").unwrap();
     use rustls::HandshakeKind::{Full, Resumed};
     for (at_least, want) in [(AtLeast::Tls12, Full), (AtLeast::Tls12, Resumed), (AtLeast::Tls13, Full)] {
-        let (near, far) = duplex(1 << 16);
-        let acceptor = TlsAcceptor::from(config.clone());
-        let peer = async {
-            let mut stream = acceptor.accept(far).await.unwrap();
-            stream.write_all(b"x").await.unwrap();
-            stream.flush().await.unwrap();
-        };
-        let client = async {
-            let (mut stream, _) = tls.connect(near, &host, at_least, Offer::Http1, soon()).await.unwrap();
-            stream.read_exact(&mut [0]).await.unwrap();
-            stream.get_ref().1.handshake_kind().unwrap()
-        };
-        let (kind, ()) = tokio::join!(client, peer);
-        assert_eq!(kind, want);
+        assert_eq!(kind(&tls, config.clone(), at_least).await, want);
     }
     assert_ne!(tls.trust_id(&host, AtLeast::Tls12), tls.trust_id(&host, AtLeast::Tls13));
     assert_ne!(tls.trust_id(&host, AtLeast::Tls13), trusting(&[&root]).trust_id(&host, AtLeast::Tls12));
@@ -387,14 +417,40 @@ fn anchors_come_from_the_settings() {
     let file = folder.file("root.pem", &root.pem);
     Anchors::load(UpstreamRoots::Webpki, &[]).unwrap();
     OriginTls::new(Anchors::load(UpstreamRoots::None, std::slice::from_ref(&file)).unwrap()).unwrap();
-    let nothing = OriginTls::new(Anchors::load(UpstreamRoots::None, &[]).unwrap());
-    assert!(matches!(nothing, Err(TrustError::Empty)));
+    let none = || Anchors::load(UpstreamRoots::None, &[]).unwrap();
+    assert!(matches!(OriginTls::new(none()), Err(TrustError::Empty)));
+    // The private CA of some host may be all that is believed.
+    let own = Mint::in_memory(system_clock()).unwrap();
+    let corporate = |ca: Vec<PathBuf>| {
+        let options = OriginOptions { ca, ..OriginOptions::default() };
+        OriginTls::with_options(none(), &[(Pattern::parse("api.corp.test").unwrap(), options)], own.ca_der())
+    };
+    corporate(vec![file.clone()]).unwrap();
+    assert!(matches!(corporate(Vec::new()), Err(TrustError::Empty)));
     let empty = folder.file("empty.pem", "no certificate here\n");
     assert!(matches!(Anchors::load(UpstreamRoots::Webpki, &[empty]), Err(TrustError::NotPem { .. })));
     assert!(matches!(
         Anchors::load(UpstreamRoots::Webpki, &[folder.0.join("no")]),
         Err(TrustError::Read { .. })
     ));
+}
+
+/// With nothing but one host's private CA: that host is believed, and every other is of an unknown issuer.
+#[tokio::test]
+async fn no_roots_and_one_private_ca_believe_one_host() {
+    let folder = Folder::new();
+    let root = self_signed(ca("corporate"));
+    let options = OriginOptions { ca: vec![folder.file("root.pem", &root.pem)], ..OriginOptions::default() };
+    let own = Mint::in_memory(system_clock()).unwrap();
+    for (pattern, believed) in [("api.example.com", true), ("api.corp.test", false)] {
+        let special = [(Pattern::parse(pattern).unwrap(), options.clone())];
+        let tls = OriginTls::with_options(Anchors::none(), &special, own.ca_der()).unwrap();
+        let met = meet(&tls, server(&[&root.sign(good())], BOTH), AtLeast::Tls12).await;
+        assert_eq!(met.is_ok(), believed, "{met:?}");
+        if !believed {
+            assert_eq!(fault(met), CertificateFault::UnknownIssuer);
+        }
+    }
 }
 
 #[test]
