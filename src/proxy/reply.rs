@@ -55,7 +55,9 @@ pub fn challenge(reason: Reason, flow: &str) -> Vec<u8> {
 
 /// The sentence the workload is shown.
 pub fn sentence(refusal: &Refusal<'_>) -> String {
-    let Refusal { flow, detail, .. } = refusal;
+    let Refusal { reason, flow, detail, .. } = refusal;
+    // Where it only says the reason again, once is enough.
+    let detail = detail.filter(|detail| !reason.why().contains(detail));
     let detail = detail.map_or(String::new(), |detail| format!("; {}", clean(detail, 900)));
     format!("{}{detail} (exeat explain {flow})", short(refusal))
 }
@@ -328,12 +330,9 @@ mod tests {
                 let (_, answer) = to_request(&Refusal { reason, ..refusal(protocol) }, &head("GET", ""));
                 let text = String::from_utf8_lossy(&answer);
                 let told = text.contains("RequestTimeTooSkewed");
-                // A third party's shape has no code.
-                assert_eq!(
-                    told,
-                    reason == Reason::SigV4Skew && protocol != Protocol::Http,
-                    "{protocol} {reason}"
-                );
+                // The shapes of third parties and of gRPC have no such code.
+                let has_codes = !matches!(protocol, Protocol::Http | Protocol::Grpc);
+                assert_eq!(told, reason == Reason::SigV4Skew && has_codes, "{protocol} {reason}");
             }
         }
     }
