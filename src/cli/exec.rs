@@ -88,6 +88,10 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
         ))
     };
     let folder = PrivateFolder::new(&mark).map_err(unmade)?;
+    let audit = match &config.audit {
+        AuditSink::File(path) => Some(path.clone()),
+        AuditSink::Stdout | AuditSink::Socket(_) | AuditSink::Nowhere => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let app = App::start(config)?;
@@ -111,7 +115,9 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
         app.drain().await;
         let seen = summary::Seen::of(records.tally());
         if !args.quiet {
-            summary::lines(&seen, &args.command).iter().for_each(|line| eprintln!("{line}"));
+            summary::lines(&seen, &args.command, audit.as_deref())
+                .iter()
+                .for_each(|line| eprintln!("{line}"));
         }
         let denied = args.fail_on_deny && code == 0 && seen.has_denied();
         Ok(ExitCode::from(if denied { DENIED } else { code }))

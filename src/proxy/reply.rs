@@ -55,7 +55,9 @@ pub fn challenge(reason: Reason, flow: &str) -> Vec<u8> {
 
 /// The sentence the workload is shown.
 pub fn sentence(refusal: &Refusal<'_>) -> String {
-    let Refusal { flow, detail, .. } = refusal;
+    let Refusal { reason, flow, detail, .. } = refusal;
+    // Where it only says the reason again, once is enough.
+    let detail = detail.filter(|detail| !reason.why().contains(detail));
     let detail = detail.map_or(String::new(), |detail| format!("; {}", clean(detail, 900)));
     format!("{}{detail} (exeat explain {flow})", short(refusal))
 }

@@ -33,7 +33,7 @@ impl Seen {
 }
 
 /// Lines for people. Challenges are no calls: clients that had to be asked for the password came back with it.
-pub fn lines(seen: &Seen, command: &[OsString]) -> Vec<String> {
+pub fn lines(seen: &Seen, command: &[OsString], audit: Option<&Path>) -> Vec<String> {
     let Seen { rows, left, left_by, distrusting } = seen;
     let challenge = Reason::RequestProxyPassword.as_str();
     let (asked, calls): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, row, _)| row.reason == Some(challenge));
@@ -73,7 +73,11 @@ pub fn lines(seen: &Seen, command: &[OsString]) -> Vec<String> {
         .iter()
         .find(|(verdict, row, _)| matches!(verdict, Verdict::Deny | Verdict::Failed) && row.reason.is_some());
     if let Some((_, row, _)) = unlucky {
-        lines.push(format!("  why: exeat explain {}", row.reason.unwrap_or_default()));
+        let one = match audit {
+            Some(file) => format!("of one call: exeat explain FLOW --audit {}", file.display()),
+            None => "of one call, with --audit FILE: exeat explain FLOW --audit FILE".to_owned(),
+        };
+        lines.push(format!("  why: exeat explain {} ({one})", row.reason.unwrap_or_default()));
     }
     lines
 }
@@ -114,7 +118,7 @@ mod tests {
             row(Verdict::Deny, "a connection", Some("request.proxy_password"), 9),
         ];
         let seen = |rows: &[_]| Seen { rows: rows.to_vec(), left: 5, ..Seen::default() };
-        let said = lines(&seen(&rows), &[]).join("\n");
+        let said = lines(&seen(&rows), &[], None).join("\n");
         assert!(said.starts_with("exeat: 6 calls, 1 refused, 2 let through unnamed\n"), "{said}");
         assert!(said.contains("DENY       1  sqs:SendMessage  [policy.no_match]"), "{said}");
         assert!(!said.contains("proxy_password"), "{said}");
@@ -125,10 +129,10 @@ mod tests {
     #[test]
     fn nothing_seen_says_why() {
         let said = |rows: &[_], program: &str| {
-            lines(&Seen { rows: rows.to_vec(), ..Seen::default() }, &[program.into()]).join("\n")
+            lines(&Seen { rows: rows.to_vec(), ..Seen::default() }, &[program.into()], None).join("\n")
         };
         let left = Seen { left: 1, left_by: vec!["`git/2` does not trust".to_owned()], ..Seen::default() };
-        let told = lines(&left, &[]).join("\n");
+        let told = lines(&left, &[], None).join("\n");
         assert!(told.contains("1 connection was opened and left without a word: `git/2` does"), "{told}");
         assert!(said(&[], "/usr/bin/docker").contains("without this environment"));
         assert!(said(&[], "./app").contains("`app` made none"));
