@@ -20,7 +20,7 @@ use super::lane::Stamp;
 use super::leg::LegText;
 
 /// Asks that are written out; `askCount` tells how many there were. That many S3 keys of 1,024 bytes fit a line.
-const MAX_ASKS: usize = 7;
+const MAX_ASKS: usize = 6;
 const MAX_ARN: usize = 1_152;
 const MAX_NAME: usize = 128;
 const MAX_HOST: usize = 270;
@@ -103,7 +103,7 @@ impl Facts {
             door: prelude.door,
             decision: Decision::None,
             protocol: None,
-            signature: None,
+            signed: None,
             spent: Duration::ZERO,
         };
         let (address, arrival) = (prelude.address, mark(&buffer));
@@ -123,8 +123,8 @@ impl Facts {
             door: self.labels.door,
             decision: request.decision,
             protocol: request.operation.map(|operation| operation.protocol),
-            signature: (request.operation.is_some() || request.identity.auth != Auth::None)
-                .then_some(request.identity.signature),
+            signed: (request.operation.is_some() || request.identity.auth != Auth::None)
+                .then_some((request.identity.auth, request.identity.signature)),
             spent: request.spent,
         };
         self.buffer.truncate(self.ends[1] as usize);
