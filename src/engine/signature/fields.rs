@@ -59,6 +59,8 @@ impl<'f> SignedFields<'f> {
         let listed = names.as_bytes();
         let mut lines: Vec<Line<'f>> = Vec::with_capacity(8);
         let (mut start, mut last): (usize, &[u8]) = (0, b"");
+        // A bit for each length that is listed: most fields that aren't signed are told by it alone.
+        let mut lengths = 0u64;
         // A list that ends in `;` ends in an empty name.
         while start <= listed.len() {
             let rest = &listed[start..];
@@ -72,11 +74,17 @@ impl<'f> SignedFields<'f> {
                 return malformed("signed headers are not in order, each once");
             }
             last = name;
+            lengths |= 1 << (length & 63);
             lines.push(Line { name: start..start + length, value: None, more: Vec::new() });
             start += length + 1;
         }
         for (field, value) in fields {
-            let line = lines.iter_mut().find(|line| is_name(field, &listed[line.name.clone()]));
+            let line = match lengths >> (field.len() & 63) & 1 {
+                0 => None,
+                _ => lines.iter_mut().find(|line| {
+                    line.name.len() == field.len() && is_name(field, &listed[line.name.clone()])
+                }),
+            };
             judge(field, line.is_some())?;
             match line {
                 Some(line) if line.value.is_some() => line.more.push(value),
@@ -151,7 +159,7 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 pub(super) fn starts_with_amz(name: &[u8]) -> bool {
-    name.get(..6).is_some_and(|start| is_name(start, b"x-amz-"))
+    matches!(name, [b'x' | b'X', b'-', ..]) && name.get(..6).is_some_and(|start| is_name(start, b"x-amz-"))
 }
 
 /// A field's name for a sentence.
