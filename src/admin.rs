@@ -4,6 +4,7 @@
 //! address, or `--admin-socket` a file. Refused flows are told through the socket alone, which only our own user can
 //! open: on an address the workload could read there what the policy says.
 
+mod patience;
 pub mod socket;
 
 use std::convert::Infallible;
@@ -26,14 +27,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+use self::patience::Patient;
 use crate::engine::target::{Authority, Host};
 use crate::record::Records;
 use crate::record::refusals::Found;
 
 /// A probe, a scraper and a person; more are asked to wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 16;
-/// Idle or slow connections may not keep the others out.
+/// Idle or slow connections may not keep the others out: a head comes in this time, and an answer is taken.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a failed accept (out of file descriptors): time for some to be freed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -109,7 +112,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door, sta
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), answer)
+        .serve_connection(TokioIo::new(Patient::new(stream, ANSWER_TIMEOUT)), answer)
         .await;
 }
 
@@ -318,6 +321,26 @@ mod tests {
         }
         let absolute = "GET http://rebound.example.com/metrics HTTP/1.1\r\nHost: localhost";
         assert!(ask(address, absolute).await.starts_with("HTTP/1.1 421 "));
+    }
+
+    #[tokio::test]
+    async fn clients_that_ask_on_and_never_read_do_not_keep_a_probe_out() {
+        let (address, _stop) = start(state("/dev/null")).await;
+        let mut greedy = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            greedy.push(tokio::spawn(async move {
+                let asked = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(64);
+                while stream.write_all(asked.as_bytes()).await.is_ok() {}
+                // Given up by the door; the socket is kept all the same.
+                std::future::pending::<()>().await;
+            }));
+        }
+        // All places are taken, in the order of the connections.
+        let probe = ask(address, "GET /live HTTP/1.1\r\nHost: localhost");
+        let answer = tokio::time::timeout(4 * ANSWER_TIMEOUT, probe).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        greedy.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test]

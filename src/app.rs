@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -11,19 +12,21 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
-use crate::config::{AuditSink, CaSource, Config, PolicySource, RecordSettings};
+use crate::config::{self, AuditSink, CaSource, Config, PolicySource, RecordSettings};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
+use crate::proxy::gate::Gate;
+use crate::proxy::pool::Pool;
 use crate::proxy::spoken::Spoken;
-use crate::proxy::{Shared, Worker, listener};
-use crate::record::metrics::Reload;
+use crate::proxy::{OriginStream, Shared, Worker, listener};
+use crate::record::metrics::{PoolState, Reload, Resource};
 use crate::record::{BootId, Metrics, Records, Rotation, Settings, Sink, SinkError, Target};
 use crate::tls;
 use crate::tls::mint::{Mint, MintError};
@@ -67,6 +70,7 @@ fn lines(problems: &[Problem]) -> String {
 
 /// Runs until a signal ends it: SIGTERM or SIGINT drain, a second one exits at once, SIGHUP reloads the policy.
 pub fn run(config: Config) -> Result<(), Error> {
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let mut hangups = signal(SignalKind::hangup())?;
@@ -113,7 +117,15 @@ pub struct App {
 impl App {
     /// Everything is had before the first door opens; the CA certificate is there before a client can come.
     /// Within a tokio runtime, which ends only once the workers have: drain it, or drop it.
-    pub fn start(config: Config) -> Result<Self, Error> {
+    pub fn start(mut config: Config) -> Result<Self, Error> {
+        let asked = config.limits.connections;
+        config.limits = config.limits.within(descriptors());
+        if config.limits.connections < asked {
+            let most = config.limits.connections;
+            tracing::debug!(
+                "`limits.connections` is {most} instead of {asked}: too few descriptors may be opened"
+            );
+        }
         if let Some(path) = &config.ca_out {
             Mint::retract_ca(path)?;
         }
@@ -166,13 +178,17 @@ impl App {
         let refreshed = keyring.has_endpoint(&variable, &read_file);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
+        let inspection = config.limits.inspection.map_or_else(inspection_budget, NonZeroUsize::get);
+        let budget = Budget::new(inspection, &config.limits);
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
             keys: ArcSwap::from_pointee(known),
             atlas: Atlas::built_in(),
             mint,
             origin_tls,
-            budget: Budget::new(inspection_budget()),
+            budget,
+            gate: Gate::new(&config.limits),
+            dials: Semaphore::new(config.limits.dials.get()),
             explained: AtomicI64::new(0),
             own,
             watch: Watch::default(),
@@ -213,12 +229,20 @@ impl App {
             draining: draining.clone(),
             by_owner,
         };
+        let mut pools = Vec::new();
+        let mut start = |by_owner, door| {
+            let worker = worker(by_owner);
+            pools.push(Arc::clone(&worker.pool));
+            workers.push(spawn(worker, door, shared.config.limits.drain));
+        };
         for _ in 0..shared.config.workers.get() {
-            workers.push(spawn(worker(false), forward.try_clone()?, shared.config.limits.drain));
+            start(false, forward.try_clone()?);
         }
         if let Some(jvm) = jvm {
-            workers.push(spawn(worker(true), jvm, shared.config.limits.drain));
+            start(true, jvm);
         }
+        let of = Arc::clone(&shared);
+        records.metrics.gauged_by(move |metrics| gauge(metrics, &of, &pools));
         Ok(Self {
             shared,
             forward: address,
@@ -323,6 +347,19 @@ impl App {
     }
 }
 
+/// What is in use now, for whoever asks `/metrics`.
+fn gauge(metrics: &Metrics, shared: &Shared, pools: &[Arc<Pool<OriginStream>>]) {
+    let set =
+        |gauge: &prometheus::IntGauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    let (idle, active) = pools.iter().map(|pool| pool.count()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    set(metrics.pool(PoolState::Idle), idle);
+    set(metrics.pool(PoolState::Active), active);
+    set(metrics.in_use(Resource::Connections), shared.gate.open());
+    let dials = shared.config.limits.dials.get() - shared.dials.available_permits();
+    set(metrics.in_use(Resource::Dials), dials);
+    set(metrics.in_use(Resource::Inspection), shared.budget.in_use());
+}
+
 /// Renews a kept CA while we run, long before its leaves would end with it.
 async fn keep_ca(shared: Arc<Shared>) {
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -391,7 +428,7 @@ fn spawn(worker: Worker, listener: std::net::TcpListener, grace: Duration) -> to
 pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, Error> {
     let (name, text) = match source {
         PolicySource::BuiltIn => return Ok(Policy::built_in(mode)),
-        PolicySource::File(path) => (path.display().to_string(), std::fs::read_to_string(path)),
+        PolicySource::File(path) => (path.display().to_string(), config::read_page(path)),
         PolicySource::Env(name) => {
             let missing = || io::Error::new(io::ErrorKind::NotFound, "the variable is not set");
             (format!("env:{name}"), std::env::var(name).map_err(|_| missing()))
@@ -403,6 +440,20 @@ pub(crate) fn read_policy(source: &PolicySource, mode: Mode) -> Result<Policy, E
         tracing::warn!("{warning}");
     }
     Ok(policy.with_sign_in(mode))
+}
+
+/// As many descriptors as may be had: the usual 1,024 are for programs that hand them to `select`. `exec` doesn't ask,
+/// since its child would inherit them.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {
+        tracing::debug!(%error, "the limit on descriptors stays");
+    }
+}
+
+fn descriptors() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// A quarter of the memory we may use (cgroup v2's limit, where there is one).

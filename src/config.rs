@@ -7,6 +7,7 @@ mod connect_to;
 mod env;
 mod file;
 mod layer;
+mod limits;
 mod records;
 pub mod schema;
 mod show;
@@ -23,7 +24,9 @@ use crate::engine::facts::{AccountId, Secret, words};
 use crate::engine::policy::Mode;
 
 pub use connect_to::{ConnectTo, Pattern};
+pub(crate) use file::read_page;
 pub use layer::{Given, Key, Layer, Origin};
+pub use limits::Limits;
 pub use records::{OnFailure, RecordSettings};
 pub use tls::{LegOptions, OriginOptions, TlsSettings};
 pub use upstream_proxy::UpstreamProxy;
@@ -117,39 +120,14 @@ words! {
     }
 }
 
-/// How long each phase may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Longer than a slow ClientHello over satellite; short enough to free the slot. Both legs.
-    pub handshake: Duration,
-    /// A request's head, from its first byte.
-    pub head: Duration,
-    /// Between two reads of a body, and of an idle kept-alive connection.
-    pub body_idle: Duration,
-    /// Lambda Invoke and GetActivityTask answer after minutes; nothing of ours may be shorter.
-    pub response_head: Duration,
-    /// Below the 30 s that ECS leaves between SIGTERM and SIGKILL.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(10),
-            head: Duration::from_secs(15),
-            body_idle: Duration::from_secs(60),
-            response_head: Duration::from_secs(15 * 60),
-            drain: Duration::from_secs(25),
-        }
-    }
-}
-
 /// 3128 is where people expect a proxy; loopback, because nobody else was asked for.
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 3128);
 /// A sidecar shares its machine: beyond four, contention costs more than it brings (facts/crates.md 3).
 const MOST_DEFAULT_WORKERS: usize = 4;
 const MOST_WORKERS: usize = 256;
+/// More of anything that a limit counts is a slip of the pen.
+const MOST_COUNTED: usize = 1_000_000;
 
 /// Everything that was wrong with the settings, one line each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -269,8 +247,17 @@ impl Resolver<'_> {
                 handshake: self.duration(Key::LimitsHandshake, defaults.handshake),
                 head: self.duration(Key::LimitsHead, defaults.head),
                 body_idle: self.duration(Key::LimitsBodyIdle, defaults.body_idle),
+                held_body: self.duration(Key::LimitsHeldBody, defaults.held_body),
                 response_head: self.duration(Key::LimitsResponseHead, defaults.response_head),
+                turn: self.duration(Key::LimitsTurn, defaults.turn),
                 drain: self.duration(Key::LimitsDrain, defaults.drain),
+                connections: self.count(Key::LimitsConnections).unwrap_or(defaults.connections),
+                connections_per_client: self.count(Key::LimitsConnectionsPerClient),
+                connections_per_origin: self
+                    .count(Key::LimitsConnectionsPerOrigin)
+                    .unwrap_or(defaults.connections_per_origin),
+                dials: self.count(Key::LimitsDials).unwrap_or(defaults.dials),
+                inspection: self.one(Key::LimitsInspection, "a size such as 64MiB", limits::size),
             },
             // The file's alone: lists for each host are no flag.
             tls: self.sources.tls.clone(),
@@ -315,7 +302,13 @@ impl Resolver<'_> {
     }
 
     fn duration(&mut self, key: Key, default: Duration) -> Duration {
-        self.one(key, "a time above zero such as 500ms, 10s or 15m", duration).unwrap_or(default)
+        self.one(key, "a time above zero such as 500ms, 10s or 15m", limits::duration).unwrap_or(default)
+    }
+
+    fn count(&mut self, key: Key) -> Option<NonZeroUsize> {
+        self.one(key, "a number from 1 to 1000000", |text| {
+            text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= MOST_COUNTED)
+        })
     }
 
     fn one<T>(&mut self, key: Key, want: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
@@ -356,25 +349,6 @@ fn audit_sink(text: &str) -> Option<AuditSink> {
         None if text == "-" => Some(AuditSink::Stdout),
         None => some_path(text).map(AuditSink::File),
     }
-}
-
-/// A whole number and `ms`, `s`, `m` or `h`; more than zero, at most a day.
-fn duration(text: &str) -> Option<Duration> {
-    duration_up_to(text, Duration::from_secs(24 * 3600))
-}
-
-fn duration_up_to(text: &str, most: Duration) -> Option<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let number: u64 = text[..digits].parse().ok()?;
-    let millis = match &text[digits..] {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    let total = number.checked_mul(millis)?;
-    Some(Duration::from_millis(total)).filter(|time| !time.is_zero() && *time <= most)
 }
 
 #[cfg(test)]

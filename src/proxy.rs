@@ -10,11 +10,12 @@ pub mod distrust;
 mod door;
 mod exchange;
 mod forward;
+pub mod gate;
 pub mod http1;
 pub mod http2;
 pub mod listener;
 mod owner;
-mod pool;
+pub mod pool;
 mod process;
 mod reply;
 mod resolve;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, Limits};
 use crate::engine::atlas::Atlas;
@@ -52,7 +53,10 @@ pub struct Shared {
     pub atlas: &'static Atlas,
     pub mint: Mint,
     pub origin_tls: OriginTls,
+    pub gate: Arc<gate::Gate>,
     pub budget: body::Budget,
+    /// Turns to dial, given in the order in which they were asked for.
+    pub dials: Semaphore,
     /// The second in which a bad signature was last explained.
     pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.

@@ -85,7 +85,7 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> io::Result<bool> {
 
 fn read(path: &Path, what: &str) -> io::Result<Source> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
+    let text = config::read_page(path)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot read {what} `{name}`: {error}")))?;
     Ok(Source { name, text })
 }

@@ -351,12 +351,24 @@ pub fn page(reason: Reason) -> Page {
             "retry, as SDKs do by themselves; give the proxy more memory if it lasts.",
         ),
         Reason::LimitConnections => (
-            "The proxy's cap on connections is reached.",
-            "look for clients that leak connections; raise the file-descriptor limit if the load is real.",
+            "The proxy's cap on connections is reached: on those of this client's address, or on all of them.",
+            "look for clients that leak connections; where the load is real raise `limits.connections` and the file-descriptor limit, of which clients get two thirds.",
+        ),
+        Reason::LimitOrigin => (
+            "All connections that one origin may have are in use, and none came free within `limits.turn`.",
+            "look for calls that hang and for retry loops; where the load is real raise `limits.connections_per_origin`.",
+        ),
+        Reason::LimitDials => (
+            "As many connections to origins are being made as may be at once, and no turn came within `limits.turn`.",
+            "look for an origin that does not answer its handshakes; where the load is real raise `limits.dials`.",
         ),
         Reason::LimitDraining => {
             ("The proxy is shutting down and takes nothing new.", "retry; the next instance answers.")
         }
+        Reason::LimitFlood => (
+            "Over HTTP/2, a client opened and reset streams, or sent frames that carry nothing, faster than any work could be done for them. Its connection was ended with GOAWAY `ENHANCE_YOUR_CALM`, and nothing more of it was taken up.",
+            "look at the client: no library does so by itself. Requests under way on that connection were aborted, and may be sent again.",
+        ),
         Reason::LimitTunnel => (
             "A tunnel was idle for too long, lived too long, or carried as many bytes as its statement lets it. The record says which, and how much went each way.",
             "`idle`, `life` and `bytes` in the statement's `tunnel` set the limits; clients that keep connections for hours should reconnect.",

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -16,18 +17,22 @@ use super::layer::{Key, Layer, Origin};
 use super::tls::{TlsSettings, Tree};
 use crate::engine::words::nearest;
 
-/// A settings file is a page; what is larger is something else.
+/// Settings and policies are some pages; what is larger is something else.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// The text of a file that people write. Nobody's memory is filled by what is none, such as a device.
+pub(crate) fn read_page(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(text)
+}
 
 /// Reads the file: what can be understood of it, and all that is wrong with its form.
 pub(super) fn read(path: &Path) -> (Layer, TlsSettings, Vec<String>) {
-    let text = std::fs::metadata(path).and_then(|meta| {
-        if meta.len() > MOST_BYTES {
-            return Err(std::io::Error::other("larger than 1 MiB"));
-        }
-        std::fs::read_to_string(path)
-    });
-    match text {
+    match read_page(path) {
         Ok(text) => parse(path, &text),
         Err(error) => {
             let problem = format!("{}: cannot read: {error}", path.display());

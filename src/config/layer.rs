@@ -37,8 +37,15 @@ words! {
         LimitsHandshake = "limits.handshake",
         LimitsHead = "limits.head",
         LimitsBodyIdle = "limits.body_idle",
+        LimitsHeldBody = "limits.held_body",
         LimitsResponseHead = "limits.response_head",
+        LimitsTurn = "limits.turn",
         LimitsDrain = "limits.drain",
+        LimitsConnections = "limits.connections",
+        LimitsConnectionsPerClient = "limits.connections_per_client",
+        LimitsConnectionsPerOrigin = "limits.connections_per_origin",
+        LimitsDials = "limits.dials",
+        LimitsInspection = "limits.inspection",
     }
 }
 

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::records::MOST_KEPT;
-use super::{Key, MOST_WORKERS, OnFailure, UpstreamRoots, tls};
+use super::{Key, MOST_COUNTED, MOST_WORKERS, OnFailure, UpstreamRoots, tls};
 use crate::engine::data::DataLevel;
 
 /// What a key takes, and what it is for. A key without a row does not compile; `None` is the file's own name.
@@ -13,6 +13,13 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
     let address = || json!({"type": "string", "pattern": "^.+:[0-9]+$"});
     let file = || json!({"type": "string", "minLength": 1});
     let time = |default: &str| json!({"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "default": default});
+    let count = |default: &str| {
+        let mut count = json!({"type": "integer", "minimum": 1, "maximum": MOST_COUNTED});
+        if let Ok(default) = default.parse::<u64>() {
+            count["default"] = default.into();
+        }
+        count
+    };
     Some(match key {
         Key::Config => return None,
         Key::Listen => (address(), "Where clients find the proxy. Default: 127.0.0.1:3128."),
@@ -90,8 +97,26 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
         Key::LimitsHandshake => (time("10s"), "A TLS handshake, on either leg."),
         Key::LimitsHead => (time("15s"), "A request's head, from its first byte."),
         Key::LimitsBodyIdle => (time("1m"), "Between two reads of a body, and of an idle connection."),
+        Key::LimitsHeldBody => (time("1m"), "A body that is read before it is judged, from first to last."),
         Key::LimitsResponseHead => (time("15m"), "Until the origin's answer begins."),
+        Key::LimitsTurn => {
+            (time("5s"), "How long a request waits for its turn to dial, a connection or room to inspect.")
+        }
         Key::LimitsDrain => (time("25s"), "What is under way may still take this long after SIGTERM."),
+        Key::LimitsConnections => {
+            (count("16384"), "Of clients, together; fewer where the system gives fewer descriptors.")
+        }
+        Key::LimitsConnectionsPerClient => {
+            (count(""), "Of one client address. Unless given, seven eighths of limits.connections.")
+        }
+        Key::LimitsConnectionsPerOrigin => {
+            (count("1024"), "To one origin, shared out evenly among the workers.")
+        }
+        Key::LimitsDials => (count("256"), "Connections to origins in the making."),
+        Key::LimitsInspection => (
+            json!({"type": "string", "pattern": "^[0-9]+(KiB|MiB|GiB)$"}),
+            "Bytes of bodies that are read before they are judged. Unless given, a quarter of our memory.",
+        ),
     })
 }
 
@@ -119,7 +144,9 @@ pub fn schema() -> Value {
         };
     }
     let mut limits = object(limits);
-    limits["description"] = "How long each phase may take: a whole number and ms, s, m or h.".into();
+    limits["description"] =
+        "How long each phase may take (a whole number and ms, s, m or h), and how much of each there may be."
+            .into();
     top.insert("limits".to_owned(), limits);
     let mut records = object(records);
     records["description"] = "How audit lines are kept, and what of the calls' data stands in them.".into();
@@ -142,7 +169,9 @@ mod tests {
         for &key in Key::ALL {
             let Some((takes, about)) = row(key) else { continue };
             let shown = config.values(key).unwrap_or_default().join(" ");
-            if let Some(default) = takes["default"].as_str() {
+            if let Some(default) = takes["default"].as_u64() {
+                assert_eq!(shown, default.to_string(), "{key}");
+            } else if let Some(default) = takes["default"].as_str() {
                 assert_eq!(shown, default, "{key}");
             } else if let Some((_, default)) = about.split_once("Default: ").filter(|(_, d)| d.contains(':'))
             {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::records::spelled_size;
 use super::{AuditSink, CaSource, Config, Key, PolicySource, UpstreamProxy};
 
 impl Config {
@@ -49,7 +48,7 @@ impl Config {
             Key::Admin => self.admin.iter().map(ToString::to_string).collect(),
             Key::AdminSocket => maybe(self.admin_socket.as_deref()),
             Key::Workers => vec![self.workers.to_string()],
-            Key::RecordsRotateSize => self.records.rotate_size.map(spelled_size).into_iter().collect(),
+            Key::RecordsRotateSize => self.records.rotate_size.map(sized).into_iter().collect(),
             Key::RecordsRotateAge => self.records.rotate_age.map(spelled).into_iter().collect(),
             Key::RecordsKeep => vec![self.records.keep.to_string()],
             Key::RecordsOnFailure => vec![self.records.on_failure.to_string()],
@@ -61,8 +60,19 @@ impl Config {
             Key::LimitsHandshake => vec![spelled(self.limits.handshake)],
             Key::LimitsHead => vec![spelled(self.limits.head)],
             Key::LimitsBodyIdle => vec![spelled(self.limits.body_idle)],
+            Key::LimitsHeldBody => vec![spelled(self.limits.held_body)],
             Key::LimitsResponseHead => vec![spelled(self.limits.response_head)],
+            Key::LimitsTurn => vec![spelled(self.limits.turn)],
             Key::LimitsDrain => vec![spelled(self.limits.drain)],
+            Key::LimitsConnections => vec![self.limits.connections.to_string()],
+            Key::LimitsConnectionsPerClient => {
+                self.limits.connections_per_client.iter().map(ToString::to_string).collect()
+            }
+            Key::LimitsConnectionsPerOrigin => vec![self.limits.connections_per_origin.to_string()],
+            Key::LimitsDials => vec![self.limits.dials.to_string()],
+            Key::LimitsInspection => {
+                self.limits.inspection.iter().map(|bytes| sized(bytes.get() as u64)).collect()
+            }
         })
     }
 }
@@ -79,10 +89,18 @@ fn spelled(time: Duration) -> String {
     }
 }
 
+/// A size likewise.
+fn sized(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit)).unwrap_or((1, ""));
+    format!("{}{name}", bytes / unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Layer, Origin, duration, load};
+    use crate::config::limits::duration;
+    use crate::config::{Layer, Origin, load};
 
     #[test]
     fn what_is_shown_reads_back_as_the_same_settings() {
@@ -116,6 +134,8 @@ mod tests {
             (Key::RecordsHidePatterns, "*@*"),
             (Key::LimitsHandshake, "1500ms"),
             (Key::LimitsDrain, "2h"),
+            (Key::LimitsConnectionsPerClient, "9"),
+            (Key::LimitsInspection, "48MiB"),
         ] {
             layer.push(key, text, Origin::Flag("--test"));
         }

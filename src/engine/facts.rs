@@ -69,6 +69,8 @@ words! {
         S3 = "s3",
         RestXml = "rest-xml",
         Cbor = "rpc-v2-cbor",
+        /// Not an AWS call: status and sentence in trailers.
+        Grpc = "grpc",
         /// Not an AWS call: a small JSON problem.
         Http = "http",
     }

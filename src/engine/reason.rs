@@ -53,8 +53,11 @@ words! {
         LimitAudit = "limit.audit",
         LimitInspect = "limit.inspect",
         LimitConnections = "limit.connections",
+        LimitOrigin = "limit.origin",
+        LimitDials = "limit.dials",
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
+        LimitFlood = "limit.flood",
         UpstreamResolve = "upstream.resolve",
         UpstreamConnect = "upstream.connect",
         UpstreamTimeout = "upstream.timeout",
@@ -83,7 +86,12 @@ impl Reason {
             Self::RequestTimeout => 408,
             Self::RequestExpectation => 417,
             Self::RequestTooLarge => 431,
-            Self::LimitAudit | Self::LimitInspect | Self::LimitConnections | Self::LimitDraining => 503,
+            Self::LimitAudit
+            | Self::LimitInspect
+            | Self::LimitConnections
+            | Self::LimitOrigin
+            | Self::LimitDials
+            | Self::LimitDraining => 503,
             Self::UpstreamResolve
             | Self::UpstreamConnect
             | Self::UpstreamBelowFloor
@@ -150,7 +158,10 @@ impl Reason {
             Self::LimitAudit => "the audit record could not be written",
             Self::LimitInspect => "too many bodies are being inspected",
             Self::LimitConnections => "too many connections",
+            Self::LimitOrigin => "all connections to this origin are in use",
+            Self::LimitDials => "too many connections to origins are being made",
             Self::LimitDraining => "the proxy is shutting down",
+            Self::LimitFlood => "the connection sent too much that asks for nothing",
             Self::LimitTunnel => "the tunnel reached one of its limits",
             Self::UpstreamResolve => "the name did not resolve",
             Self::UpstreamConnect => "the connection to the origin failed",

@@ -2,16 +2,18 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
 use super::KeysError;
 
-/// For each step. What SDKs wait, too.
+/// To connect and to send. What SDKs wait, too.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// From the request to the answer's last byte: an endpoint that drips must not hold up the keys' next refresh.
+const ANSWER: Duration = Duration::from_secs(4);
 /// An answer is about 2 KiB, most of it the session token.
-const MOST_BYTES: u64 = 64 * 1024;
+const MOST_BYTES: usize = 64 * 1024;
 
 /// HTTP/1.0, so that the answer is neither chunked nor followed by another.
 pub fn ask(
@@ -34,11 +36,9 @@ pub fn ask(
     }
     request.push_str("\r\n");
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(told)?;
-    socket.set_read_timeout(Some(PATIENCE)).map_err(told)?;
     socket.set_write_timeout(Some(PATIENCE)).map_err(told)?;
     socket.write_all(request.as_bytes()).map_err(told)?;
-    let mut answer = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    socket.take(MOST_BYTES).read_to_end(&mut answer).map_err(told)?;
+    let answer = read(&mut socket, Instant::now() + ANSWER).map_err(told)?;
     let mut slots = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut slots);
     match head.parse(&answer) {
@@ -49,6 +49,63 @@ pub fn ask(
             Err(KeysError::Endpoint(format!("{address}: answered {}", head.code.unwrap_or_default())))
         }
         _ => Err(KeysError::Endpoint(format!("{address}: its answer is not HTTP"))),
+    }
+}
+
+/// All that comes until the other end closes, at most [`MOST_BYTES`].
+fn read(socket: &mut TcpStream, deadline: Instant) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    // Of its final size from the start: a vector that grows leaves copies of a secret behind.
+    let mut answer = Zeroizing::new(vec![0; MOST_BYTES]);
+    let mut len = 0;
+    while len < answer.len() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.read(&mut answer[len..]) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    answer.truncate(len);
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_drips_is_not_waited_for_past_its_deadline() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut asked = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut endpoint, _) = listener.accept().unwrap();
+        // It goes on until we hang up.
+        let dripping = std::thread::spawn(move || {
+            while endpoint.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let read = read(&mut asked, Instant::now() + Duration::from_millis(50));
+        let kind = read.unwrap_err().kind();
+        assert!(matches!(kind, std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock), "{kind}");
+        drop(asked);
+        dripping.join().unwrap();
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_end_and_not_past_what_an_answer_may_be() {
+        for (sent, want) in [(3, 3), (MOST_BYTES + 9, MOST_BYTES)] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut asked = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut endpoint, _) = listener.accept().unwrap();
+            let sending = std::thread::spawn(move || drop(endpoint.write_all(&vec![b'x'; sent])));
+            assert_eq!(read(&mut asked, Instant::now() + ANSWER).unwrap().len(), want);
+            sending.join().unwrap();
+        }
     }
 }
 

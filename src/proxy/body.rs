@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -19,14 +19,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::http1::body::FramingError;
 use super::telling::Telling;
 use super::waiting::Waiting;
+use crate::config::Limits;
 use crate::engine::facts::PayloadOutcome;
 use crate::engine::reason::Reason;
 use crate::engine::signature::{BodyCheck, Refusal};
 
 /// The longest body that is read before it is judged (design: one body).
 pub const MAX_HELD: usize = 32 * 1024 * 1024;
-/// How long a body waits for its share of the budget.
-const BUDGET_WAIT: Duration = Duration::from_secs(5);
 pub(super) const BUDGET_UNIT: usize = 16 * 1024;
 
 /// How the client's body failed.
@@ -38,6 +37,8 @@ pub enum BodyError {
     Gone(#[source] io::Error),
     #[error("no byte of the body for {0:?}")]
     Idle(Duration),
+    #[error("the body, which must be read before it is judged, is not whole after {0:?}")]
+    Slow(Duration),
     /// What was promised of the body doesn't hold, or there was no room to read it; its last byte was withheld.
     #[error("{said}")]
     Refused { reason: Reason, said: String },
@@ -57,21 +58,35 @@ impl<B: Inbound> Inbound for Box<B> {
 
 /// Memory for bodies that are read before they are judged, shared by all requests.
 #[derive(Clone)]
-pub struct Budget(Arc<Semaphore>);
+pub struct Budget {
+    room: Arc<Semaphore>,
+    units: usize,
+    /// For a share.
+    turn: Duration,
+    /// For a body that holds one to come in whole.
+    whole: Duration,
+}
 
 impl Budget {
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / BUDGET_UNIT).max(1))))
+    pub fn new(bytes: usize, limits: &Limits) -> Self {
+        let units = (bytes / BUDGET_UNIT).max(1);
+        let room = Arc::new(Semaphore::new(units));
+        Self { room, units, turn: limits.turn, whole: limits.held_body }
+    }
+
+    /// Bytes that are promised to bodies now.
+    pub fn in_use(&self) -> usize {
+        (self.units - self.room.available_permits()) * BUDGET_UNIT
     }
 
     pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BodyError> {
         let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
-        let wait = Arc::clone(&self.0).acquire_many_owned(units);
-        match tokio::time::timeout(BUDGET_WAIT, wait).await {
+        let wait = Arc::clone(&self.room).acquire_many_owned(units);
+        match tokio::time::timeout(self.turn, wait).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(BodyError::Refused {
                 reason: Reason::LimitInspect,
-                said: format!("no room to inspect {bytes} bytes of body for {BUDGET_WAIT:?}"),
+                said: format!("no room to inspect {bytes} bytes of body for {:?}", self.turn),
             }),
         }
     }
@@ -103,7 +118,12 @@ impl Held {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         let mut trailers = None;
+        let began = Instant::now();
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            // Asked with each piece: the clock between two pieces sees to a body that stops.
+            if began.elapsed() > budget.whole {
+                return Err(BodyError::Slow(budget.whole));
+            }
             match frame?.into_data() {
                 // One frame is the common case, and is not copied.
                 Ok(data) if first.is_empty() => first = data,
@@ -225,13 +245,22 @@ impl<B: Inbound> Outbound<B> {
         BodyError::Refused { reason: refusal.reason, said: refusal.said }
     }
 
+    /// The held bytes have gone on, or wait for their proof: only for those a share is still needed. Who asks for the
+    /// next piece has written the last one.
+    fn settle(&mut self) {
+        if self.held.bytes.is_empty()
+            && let Some(share) = self.held.share.take()
+            && let Some(waiting) = &mut self.waiting
+        {
+            waiting.adopt(share);
+        }
+    }
+
     /// The next piece to look at: what was held, then what comes.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if !self.held.bytes.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.held.bytes)))));
         }
-        // The share of the budget is given back with the last held byte.
-        self.held.share = None;
         match self.held.trailers.take() {
             Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
             None => Pin::new(&mut self.rest).poll_frame(cx),
@@ -265,6 +294,7 @@ impl<B: Inbound> Body for Outbound<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         loop {
+            this.settle();
             if let Some(waiting) = &mut this.waiting {
                 if let Some(proven) = waiting.next() {
                     this.passage.add(&proven);

@@ -13,6 +13,7 @@ use super::distrust::Suspect;
 use super::door::{self, Asked, DoorError};
 use super::exchange::{Answer, exchange};
 use super::forward::{Forwarded, OriginError};
+use super::gate::Full;
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
@@ -117,6 +118,20 @@ async fn first_head(socket: &mut TcpStream) -> Result<Option<(BytesMut, BytesMut
             Err(_) => return Err(FirstError::Lost(())),
         }
     }
+}
+
+/// Has no place for a connection. `answered`: there is time to say so.
+pub async fn turn_away(worker: &Worker, socket: TcpStream, peer: SocketAddr, full: Full, answered: bool) {
+    let said = full.to_string();
+    if answered {
+        return refuse(worker, socket, peer, b"", Reason::LimitConnections, &said).await;
+    }
+    let reason = Reason::LimitConnections;
+    worker
+        .recorder
+        .open_connection(Door::Forward, peer, None)
+        .close(Outcome::refused(reason, 0, &said))
+        .await;
 }
 
 /// Says no in plain HTTP, where no TLS has begun.
@@ -358,6 +373,9 @@ pub(super) async fn record<B: Inbound>(
         Ok(bytes) => {
             bytes_out = bytes;
             None
+        }
+        Err(AnswerError::Client(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Some((Reason::RequestTimeout, "the client took no more of its answer".to_owned()))
         }
         Err(AnswerError::Client(error)) => Some((Reason::RequestAborted, error.to_string())),
         Err(AnswerError::Framing(error)) => Some((Reason::Internal, error.to_string())),

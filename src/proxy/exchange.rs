@@ -192,8 +192,8 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         flow: &flow,
         detail: refusal.detail.as_deref(),
     };
-    let answer = reply::to_request(&shown, head);
-    entry.close(Outcome::refused(refusal.reason, refusal.reason.status(), &refusal.said)).await;
+    let (status, answer) = reply::to_request(&shown, head);
+    entry.close(Outcome::refused(refusal.reason, status, &refusal.said)).await;
     Answer::Refused(answer)
 }
 
@@ -217,7 +217,9 @@ fn protocol(head: &RequestHead, facts: &Facts) -> Protocol {
     }
     let media_type = head.only_text("content-type").unwrap_or_default();
     let name = head.authority().host.as_name().unwrap_or_default();
-    if head.has("x-amz-target") {
+    if media_type.starts_with("application/grpc") {
+        Protocol::Grpc
+    } else if head.has("x-amz-target") {
         if media_type.contains("json-1.0") { Protocol::Json10 } else { Protocol::Json11 }
     } else if head.has("smithy-protocol") {
         Protocol::Cbor

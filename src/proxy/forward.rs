@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::net::TcpStream;
+use tokio::sync::SemaphorePermit;
 
 use super::body::{BodyError, Inbound};
 use super::chain::{self, ChainError, Way};
@@ -88,6 +89,8 @@ pub enum OriginError {
     Resolve { target: Authority, error: io::Error },
     #[error("{}", .0.said)]
     Refused(Refused),
+    #[error("no turn to dial for {0:?}")]
+    NoTurn(Duration),
     #[error("connect to `{target}` at {address} failed: {error}")]
     Connect { target: Authority, address: SocketAddr, error: io::Error },
     #[error("connect to `{target}` timed out after {after:?}")]
@@ -109,6 +112,7 @@ impl OriginError {
         match self {
             Self::Resolve { .. } => Reason::UpstreamResolve,
             Self::Refused(refused) => refused.reason,
+            Self::NoTurn(_) => Reason::LimitDials,
             Self::Connect { .. } => Reason::UpstreamConnect,
             Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
             Self::Tls { error, .. } => error.reason(),
@@ -136,7 +140,7 @@ impl OriginError {
         match error {
             BodyError::Framing(_) => Reason::RequestFraming,
             BodyError::Gone(_) => Reason::RequestAborted,
-            BodyError::Idle(_) => Reason::RequestTimeout,
+            BodyError::Idle(_) | BodyError::Slow(_) => Reason::RequestTimeout,
             BodyError::Refused { reason, .. } => *reason,
         }
     }
@@ -287,6 +291,7 @@ async fn acquire_shared(
 async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leg, OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
+    let _turn = turn(worker).await?;
     let (way, address) = reach(worker, key).await?;
     let within = shared.config.limits.handshake;
     let deadline = tokio::time::Instant::now() + within;
@@ -304,6 +309,15 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leg, Origin
     let shaken = http2::client::shake(stream, upstream, within).await;
     let connection = shaken.map_err(ExchangeError::Http2)?;
     Ok(Leg::Http2(worker.streams.add(key.clone(), connection)))
+}
+
+/// The right to make one more connection, until it is dropped. First come, first served.
+pub(super) async fn turn(worker: &Worker) -> Result<SemaphorePermit<'_>, OriginError> {
+    let after = worker.shared.config.limits.turn;
+    match tokio::time::timeout(after, worker.shared.dials.acquire()).await {
+        Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+        Err(_) => Err(OriginError::NoTurn(after)),
+    }
 }
 
 /// A way to the origin: straight or through the upstream proxy.

@@ -31,6 +31,9 @@ const UPLOADS_WINDOW: u32 = 512 * 1024;
 const ANSWER_WINDOW: u32 = 64 * 1024;
 /// Room for every answer of a shared connection: clients that don't read theirs must not hold up the others.
 const ANSWERS_WINDOW: u32 = STREAMS * ANSWER_WINDOW;
+/// What unread frames of fewer than 256 bytes may cost beside their bytes, a connection: 8,192 of them, more than a
+/// stalled stream of small messages has in its window.
+const SMALL_FRAMES: usize = 2 * 1024 * 1024;
 /// What may wait to be written for one stream; beyond it, its source is not read.
 const SEND_BUFFER: usize = 64 * 1024;
 /// The least there is: a larger frame holds up the other streams for longer.

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Worker;
@@ -14,6 +16,10 @@ use super::connection;
 const SWEEP: Duration = Duration::from_secs(15);
 /// After an accept that failed for want of descriptors: the next would fail too.
 const SHORTAGE: Duration = Duration::from_millis(50);
+/// A shortage lasts; it is told of so often.
+const SHORTAGE_TOLD: Duration = Duration::from_secs(10);
+/// Connections turned away that are still being told so. More than these are just closed.
+const TURNED_AWAY: usize = 64;
 
 /// Takes the address, and lets nobody in yet.
 pub fn bind(address: SocketAddr) -> io::Result<socket2::Socket> {
@@ -36,14 +42,20 @@ pub async fn run(worker: Worker, listener: std::net::TcpListener, grace: Duratio
     let mut draining = worker.draining.clone();
     let mut connections = JoinSet::new();
     let mut sweep = tokio::time::interval(SWEEP);
+    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
-                    connections.spawn(connection::serve(worker.clone(), socket, peer));
+                    connections.spawn(serve(worker.clone(), socket, peer, Arc::clone(&turned_away)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "accept failed");
+                    worker.recorder.metrics().accept_failures.inc();
+                    if told.is_none_or(|told| told.elapsed() > SHORTAGE_TOLD) {
+                        told = Some(Instant::now());
+                        tracing::warn!(%error, "accept failed");
+                    }
                     tokio::time::sleep(SHORTAGE).await;
                 }
             },
@@ -64,4 +76,15 @@ pub async fn run(worker: Worker, listener: std::net::TcpListener, grace: Duratio
         tracing::warn!(open = connections.len(), "drain time is over; connections are cut");
     }
     Ok(())
+}
+
+/// Serves a connection if there is a place for it.
+async fn serve(worker: Worker, socket: TcpStream, peer: SocketAddr, turned_away: Arc<Semaphore>) {
+    match worker.shared.gate.enter(peer) {
+        Ok(_place) => connection::serve(worker, socket, peer).await,
+        Err(full) => {
+            let telling = turned_away.try_acquire();
+            connection::turn_away(&worker, socket, peer, full, telling.is_ok()).await;
+        }
+    }
 }

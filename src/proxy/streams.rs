@@ -76,7 +76,13 @@ pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Susp
             }
         }
     };
-    if let Some(suspect) = suspect {
+    if let Some(error) = ended.as_ref().filter(|error| error.is_library()) {
+        let reason = match error.reason() {
+            Some(Code::ENHANCE_YOUR_CALM) => Reason::LimitFlood,
+            _ => Reason::RequestMalformed,
+        };
+        record_malformed(&worker, &caller, reason, &error.to_string()).await;
+    } else if let Some(suspect) = suspect {
         left(&worker, &caller, suspect, ended.as_ref().and_then(h2::Error::get_io)).await;
     }
     // Their streams are reset, which ends them; what is dropped open records that it was aborted.

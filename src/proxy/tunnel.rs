@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Worker;
 use super::chain::Way;
-use super::forward::{OriginError, reach};
+use super::forward::{OriginError, reach, turn};
 use super::pool::Key;
 use crate::engine::facts::{Door, Identity, TlsFacts, TlsVersion};
 use crate::engine::hello::server::{self, Answer, ServerHello};
@@ -203,6 +203,7 @@ async fn open(
         trust: 0,
         offer: Offer::Http1,
     };
+    let _turn = turn(worker).await?;
     let (mut origin, address) = reach(worker, &key).await?;
     seen.address = Some(address);
     entry.intend().await.map_err(OriginError::Audit)?;

@@ -60,6 +60,13 @@ impl Waiting {
         Some(piece)
     }
 
+    /// Takes over the share that the bytes were held under, as much of it as they still need: who waits for more while
+    /// keeping what it no longer needs may wait for itself.
+    pub fn adopt(&mut self, mut share: OwnedSemaphorePermit) {
+        let needed = if self.bytes.len() > OWN { self.bytes.len().div_ceil(BUDGET_UNIT) } else { 0 };
+        self.share = share.split(needed.min(share.num_permits())).filter(|kept| kept.num_permits() > 0);
+    }
+
     /// Waits until there is room for `room` bytes, before more is read.
     pub fn poll_room(&mut self, room: usize, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let has = self.share.as_ref().map_or(OWN, |share| share.num_permits() * BUDGET_UNIT);
@@ -86,7 +93,7 @@ mod tests {
     use super::*;
 
     fn waiting(budget: usize) -> Waiting {
-        Waiting::new(&Budget::new(budget))
+        Waiting::new(&Budget::new(budget, &crate::config::Limits::default()))
     }
 
     #[test]
@@ -104,6 +111,22 @@ mod tests {
         assert!(waiting.take(Bytes::new(), 0).is_empty());
         assert_eq!(waiting.next().as_deref(), Some(&b"j"[..]));
         assert_eq!(waiting.take(Bytes::from_static(b"k"), 0), "k");
+    }
+
+    #[tokio::test]
+    async fn of_a_share_that_is_taken_over_only_what_still_waits_is_kept() {
+        const MIB: usize = 1 << 20;
+        let mut waiting = waiting(4 * MIB);
+        for (waits, kept) in [(MIB, MIB), (100, 0), (0, 0)] {
+            let share = waiting.budget.take(3 * MIB).await.unwrap();
+            let bytes = Bytes::from(vec![b'a'; 3 * MIB]);
+            assert_eq!(waiting.take(bytes, waits).len(), 3 * MIB - waits);
+            waiting.adopt(share);
+            assert_eq!(waiting.budget.in_use(), kept, "{waits}");
+            waiting.proven = waiting.bytes.len();
+            while waiting.next().is_some() {}
+            assert_eq!(waiting.budget.in_use(), 0, "{waits}");
+        }
     }
 
     #[tokio::test]

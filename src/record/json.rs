@@ -121,13 +121,29 @@ impl Json<'_> {
     }
 }
 
-/// Long texts sixteen bytes at a time, which the compiler does at once; the last sixteen may overlap.
+/// Long texts sixteen bytes at a time, which the compiler does at once, short ones as words; the last block may overlap
+/// the one before.
 fn all_plain(text: &[u8]) -> bool {
     let plain = |block: &[u8; 16]| block.iter().fold(0, |odd, &byte| odd | u8::from(!is_plain(byte))) == 0;
-    match text.last_chunk() {
-        Some(last) => text.as_chunks().0.iter().all(plain) && plain(last),
-        None => text.iter().all(|&byte| is_plain(byte)),
+    if let Some(last) = text.last_chunk() {
+        return text.as_chunks().0.iter().all(plain) && plain(last);
     }
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        return is_plain_word(*first) && is_plain_word(*last);
+    }
+    let mut padded = [b' '; 8];
+    padded[..text.len()].copy_from_slice(text);
+    is_plain_word(padded)
+}
+
+/// [`is_plain`] of eight bytes. A borrow can mark only the bytes above one that is marked already.
+fn is_plain_word(bytes: [u8; 8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES << 7;
+    let word = u64::from_ne_bytes(bytes);
+    let below = |bound: u8, word: u64| word.wrapping_sub(ONES * u64::from(bound)) & !word & TOPS;
+    let is = |byte: u8| below(1, word ^ (ONES * u64::from(byte)));
+    (word & TOPS) | below(0x20, word) | is(b'"') | is(b'\\') | is(0x7f) == 0
 }
 
 fn is_plain(byte: u8) -> bool {

@@ -34,6 +34,18 @@ words! {
 }
 
 words! {
+    /// What there is only so much of, for all workers together.
+    pub enum Resource {
+        /// Connections of clients.
+        Connections = "connections",
+        /// Connections to origins in the making.
+        Dials = "dials",
+        /// Bytes of bodies that are read before they are judged.
+        Inspection = "inspection",
+    }
+}
+
+words! {
     pub enum Reload {
         Applied = "applied",
         Unchanged = "unchanged",
@@ -72,7 +84,19 @@ macro_rules! word {
         }
     )+ };
 }
-word!(Door, Decision, Reason, Protocol, SignatureState, PayloadOutcome, TlsVersion, Leg, PoolState, Reload);
+word!(
+    Door,
+    Decision,
+    Reason,
+    Protocol,
+    SignatureState,
+    PayloadOutcome,
+    TlsVersion,
+    Leg,
+    PoolState,
+    Resource,
+    Reload
+);
 
 /// Counters of one label, all present from the start.
 struct Row<W: Word>(Vec<IntCounter>, std::marker::PhantomData<W>);
@@ -120,6 +144,9 @@ impl Grid {
     }
 }
 
+/// Sets the gauges from what they tell of, when somebody asks: so nothing on a request's path keeps them.
+type Gauged = Box<dyn Fn(&Metrics) + Send + Sync>;
+
 pub struct Metrics {
     registry: Registry,
     requests: Grid,
@@ -134,9 +161,11 @@ pub struct Metrics {
     pub hellos_refused: IntCounter,
     /// Clients that rejected our leaf certificate.
     pub client_distrusts: IntCounter,
-    /// Client connections that are open now.
-    pub connections_open: IntGauge,
+    /// Accepts that failed: descriptors ran out.
+    pub accept_failures: IntCounter,
     pool: Vec<IntGauge>,
+    in_use: Vec<IntGauge>,
+    gauged: OnceLock<Gauged>,
     lanes: IntCounterVec,
     /// Lines that the sink did not take.
     pub audit_failures: IntCounter,
@@ -172,6 +201,13 @@ impl Metrics {
             r,
             IntGaugeVec::new(Opts::new("exeat_pool_connections", "Connections to origins."), &["state"]),
         );
+        let in_use = register(
+            r,
+            IntGaugeVec::new(
+                Opts::new("exeat_in_use", "What is in use of a resource that `limits` bounds."),
+                &["resource"],
+            ),
+        );
         Self {
             requests: Grid {
                 vec: requests,
@@ -203,11 +239,10 @@ impl Metrics {
             handshakes: [leg(&Leg::Client), leg(&Leg::Upstream)],
             hellos_refused: counter(r, "exeat_hellos_refused_total", "Client hellos refused."),
             client_distrusts: counter(r, "exeat_client_distrusts_total", "Clients that do not trust our CA."),
-            connections_open: register(
-                r,
-                IntGauge::new("exeat_connections_open", "Client connections that are open."),
-            ),
+            accept_failures: counter(r, "exeat_accept_failures_total", "Accepts that the system refused."),
             pool: PoolState::WORDS.iter().map(|state| pool.with_label_values(&[state])).collect(),
+            in_use: Resource::WORDS.iter().map(|resource| in_use.with_label_values(&[resource])).collect(),
+            gauged: OnceLock::new(),
             lanes: register(
                 r,
                 IntCounterVec::new(
@@ -231,6 +266,15 @@ impl Metrics {
 
     pub fn pool(&self, state: PoolState) -> &IntGauge {
         &self.pool[state.place()]
+    }
+
+    pub fn in_use(&self, resource: Resource) -> &IntGauge {
+        &self.in_use[resource.place()]
+    }
+
+    /// Who sets the gauges; the first call counts.
+    pub fn gauged_by(&self, gauged: impl Fn(&Self) + Send + Sync + 'static) {
+        let _ = self.gauged.set(Box::new(gauged));
     }
 
     pub fn reload(&self, result: Reload) {
@@ -266,6 +310,9 @@ impl Metrics {
 
     /// Prometheus' text format, version 0.0.4.
     pub fn text(&self) -> Vec<u8> {
+        if let Some(gauged) = self.gauged.get() {
+            gauged(self);
+        }
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
@@ -315,7 +362,10 @@ mod tests {
         labels.door = None;
         metrics.count(&labels, &outcome, Duration::from_millis(2));
         metrics.handshake(Leg::Client, TlsVersion::Tls13);
-        metrics.pool(PoolState::Idle).set(7);
+        metrics.gauged_by(|metrics| {
+            metrics.pool(PoolState::Idle).set(7);
+            metrics.in_use(Resource::Dials).set(3);
+        });
         metrics.reload(Reload::Refused);
         let text = String::from_utf8(metrics.text()).unwrap();
         for line in [
@@ -328,6 +378,7 @@ mod tests {
             "exeat_upstream_seconds_count 0",
             r#"exeat_handshakes_total{leg="client",version="TLSv1.3"} 1"#,
             r#"exeat_pool_connections{state="idle"} 7"#,
+            r#"exeat_in_use{resource="dials"} 3"#,
             r#"exeat_policy_reloads_total{result="refused"} 1"#,
             r#"exeat_build_info{version="1.2.3"} 1"#,
         ] {

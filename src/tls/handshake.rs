@@ -35,20 +35,23 @@ pub enum HelloError {
     Malformed(&'static str),
     #[error("no ClientHello within the handshake's time limit")]
     Timeout,
-    #[error("client closed the connection before its ClientHello was whole")]
+    #[error("client closed the connection before its ClientHello")]
     Closed,
+    #[error("client closed the connection in the middle of its ClientHello")]
+    BrokeOff,
     #[error("client's connection failed before its ClientHello was whole")]
     Io(#[source] io::Error),
 }
 
 impl HelloError {
-    /// `None` where the client went away by itself: nothing was refused.
+    /// `None` where the client went away and had asked for nothing yet, as those do that connect ahead of need.
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Self::BelowFloor { .. } => Some(Reason::TlsBelowFloor),
             Self::NotTls(Foreign::HttpLike) => Some(Reason::TlsPlaintext),
             Self::NotTls(_) => Some(Reason::TlsNotTls),
             Self::Malformed(_) | Self::Timeout => Some(Reason::TlsHandshake),
+            Self::BrokeOff => Some(Reason::RequestAborted),
             Self::Closed | Self::Io(_) => None,
         }
     }
@@ -120,7 +123,8 @@ where
             bytes.reserve(FIRST_READ.max(least - bytes.len()));
             while bytes.len() < least {
                 match io.read_buf(&mut bytes).await {
-                    Ok(0) => return Err(HelloError::Closed),
+                    Ok(0) if bytes.is_empty() => return Err(HelloError::Closed),
+                    Ok(0) => return Err(HelloError::BrokeOff),
                     Ok(_) => {}
                     Err(error) => return Err(HelloError::Io(error)),
                 }

@@ -209,17 +209,55 @@ fn fillers() -> String {
     text
 }
 
-fn folders() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/policy");
-    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    folders
+fn listed(folder: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut paths: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The worked policies that users copy: each says whom it is for, is beyond reproach, and answers the questions beside it.
+#[test]
+fn every_worked_policy_answers_the_questions_beside_it() {
+    let mut wrong = Vec::new();
+    let is_questions = |path: &Path| path.to_str().unwrap().ends_with(".questions.yaml");
+    let (questions, policies): (Vec<_>, Vec<_>) =
+        listed("config/policies").into_iter().partition(|path| is_questions(path));
+    assert_eq!(questions.len(), policies.len(), "a policy without questions, or the reverse");
+    assert!(policies.len() >= 6, "{policies:?}");
+    for path in policies {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        if !text.contains("\n# For ") {
+            wrong.push(format!("{name}: does not say whom it is for"));
+        }
+        let (policy, remarks) = Policy::read("policy.yaml", &text, Atlas::built_in())
+            .unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
+        if !remarks.is_empty() {
+            wrong.push(format!("{name}: {remarks:#?}"));
+        }
+        let questions = std::fs::read_to_string(path.with_extension("questions.yaml")).unwrap();
+        let cases: Vec<Case> =
+            serde_yaml::from_str(&questions).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for refused in [true, false] {
+            let some = cases.iter().any(|case| (case.expect == Expect::Deny) == refused);
+            assert!(some, "{name}: a question whose answer is yes, and one whose answer is no");
+        }
+        for case in cases {
+            let (seen, said) = case.seen(&policy);
+            if seen != case.want() {
+                let want = case.want();
+                wrong.push(format!("{name}: {}\n  want {want:?}\n  got  {seen:?}\n  said {said}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[test]
 fn every_case_is_decided_as_it_says() {
     let (mut wrong, mut cases) = (Vec::new(), 0);
-    for folder in folders() {
+    for folder in listed("tests/cases/policy") {
         let folder_name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
         let policy_of = |text: &str| match Policy::read("policy.yaml", text, Atlas::built_in()) {

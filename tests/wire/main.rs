@@ -1,13 +1,17 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod chaos;
 mod chunks;
 mod codec;
+mod combinations;
 mod connect;
 mod distrust;
 mod events;
 mod forms;
+mod http2;
 mod life;
+mod limits;
 mod request;
 mod secrets;
 mod support;

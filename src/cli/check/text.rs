@@ -42,6 +42,7 @@ fn snippet(found: &Problem, text: &str) -> String {
         // A tab is a space, so that the mark stands under its place.
         let shown = shown.replace('\t', " ");
         let before = usize::try_from(column).unwrap_or(1).saturating_sub(1);
+        let (shown, before) = clipped(shown, before);
         let mark = " ".repeat(before) + &"^".repeat(length(&shown, before));
         said.push_str(&format!("{:width$} |\n{line} | {shown}\n{:width$} | {mark}\n", "", ""));
     }
@@ -50,6 +51,19 @@ fn snippet(found: &Problem, text: &str) -> String {
     }
     said.push('\n');
     said
+}
+
+/// What is around a place in a line that no screen holds, and the place in it.
+fn clipped(line: String, before: usize) -> (String, usize) {
+    const MOST: usize = 160;
+    let count = line.chars().count();
+    if count <= MOST {
+        return (line, before);
+    }
+    let start = before.saturating_sub(MOST / 2).min(count - MOST);
+    let shown: String = line.chars().skip(start).take(MOST).collect();
+    let (left, right) = (if start > 0 { "…" } else { "" }, if start + MOST < count { "…" } else { "" });
+    (format!("{left}{shown}{right}"), before - start + left.chars().count())
 }
 
 /// Characters of the word that begins there: a quoted text, or up to what ends a plain one.

@@ -277,12 +277,17 @@ where
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(ExchangeError::Lost(error))),
                 Poll::Pending => {
-                    // While the upload runs, its own clocks watch.
+                    // While the upload runs, its own clocks watch. An origin that took no more of it gets no more time
+                    // to say why than it got to take it.
+                    let patience = match self.upload {
+                        Upload::Broken => self.patience.write,
+                        _ => self.patience.head,
+                    };
                     if sent && !reader.clock.is_set() {
-                        reader.clock.set(self.patience.head);
+                        reader.clock.set(patience);
                     }
                     ready!(reader.clock.poll_expired(cx));
-                    return Poll::Ready(Err(ExchangeError::TimedOut(self.patience.head)));
+                    return Poll::Ready(Err(ExchangeError::TimedOut(patience)));
                 }
             }
         }

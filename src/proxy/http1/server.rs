@@ -99,11 +99,14 @@ impl<S: Io> Connection<S> {
                     Poll::Ready(Ok(0)) if reader.buf.is_empty() => {
                         return Poll::Ready(Err(NoRequest::Closed(None)));
                     }
-                    Poll::Ready(Ok(0)) => {
+                    Poll::Ready(Err(error)) if reader.buf.is_empty() => {
+                        return Poll::Ready(Err(NoRequest::Closed(Some(error))));
+                    }
+                    // In order or not, it broke off in a head: something was asked.
+                    Poll::Ready(Ok(0) | Err(_)) => {
                         return Poll::Ready(Err(NoRequest::Malformed(HeadError::RequestLine)));
                     }
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(NoRequest::Closed(Some(error)))),
                     Poll::Pending => {
                         // A head that comes in one piece, as most do, needs no clock of its own.
                         if !begun && !reader.buf.is_empty() {

@@ -53,6 +53,7 @@ pub async fn shake<S: Io>(
         .initial_max_send_streams(super::STREAMS as usize)
         .max_concurrent_streams(0)
         .max_send_buffer_size(super::SEND_BUFFER)
+        .data_frame_budget(super::SMALL_FRAMES)
         .max_pending_accept_reset_streams(super::PENDING_RESETS)
         .max_local_error_reset_streams(Some(super::ERROR_RESETS))
         .max_concurrent_reset_streams(super::REMEMBERED_RESETS)

@@ -36,6 +36,7 @@ pub async fn shake<S: Io>(io: S, within: Duration) -> Result<Connection<S>, h2::
         .header_table_size(super::HEADER_TABLE)
         .max_concurrent_streams(super::STREAMS)
         .max_send_buffer_size(super::SEND_BUFFER)
+        .data_frame_budget(super::SMALL_FRAMES)
         .max_pending_accept_reset_streams(super::PENDING_RESETS)
         .max_local_error_reset_streams(Some(super::ERROR_RESETS))
         .max_concurrent_reset_streams(super::REMEMBERED_RESETS)

@@ -222,7 +222,7 @@ async fn what_is_no_hello_has_its_own_reason() {
         (b"SSH-2.0-OpenSSH\r\n", Some(Reason::TlsNotTls)),
         (b"\x00\x00", Some(Reason::TlsNotTls)),
         (b"\x16\x03\x01\x00\x00", Some(Reason::TlsHandshake)),
-        (b"\x16\x03\x01", None),
+        (b"\x16\x03\x01", Some(Reason::RequestAborted)),
         (b"", None),
     ];
     for (bytes, want) in rows {

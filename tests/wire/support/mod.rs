@@ -4,6 +4,8 @@ pub mod aws;
 pub mod cases;
 #[path = "../../sigv4/chunk_signer.rs"]
 pub mod chunk_signer;
+pub mod frames;
+pub mod legs;
 pub mod origin;
 #[path = "../../support/program.rs"]
 #[allow(dead_code)] // the rest of it serves tests/cli.rs

@@ -15,6 +15,7 @@ use super::tls::{self, ClientTls};
 pub struct Proxy {
     program: Program,
     pub address: SocketAddr,
+    admin: SocketAddr,
     pub dir: PathBuf,
 }
 
@@ -54,14 +55,27 @@ pub async fn read_head(socket: &mut TcpStream) -> String {
 
 impl Proxy {
     pub fn start(setup: &Setup<'_>) -> Self {
+        Self::start_by(setup, Command::new(env!("CARGO_BIN_EXE_exeat")))
+    }
+
+    /// The same, where no more than so many files may be open.
+    pub fn start_with_descriptors(setup: &Setup<'_>, most: usize) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .arg("-c")
+            .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_exeat"));
+        Self::start_by(setup, shell)
+    }
+
+    fn start_by(setup: &Setup<'_>, mut command: Command) -> Self {
         let dir = folder("proxy");
         let file = |name: &str, text: &str| {
             let path = dir.join(name);
             std::fs::write(&path, text).unwrap();
             path
         };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_exeat"));
-        command.env_clear().arg("run").args(["--listen", "127.0.0.1:0"]);
+        command.env_clear().arg("run").args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.arg("--policy").arg(file("policy.yaml", setup.policy));
         command.arg("--credentials").arg(file("credentials", setup.credentials));
         command.arg("--upstream-ca").arg(file("upstream.pem", &setup.upstream_ca));
@@ -71,12 +85,41 @@ impl Proxy {
         for (pattern, address) in &setup.connect_to {
             command.arg("--connect-to").arg(format!("{pattern}={address}"));
         }
-        let (program, [address]) = Program::start(&mut command, ["listening on "]);
-        Self { program, address: address.parse().unwrap(), dir }
+        let (program, [address, admin]) = Program::start(&mut command, ["listening on ", "admin door on "]);
+        Self { program, address: address.parse().unwrap(), admin: admin.parse().unwrap(), dir }
     }
 
     pub fn id(&self) -> u32 {
         self.program.id()
+    }
+
+    /// The value of one line of `/metrics`, by its name and labels.
+    pub async fn metric(&self, line: &str) -> u64 {
+        let mut socket = TcpStream::connect(self.admin).await.unwrap();
+        socket
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await.unwrap();
+        let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{line} is not in\n{text}")).parse().unwrap()
+    }
+
+    /// Waits until that line says so.
+    pub async fn until_metric(&self, line: &str, wanted: u64) {
+        for _ in 0..500 {
+            if self.metric(line).await == wanted {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("{line} is {} and never became {wanted}", self.metric(line).await);
+    }
+
+    /// Descriptors that the program has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
     pub fn ca_pem(&self) -> String {

@@ -43,6 +43,26 @@ pub fn s3_head_as(
     body: &Body<'_>,
     length: Option<usize>,
 ) -> String {
+    let (mut head, fields) = signed((key_id, "s3"), method, host, path, fields, body);
+    for (name, value) in fields {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(length) = length {
+        head.push_str(&format!("content-length: {length}\r\n"));
+    }
+    head.push_str("\r\n");
+    head
+}
+
+/// Request line, and the fields of a signed request by that key to that service, `host` the first.
+pub fn signed(
+    (key_id, service): (&str, &str),
+    method: &str,
+    host: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &Body<'_>,
+) -> (String, Vec<(String, String)>) {
     let identity = Credentials::new(key_id, SECRET, None, None, "test").into();
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
@@ -51,7 +71,7 @@ pub fn s3_head_as(
     let params = v4::SigningParams::builder()
         .identity(&identity)
         .region("us-east-1")
-        .name("s3")
+        .name(service)
         .time(SystemTime::now())
         .settings(settings)
         .build()
@@ -67,13 +87,7 @@ pub fn s3_head_as(
     let uri = format!("https://{host}{path}");
     let request = SignableRequest::new(method, uri, headers.iter().copied(), body).unwrap();
     let (instructions, _) = sign(request, &params).unwrap().into_parts();
-    let mut head = format!("{method} {path} HTTP/1.1\r\n");
-    for (name, value) in headers.into_iter().chain(instructions.headers()) {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if let Some(length) = length {
-        head.push_str(&format!("content-length: {length}\r\n"));
-    }
-    head.push_str("\r\n");
-    head
+    let all = headers.into_iter().chain(instructions.headers());
+    let all = all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    (format!("{method} {path} HTTP/1.1\r\n"), all)
 }

@@ -38,6 +38,17 @@ impl Ca {
         names: &[&str],
         provider: Arc<rustls::crypto::CryptoProvider>,
     ) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::new(self.server(names, provider)))
+    }
+
+    /// The same, that offers `protocols` in ALPN.
+    pub fn acceptor_offering(&self, names: &[&str], protocols: &[&str]) -> TlsAcceptor {
+        let mut config = self.server(names, provider());
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    fn server(&self, names: &[&str], provider: Arc<rustls::crypto::CryptoProvider>) -> rustls::ServerConfig {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
@@ -50,7 +61,7 @@ impl Ca {
             .with_single_cert(chain, key)
             .unwrap();
         config.send_half_rtt_data = true;
-        TlsAcceptor::from(Arc::new(config))
+        config
     }
 }
 
@@ -62,15 +73,26 @@ pub type ClientTls = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// Shakes hands as a client that trusts `ca_pem` alone.
 pub async fn connect(socket: TcpStream, name: &str, ca_pem: &str) -> std::io::Result<ClientTls> {
+    connect_offering(socket, name, ca_pem, &[]).await
+}
+
+/// The same, with `protocols` in ALPN.
+pub async fn connect_offering(
+    socket: TcpStream,
+    name: &str,
+    ca_pem: &str,
+    protocols: &[&str],
+) -> std::io::Result<ClientTls> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
-    let config = rustls::ClientConfig::builder_with_provider(provider())
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }
