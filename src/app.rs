@@ -19,11 +19,12 @@ use crate::admin::{self, AdminState};
 use crate::config::{self, AuditSink, CaSource, Config, PolicySource, RecordSettings};
 use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
-use crate::keys::{self, Keyring};
+use crate::keys::{self, Keyring, Refresher};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::gate::Gate;
 use crate::proxy::pool::Pool;
+use crate::proxy::repeats::Signatures;
 use crate::proxy::spoken::Spoken;
 use crate::proxy::{OriginStream, Shared, Worker, listener};
 use crate::record::metrics::{PoolState, Reload, Resource};
@@ -36,9 +37,6 @@ use crate::tls::origin::{Anchors, OriginTls, TrustError};
 const FLUSH: Duration = Duration::from_secs(1);
 /// And this long where the program is told to end now.
 const FLUSH_NOW: Duration = Duration::from_millis(100);
-
-/// A program may sign with the platform's newest key this long before we know it.
-const REFRESH: Duration = Duration::from_secs(15);
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -175,14 +173,16 @@ impl App {
         if let Some(path) = &config.ca_out {
             mint.publish_ca(path)?;
         }
-        let refreshed = keyring.has_endpoint(&variable, &read_file);
+        let keys = Arc::new(ArcSwap::from_pointee(known));
+        let refresher = Refresher::new(keyring, variable, read_file, Arc::clone(&keys), tls::now);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
         let inspection = config.limits.inspection.map_or_else(inspection_budget, NonZeroUsize::get);
         let budget = Budget::new(inspection, &config.limits);
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
-            keys: ArcSwap::from_pointee(known),
+            keys,
+            refresher,
             atlas: Atlas::built_in(),
             mint,
             origin_tls,
@@ -193,11 +193,11 @@ impl App {
             own,
             watch: Watch::default(),
             spoken: Spoken::default(),
+            repeats: Signatures::within(config.max_skew),
             config,
         });
-        if refreshed {
-            tokio::spawn(refresh_keys(Arc::clone(&shared), keyring));
-        }
+        let keeping = Arc::clone(&shared);
+        tokio::spawn(async move { keeping.refresher.keep().await });
         let mut admin_address = None;
         let state = AdminState { records: Arc::clone(&records), draining: Arc::clone(&not_ready) };
         if let Some(socket) = admin {
@@ -389,28 +389,6 @@ fn variable(name: &str) -> Option<String> {
 
 fn read_file(path: &std::path::Path) -> io::Result<String> {
     std::fs::read_to_string(path)
-}
-
-/// Follows the container endpoint: platforms replace its keys hours before they end. A failure keeps the old ones.
-async fn refresh_keys(shared: Arc<Shared>, mut keyring: Keyring) {
-    loop {
-        tokio::time::sleep(REFRESH).await;
-        let asked = tokio::task::spawn_blocking(move || {
-            let known = match keyring.fetch(&variable, &read_file) {
-                Ok(true) => keyring.known(&variable, &read_file).map(Some),
-                Ok(false) => Ok(None),
-                Err(error) => Err(error),
-            };
-            (keyring, known)
-        });
-        let Ok((same, known)) = asked.await else { return };
-        keyring = same;
-        match known {
-            Ok(Some(known)) => shared.keys.store(Arc::new(known)),
-            Ok(None) => {}
-            Err(error) => tracing::warn!("{error}"),
-        }
-    }
 }
 
 /// A worker's thread: its own runtime, so that nothing on a request's path is shared between threads.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::engine::facts::{AccountId, Secret, words};
 use crate::engine::policy::Mode;
+use crate::engine::signature::MAX_SKEW;
 
 pub use connect_to::{ConnectTo, Pattern};
 pub(crate) use file::read_page;
@@ -51,6 +52,9 @@ pub struct Config {
     pub credentials: Option<PathBuf>,
     /// Accounts that are ours although no key tells so: named by hand in `exec`.
     pub accounts: Vec<AccountId>,
+    /// Seconds that a signature's date may be off, either way.
+    pub max_skew: i64,
+    pub repeats: Repeats,
     /// No admin door unless given.
     pub admin: Option<SocketAddr>,
     /// The operator's own way to the admin door, for our user alone: it also tells of refused flows.
@@ -117,6 +121,15 @@ words! {
         System = "system",
         /// Only the files of `upstream_ca`.
         None = "none",
+    }
+}
+
+words! {
+    /// What becomes of a signed request, reads aside, that came before, byte for byte.
+    pub enum Repeats {
+        /// It passes, and its record says so: retries of SDKs within one second look like that.
+        Record = "record",
+        Refuse = "refuse",
     }
 }
 
@@ -236,6 +249,10 @@ impl Resolver<'_> {
             upstream_proxy: self.upstream_proxy(),
             credentials: self.path(Key::Credentials),
             accounts: Vec::new(),
+            max_skew: self.one(Key::MaxSkew, "a time from 1s to 15m", skew).unwrap_or(MAX_SKEW),
+            repeats: self
+                .one(Key::Repeats, "record or refuse", |text| text.parse().ok())
+                .unwrap_or(Repeats::Record),
             admin: self.one(Key::Admin, ADDRESS, |text| text.parse().ok()),
             admin_socket: self.path(Key::AdminSocket),
             workers: self
@@ -349,6 +366,13 @@ fn audit_sink(text: &str) -> Option<AuditSink> {
         None if text == "-" => Some(AuditSink::Stdout),
         None => some_path(text).map(AuditSink::File),
     }
+}
+
+/// In seconds. AWS takes no more than a quarter of an hour itself.
+fn skew(text: &str) -> Option<i64> {
+    let given = limits::duration(text)?;
+    let seconds = i64::try_from(given.as_secs()).ok().filter(|_| given.subsec_nanos() == 0)?;
+    (1..=MAX_SKEW).contains(&seconds).then_some(seconds)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use self::form::Form;
 use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy, TunnelPermit};
 use self::reason::Reason;
 use self::request::RequestHead;
-use self::signature::{Algorithm, Claim, KnownKeys, PayloadClaim, PostClaim, Reading, Scope};
+use self::signature::{Algorithm, Claim, Clock, KnownKeys, PayloadClaim, PostClaim, Reading, Scope};
 use self::target::Authority;
 
 /// A request as it is put before the judge. Values only.
@@ -36,6 +36,14 @@ pub struct Question<'a> {
     pub keys: &'a KnownKeys,
     pub atlas: &'static Atlas,
     pub now: Timestamp,
+    /// Seconds that a signature's date may be off, either way.
+    pub max_skew: i64,
+}
+
+impl Question<'_> {
+    fn clock(&self) -> Clock {
+        Clock { now: self.now, max_skew: self.max_skew }
+    }
 }
 
 /// What was found out about a request, whatever the decision: for the record and the refusal's shape.
@@ -59,6 +67,8 @@ pub struct Allowed {
     pub permit: Permit,
     pub due: PayloadClaim,
     pub facts: Facts,
+    /// Tells the signature from others; 0 where there is none, or one that may be used again.
+    pub mark: u64,
 }
 
 /// A refusal; `said` is for the operator.
@@ -209,7 +219,7 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
         }
         BodySeen::Unread | BodySeen::TooLarge => None,
     };
-    let verdict = match claim.verify(body, question.keys, question.now) {
+    let verdict = match claim.verify(body, question.keys, question.clock()) {
         Ok(verdict) => verdict,
         Err(refusal) => {
             let account = unproven(&mut facts);
@@ -223,7 +233,11 @@ fn judge_aws(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> J
     if let Some(early) = shape(&mut facts, named, account) {
         return early;
     }
-    decide(policy, question, facts, verdict.due, Some(&claim))
+    let mut judgement = decide(policy, question, facts, verdict.due, Some(&claim));
+    if let Judgement::Allow(allowed) = &mut judgement {
+        allowed.mark = verdict.mark;
+    }
+    judgement
 }
 
 /// Recognises the operation into `facts`: the refusal's shape follows the request, even where the signature is what is
@@ -288,7 +302,7 @@ fn judge_form(policy: &Policy, question: &Question<'_>, endpoint: &Endpoint) -> 
         return Judgement::Deny(Denial::new(Reason::SigV4ScopeHost, said, facts));
     }
     let path = head.path().trim_matches('/');
-    let verdict = match claim.verify(endpoint.bucket().unwrap_or(path), question.keys, question.now) {
+    let verdict = match claim.verify(endpoint.bucket().unwrap_or(path), question.keys, question.clock()) {
         Ok(verdict) => verdict,
         Err(refusal) => {
             facts.identity.signature = SignatureState::Bad;
@@ -361,7 +375,7 @@ fn decide(
         now: question.now,
     });
     match decision {
-        Decision::Allow(permit) => Judgement::Allow(Allowed { permit, due, facts }),
+        Decision::Allow(permit) => Judgement::Allow(Allowed { permit, due, facts, mark: 0 }),
         Decision::Deny(denied) => {
             let (reason, said) = (denied.reason, denied.said.clone());
             Judgement::Deny(Denial { reason, said, facts, denied: Some(denied) })

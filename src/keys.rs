@@ -10,15 +10,17 @@ mod container;
 mod endpoint;
 mod imds;
 mod profile;
+mod refresh;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::engine::facts::{AccountId, Secret};
+use crate::engine::facts::{AccountId, Secret, Timestamp};
 use crate::engine::signature::{KnownKey, KnownKeys};
 use profile::{Profile, Profiles, SectionNames};
+pub use refresh::Refresher;
 
 /// A profile chain longer than this is a mistake.
 const MAX_CHAIN: usize = 5;
@@ -45,8 +47,8 @@ pub enum KeysError {
 #[derive(Debug, Default)]
 pub struct Keyring {
     explicit: Option<PathBuf>,
-    /// Newest first. The one before it stays: programs keep a key until its end (facts/sigv4.md H).
-    fetched: Vec<container::Fetched>,
+    /// What the platform's endpoint gave last.
+    fetched: Option<container::Fetched>,
     /// Accounts named by hand.
     accounts: Vec<AccountId>,
 }
@@ -60,13 +62,13 @@ enum Endpoint {
 
 impl Keyring {
     pub fn new(explicit: Option<PathBuf>, accounts: Vec<AccountId>) -> Self {
-        Self { explicit, fetched: Vec::new(), accounts }
+        Self { explicit, fetched: None, accounts }
     }
 
     /// Every key of the named file; without it, the keys of the environment, of the selected profile with its
     /// `source_profile`s, and of the platform's endpoint. No source at all gives no key and no error.
     pub fn known(&self, env: Variables<'_>, read: ReadFile<'_>) -> Result<KnownKeys, KeysError> {
-        let known = load(self.explicit.as_deref(), &self.fetched, env, read)?;
+        let known = load(self.explicit.as_deref(), self.fetched.as_ref(), env, read)?;
         Ok(known.with_own_accounts(self.accounts.iter().copied()))
     }
 
@@ -78,35 +80,26 @@ impl Keyring {
         if container::is_named(env) {
             return Ok(Endpoint::Container);
         }
-        let others = load(None, &[], env, read)?;
+        let others = load(None, None, env, read)?;
         let alone = others.is_empty() && others.own_accounts().is_empty();
         Ok(if alone && imds::applies(env, read) { Endpoint::Instance } else { Endpoint::None })
     }
 
-    /// Whether there is an endpoint to follow.
-    pub fn has_endpoint(&self, env: Variables<'_>, read: ReadFile<'_>) -> bool {
-        self.endpoint(env, read).is_ok_and(|endpoint| endpoint != Endpoint::None)
-    }
-
-    /// Asks the platform's endpoint; `true` where it has a key that we hadn't. Blocks for some seconds at most.
-    pub fn fetch(&mut self, env: Variables<'_>, read: ReadFile<'_>) -> Result<bool, KeysError> {
-        let fetched = match self.endpoint(env, read)? {
-            Endpoint::None => return Ok(false),
+    /// Asks the platform's endpoint, where there is one to ask. Blocks for some seconds at most; a failure keeps what
+    /// it gave before.
+    pub fn fetch(&mut self, env: Variables<'_>, read: ReadFile<'_>) -> Result<(), KeysError> {
+        self.fetched = Some(match self.endpoint(env, read)? {
+            Endpoint::None => return Ok(()),
             Endpoint::Container => container::fetch(env, read)?,
             Endpoint::Instance => imds::fetch(env)?,
-        };
-        if self.fetched.first().is_some_and(|known| known.is_same(&fetched)) {
-            return Ok(false);
-        }
-        self.fetched.insert(0, fetched);
-        self.fetched.truncate(2);
-        Ok(true)
+        });
+        Ok(())
     }
 }
 
 fn load(
     explicit: Option<&Path>,
-    fetched: &[container::Fetched],
+    fetched: Option<&container::Fetched>,
     env: Variables<'_>,
     read: ReadFile<'_>,
 ) -> Result<KnownKeys, KeysError> {
@@ -121,7 +114,7 @@ fn load(
     let mut keys = Vec::new();
     keys.extend(from_environment(env)?);
     let mut accounts = from_profile(env, read, &mut keys)?;
-    keys.extend(fetched.iter().map(container::Fetched::key));
+    keys.extend(fetched.map(container::Fetched::key));
     // A web identity's role: STS makes its keys when the workload asks.
     if set("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() {
         accounts.extend(set("AWS_ROLE_ARN").as_deref().and_then(account_in));
@@ -214,6 +207,14 @@ pub fn ca_bundle(env: Variables<'_>, read: ReadFile<'_>) -> Option<PathBuf> {
     let profiles = Profiles::parse(&text, &path, SectionNames::Prefixed).ok()?;
     let selected = set("AWS_PROFILE").or_else(|| set("AWS_DEFAULT_PROFILE"));
     in_home(profiles.get(selected.as_deref().unwrap_or("default"))?.value("ca_bundle")?)
+}
+
+/// A time as AWS's own tools and endpoints write it.
+fn instant(text: &str) -> Option<Timestamp> {
+    let format = &time::format_description::well_known::Rfc3339;
+    // Botocore writes `UTC` for the zone.
+    let text = text.strip_suffix("UTC").map_or_else(|| text.to_owned(), |start| format!("{start}Z"));
+    time::OffsetDateTime::parse(&text, format).ok().map(|at| Timestamp(at.unix_timestamp()))
 }
 
 /// The account of an ARN, whatever it names.

@@ -13,10 +13,12 @@ mod forward;
 pub mod gate;
 pub mod http1;
 pub mod http2;
+mod lesson;
 pub mod listener;
 mod owner;
 pub mod pool;
 mod process;
+pub mod repeats;
 mod reply;
 mod resolve;
 mod sockets;
@@ -37,6 +39,7 @@ use crate::engine::atlas::Atlas;
 use crate::engine::facts::Arrival;
 use crate::engine::policy::Policy;
 use crate::engine::signature::KnownKeys;
+use crate::keys::Refresher;
 use crate::record::{Prelude, Recorder};
 use crate::tls::Offer;
 use crate::tls::mint::Mint;
@@ -49,7 +52,8 @@ pub type OriginStream = tokio_rustls::client::TlsStream<Witness<chain::Way>>;
 pub struct Shared {
     pub config: Config,
     pub policy: ArcSwap<Policy>,
-    pub keys: ArcSwap<KnownKeys>,
+    pub keys: Arc<ArcSwap<KnownKeys>>,
+    pub refresher: Refresher,
     pub atlas: &'static Atlas,
     pub mint: Mint,
     pub origin_tls: OriginTls,
@@ -63,6 +67,7 @@ pub struct Shared {
     pub own: Vec<std::net::SocketAddr>,
     pub watch: distrust::Watch,
     pub spoken: spoken::Spoken,
+    pub repeats: repeats::Signatures,
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.

@@ -19,6 +19,8 @@ mod post;
 mod presigned;
 #[path = "sigv4/requests.rs"]
 mod requests;
+#[path = "sigv4/resign.rs"]
+mod resign;
 #[path = "sigv4/rules.rs"]
 mod rules;
 #[path = "sigv4/signer.rs"]

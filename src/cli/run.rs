@@ -47,6 +47,12 @@ pub(super) struct RunArgs {
     /// AWS shared-credentials file: every profile is a known key [env: EXEAT_CREDENTIALS]
     #[arg(long, value_name = "FILE")]
     credentials: Option<String>,
+    /// How far a signature's date may be off, either way: 15m at most [env: EXEAT_MAX_SKEW] [default: 15m]
+    #[arg(long, value_name = "TIME")]
+    max_skew: Option<String>,
+    /// A signed request, reads aside, that came before: record or refuse [env: EXEAT_REPEATS] [default: record]
+    #[arg(long, value_name = "WHAT")]
+    repeats: Option<String>,
     /// Health and metrics; off unless given [env: EXEAT_ADMIN]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
@@ -80,6 +86,8 @@ impl RunArgs {
         push(Key::UpstreamProxy, "--upstream-proxy", self.upstream_proxy.into_iter().collect());
         push(Key::UpstreamNoProxy, "--upstream-no-proxy", self.upstream_no_proxy.into_iter().collect());
         push(Key::Credentials, "--credentials", self.credentials.into_iter().collect());
+        push(Key::MaxSkew, "--max-skew", self.max_skew.into_iter().collect());
+        push(Key::Repeats, "--repeats", self.repeats.into_iter().collect());
         push(Key::Admin, "--admin", self.admin.into_iter().collect());
         push(Key::AdminSocket, "--admin-socket", self.admin_socket.into_iter().collect());
         push(Key::Workers, "--workers", self.workers.into_iter().collect());

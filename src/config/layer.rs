@@ -22,6 +22,8 @@ words! {
         UpstreamProxy = "upstream_proxy",
         UpstreamNoProxy = "upstream_no_proxy",
         Credentials = "credentials",
+        MaxSkew = "max_skew",
+        Repeats = "repeats",
         Admin = "admin",
         AdminSocket = "admin_socket",
         Workers = "workers",

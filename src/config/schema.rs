@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::records::MOST_KEPT;
-use super::{Key, MOST_COUNTED, MOST_WORKERS, OnFailure, UpstreamRoots, tls};
+use super::{Key, MOST_COUNTED, MOST_WORKERS, OnFailure, Repeats, UpstreamRoots, tls};
 use crate::engine::data::DataLevel;
 
 /// What a key takes, and what it is for. A key without a row does not compile; `None` is the file's own name.
@@ -51,6 +51,11 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
             "Names that are reached past it, with all below them: a list with commas.",
         ),
         Key::Credentials => (file(), "AWS shared-credentials file: every profile is a known key."),
+        Key::MaxSkew => (time("15m"), "How far a signature's date may be off, either way: 15m at most."),
+        Key::Repeats => {
+            let words: Vec<&str> = Repeats::ALL.iter().map(|word| word.as_str()).collect();
+            (json!({"enum": words, "default": "record"}), "A signed request, reads aside, that came before.")
+        }
         Key::Admin => (address(), "Health and metrics over HTTP. Off unless given."),
         Key::AdminSocket => {
             (file(), "The operator's socket (mode 0600): the same, and `explain` of refused flows.")

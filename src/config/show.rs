@@ -45,6 +45,8 @@ impl Config {
                 .filter(|list| !list.is_empty())
                 .collect(),
             Key::Credentials => maybe(self.credentials.as_deref()),
+            Key::MaxSkew => vec![spelled(Duration::from_secs(self.max_skew.unsigned_abs()))],
+            Key::Repeats => vec![self.repeats.to_string()],
             Key::Admin => self.admin.iter().map(ToString::to_string).collect(),
             Key::AdminSocket => maybe(self.admin_socket.as_deref()),
             Key::Workers => vec![self.workers.to_string()],
@@ -120,6 +122,8 @@ mod tests {
             (Key::UpstreamProxy, "http://proxy.test:3128"),
             (Key::UpstreamNoProxy, "a.test,b.test:8443"),
             (Key::Credentials, "creds"),
+            (Key::MaxSkew, "5m"),
+            (Key::Repeats, "refuse"),
             (Key::Admin, "127.0.0.1:1"),
             (Key::AdminSocket, "s.sock"),
             (Key::Workers, "3"),

@@ -209,6 +209,19 @@ fn all_problems_are_told_together_with_their_places() {
 }
 
 #[test]
+fn a_skew_can_be_made_smaller_than_awss_and_no_larger() {
+    for (text, seconds) in [("1s", 1), ("5m", 300), ("15m", 900)] {
+        assert_eq!(from(&[(Key::MaxSkew, text)], &[], None).unwrap().config.max_skew, seconds);
+    }
+    for text in ["16m", "900001ms", "999ms", "0s", "-5m", "300"] {
+        let problems = from(&[(Key::MaxSkew, text)], &[], None).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{text}");
+    }
+    let problems = from(&[(Key::Repeats, "drop")], &[], None).unwrap_err().0;
+    assert_eq!(problems, ["--flag: got \"drop\", want record or refuse"]);
+}
+
+#[test]
 fn refuses_files_that_are_not_a_mapping_of_settings() {
     for (name, yaml) in [
         ("a list", "- listen\n"),

@@ -112,6 +112,19 @@ pub struct Signer {
     pub role: Option<Name>,
     /// The key is one that we were given: its account counts as `self`, whether or not we know its number.
     pub own: bool,
+    /// Of a key that AWS handed out in an answer: who asked for it, nearest first.
+    pub parents: Option<Arc<[Parent]>>,
+}
+
+/// One step of a learned key's descent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// The call whose answer the key stood in: `sts:AssumeRole`.
+    pub by: &'static str,
+    /// Who signed that call; `None` where nobody did (a web identity, SSO, sign-in).
+    pub key_id: Option<Name>,
+    pub account: Option<AccountId>,
+    pub role: Option<Name>,
 }
 
 /// Who says so: the four closed facts of one request.

@@ -15,9 +15,12 @@ mod events;
 mod explain;
 mod fields;
 mod keys;
+mod known;
+pub mod lesson;
 mod payload;
 pub(super) mod percent;
 mod post;
+pub mod resign;
 mod seen;
 mod v4a;
 
@@ -31,7 +34,8 @@ pub use chunked::MAX_SIGNED_CHUNK;
 pub use claim::{Algorithm, Scope};
 pub use explain::explain;
 pub use fields::SignedFields;
-pub use keys::{KnownKey, KnownKeys, SigningKey};
+pub use keys::{KnownKey, SigningKey};
+pub use known::KnownKeys;
 pub use post::PostClaim;
 pub use v4a::PublicKey;
 
@@ -46,7 +50,21 @@ use subtle::ConstantTimeEq;
 
 /// How far a request's date may be from ours, either way, in seconds. S3's and STS's window; others have 5 minutes
 /// and enforce it themselves.
-const MAX_SKEW: i64 = 15 * 60;
+pub const MAX_SKEW: i64 = 15 * 60;
+
+/// The time by which a signature is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    pub now: Timestamp,
+    /// Seconds that a date may be off, either way; [`MAX_SKEW`] at most.
+    pub max_skew: i64,
+}
+
+impl From<Timestamp> for Clock {
+    fn from(now: Timestamp) -> Self {
+        Self { now, max_skew: MAX_SKEW }
+    }
+}
 
 /// A request that must not pass, whatever the policy says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +184,8 @@ enum Form {
 pub struct Verdict {
     pub identity: Identity,
     pub due: PayloadClaim,
+    /// Tells this signature from others; 0 where it may be used again.
+    pub mark: u64,
 }
 
 impl<'a> Claim<'a> {
@@ -222,7 +242,12 @@ impl<'a> Claim<'a> {
     ///
     /// A key that we don't know is no refusal: the identity says [`SignatureState::UnknownKey`], and the policy
     /// decides. Everything else about the request must be in order all the same.
-    pub fn verify(&self, body: Option<&[u8]>, keys: &KnownKeys, now: Timestamp) -> Result<Verdict, Refusal> {
+    pub fn verify(
+        &self,
+        body: Option<&[u8]>,
+        keys: &KnownKeys,
+        clock: impl Into<Clock>,
+    ) -> Result<Verdict, Refusal> {
         let body = body.or(if self.is_empty { Some(&[]) } else { None });
         let (signature, signer, chain) = match keys.get(self.key_id) {
             None => (SignatureState::UnknownKey, unknown_signer(self.key_id), None),
@@ -233,10 +258,10 @@ impl<'a> Claim<'a> {
             }
         };
         // After the signature: only a clock that is really wrong is called so, since SDKs correct theirs by it.
-        self.judge_time(now)?;
+        self.judge_time(clock.into())?;
         let identity =
             Identity { auth: self.auth(), signature, payload: self.payload.state(), signer: Some(signer) };
-        Ok(Verdict { identity, due: self.payload.due(body, self.signed_at, chain)? })
+        Ok(Verdict { identity, due: self.payload.due(body, self.signed_at, chain)?, mark: self.mark() })
     }
 
     /// The signatures of what follows the head.
@@ -245,12 +270,29 @@ impl<'a> Claim<'a> {
         if self.payload == Payload::Events { chain.of_events(&key.secret, &self.scope) } else { chain }
     }
 
-    fn judge_time(&self, now: Timestamp) -> Result<(), Refusal> {
+    /// What tells this signature from others. A presigned URL is made to be used again.
+    fn mark(&self) -> u64 {
+        match (self.form, self.algorithm) {
+            (Form::Query { .. }, _) => 0,
+            (Form::Header, Algorithm::Hmac) => {
+                let [a, b, c, d, e, f, g, h, ..] = self.signature.value;
+                u64::from_be_bytes([a, b, c, d, e, f, g, h])
+            }
+            // The end of a DER signature is as random as a HMAC; its beginning is not.
+            (Form::Header, Algorithm::Ecdsa) => {
+                let digits = self.signature.text;
+                let end = digits.len().saturating_sub(16);
+                u64::from_str_radix(digits.get(end..).unwrap_or_default(), 16).unwrap_or(0)
+            }
+        }
+    }
+
+    fn judge_time(&self, Clock { now, max_skew }: Clock) -> Result<(), Refusal> {
         let age = now.0.saturating_sub(self.signed_at.0);
         let skew = |said: String| Err(Refusal::new(Reason::SigV4Skew, said));
         match self.form {
-            _ if age < -MAX_SKEW => skew(format!("request is dated {} s in the future", -age)),
-            Form::Header if age > MAX_SKEW => skew(format!("request is dated {age} s in the past")),
+            _ if age < -max_skew => skew(format!("request is dated {} s in the future", -age)),
+            Form::Header if age > max_skew => skew(format!("request is dated {age} s in the past")),
             Form::Query { expires } if age > i64::from(expires) => {
                 let said = format!("presigned request expired {} s ago", age - i64::from(expires));
                 Err(Refusal::new(Reason::SigV4Expired, said))
@@ -310,12 +352,18 @@ impl<'a> Claim<'a> {
 
 /// A key that we don't know: all that is told is in its id.
 fn unknown_signer(key_id: &str) -> Signer {
-    Signer { key_id: key_id.into(), account: account_of(key_id), role: None, own: false }
+    Signer { key_id: key_id.into(), account: account_of(key_id), role: None, own: false, parents: None }
 }
 
 /// A key that we know, as its source describes it.
 fn signer_of(key: &KnownKey) -> Signer {
-    Signer { key_id: key.id.clone(), account: key.account, role: key.role.clone(), own: key.own }
+    Signer {
+        key_id: key.id.clone(),
+        account: key.account,
+        role: key.role.clone(),
+        own: key.own,
+        parents: key.parents.clone(),
+    }
 }
 
 /// The session token is the key's own: exactly it, or none where the key has none.

@@ -27,6 +27,7 @@ struct LoginKey<'t> {
     secret_access_key: &'t str,
     session_token: &'t str,
     account_id: Option<&'t str>,
+    expires_at: Option<&'t str>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +42,7 @@ struct SsoKey<'t> {
     access_key_id: &'t str,
     secret_access_key: &'t str,
     session_token: &'t str,
+    expiration: Option<&'t str>,
 }
 
 /// The key of a login session: its file is called after the SHA-256 of the session's name.
@@ -58,6 +60,7 @@ pub fn login(session: &str, env: Variables<'_>, read: ReadFile<'_>) -> Option<Kn
     let mut key =
         KnownKey::new(token.access_key_id, secret, Some(Secret::new(token.session_token.as_bytes())));
     key.account = key.account.or_else(|| AccountId::parse(token.account_id?));
+    key.expires = token.expires_at.and_then(super::instant);
     Some(key)
 }
 
@@ -81,6 +84,7 @@ pub fn sso<'p>(
     let mut known = KnownKey::new(key.access_key_id, secret, Some(Secret::new(key.session_token.as_bytes())));
     known.account = known.account.or_else(|| AccountId::parse(account));
     known.role = Some(role.into());
+    known.expires = key.expiration.and_then(super::instant);
     Some(known)
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{KeysError, ReadFile, Variables, account_in, endpoint};
-use crate::engine::facts::{AccountId, Secret};
+use crate::engine::facts::{AccountId, Secret, Timestamp};
 use crate::engine::signature::KnownKey;
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
@@ -30,6 +30,7 @@ pub struct Fetched {
     token: Option<Secret>,
     account: Option<AccountId>,
     pub(super) role: Option<String>,
+    pub(super) expires: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -46,17 +47,16 @@ struct Answer<'t> {
     role_arn: Option<Cow<'t, str>>,
     #[serde(borrow)]
     account_id: Option<Cow<'t, str>>,
+    #[serde(borrow)]
+    expiration: Option<Cow<'t, str>>,
 }
 
 impl Fetched {
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.id == other.id && self.secret == other.secret && self.token == other.token
-    }
-
     pub fn key(&self) -> KnownKey {
         let mut key = KnownKey::new(&self.id, self.secret.clone(), self.token.clone());
         key.account = key.account.or(self.account);
         key.role = self.role.as_deref().map(Into::into);
+        key.expires = self.expires;
         key
     }
 }
@@ -100,6 +100,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Fetched, KeysError> {
         token: answer.token.map(|token| Secret::new(token.as_bytes())),
         account,
         role: role.and_then(|arn| arn.rsplit('/').next()).map(str::to_owned),
+        expires: answer.expiration.as_deref().and_then(super::instant),
     })
 }
 
@@ -181,6 +182,7 @@ mod tests {
         // The id is of the older kind: the account is the role's.
         assert_eq!((key.account, key.role.as_deref()), (AccountId::parse("210987654321"), Some("app")));
         assert_eq!((key.secret.expose(), key.token.unwrap().expose()), (&b"s/"[..], &b"t"[..]));
+        assert_eq!(key.expires, Some(Timestamp(1_893_456_000)));
         let asked = asked.join().unwrap().remove(0);
         assert!(
             asked.starts_with("GET /creds?x=1 HTTP/1.0\r\n") && asked.contains("Authorization: hush\r\n")

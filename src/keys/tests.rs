@@ -14,7 +14,7 @@ fn gather(
     let files: HashMap<_, _> = files.iter().copied().collect();
     load(
         explicit.map(Path::new),
-        &[],
+        None,
         &|name| variables.get(name).map(|value| (*value).to_owned()),
         &|path| match path.to_str().and_then(|path| files.get(path)) {
             Some(&"unreadable") => Err(io::ErrorKind::PermissionDenied.into()),

@@ -18,7 +18,7 @@ use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
 use super::telling::Overheard;
-use super::{Caller, Worker, owner, reply, spoken, streams, tunnel};
+use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
@@ -324,12 +324,18 @@ async fn requests<S: Io>(
                 let _ = client.answer_whole(&answer).await;
                 false
             }
-            Answer::Passed(mut forwarded, entry, passage) => {
+            Answer::Passed(mut forwarded, entry, passage, lesson) => {
                 let close = head.close() || forwarded.body.is_early() || worker.is_draining();
                 let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let result = match passage.telling() {
-                    None => client.pass(passed, &mut forwarded.body).await,
-                    Some(telling) => {
+                let result = match (lesson, passage.telling()) {
+                    (None, None) => client.pass(passed, &mut forwarded.body).await,
+                    // What is told of its keys is enough.
+                    (Some(lesson), _) => {
+                        let keys = &worker.shared.keys;
+                        let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                        Box::pin(client.pass(passed, &mut taught)).await
+                    }
+                    (None, Some(telling)) => {
                         let mut overheard = Overheard::new(&mut forwarded.body, telling);
                         Box::pin(client.pass(passed, &mut overheard)).await
                     }

@@ -10,10 +10,12 @@ use super::http1::server::is_bodiless;
 use super::reply;
 use super::telling::Telling;
 use super::{Caller, Worker};
+use crate::config::Repeats;
 use crate::engine::atlas::BodySeen;
-use crate::engine::facts::{Identity, Protocol, Resource};
+use crate::engine::facts::{Identity, Name, Protocol, Resource, SignatureState, Signer};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
+use crate::engine::signature::lesson::Lesson;
 use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
 use crate::record::{Decision, Entry, Outcome, Request};
 use crate::tls;
@@ -22,7 +24,8 @@ use crate::tls;
 #[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
 pub enum Answer<B: Inbound> {
     /// Pass the origin's answer on, then close the entry.
-    Passed(Forwarded<Box<Outbound<B>>>, Entry, Arc<Passage>),
+    /// A lesson is to be read off it on its way.
+    Passed(Forwarded<Box<Outbound<B>>>, Entry, Arc<Passage>, Option<Lesson>),
     /// Write this, and end the connection.
     Refused(Vec<u8>),
 }
@@ -47,6 +50,7 @@ pub async fn exchange<B: Inbound>(
     let policy = shared.policy.load_full();
     let mut continued = !head.expects_continue();
     let mut held = if is_bodiless(head.framing()) { Some(Held::none()) } else { None };
+    let mut asked = false;
     let judgement = loop {
         let keys = shared.keys.load();
         let seen = match &held {
@@ -55,9 +59,26 @@ pub async fn exchange<B: Inbound>(
             Some(_) => BodySeen::TooLarge,
         };
         let now = tls::now();
-        let question =
-            Question { head, body: seen, arrival: &caller.arrival, keys: &keys, atlas: shared.atlas, now };
-        match engine::judge(&policy, &question) {
+        let question = Question {
+            head,
+            body: seen,
+            arrival: &caller.arrival,
+            keys: &keys,
+            atlas: shared.atlas,
+            now,
+            max_skew: shared.config.max_skew,
+        };
+        let judgement = engine::judge(&policy, &question);
+        if let Some(unknown) = unknown_signer(&judgement)
+            && shared.refresher.is_due()
+            && !std::mem::replace(&mut asked, true)
+        {
+            let id = Name::clone(&unknown.key_id);
+            drop(keys);
+            Box::pin(shared.refresher.ask_for(&id)).await;
+            continue;
+        }
+        match judgement {
             Judgement::Allow(allowed) => break Ok(allowed),
             Judgement::Deny(mut denial) => {
                 // Once a second at most: whoever sends bad signatures chooses how many.
@@ -83,7 +104,7 @@ pub async fn exchange<B: Inbound>(
     };
     let judged = Instant::now();
     let spent = judged - entry.opened();
-    let Allowed { permit, due, facts } = match judgement {
+    let Allowed { permit, due, facts, mark } = match judgement {
         Ok(allowed) => allowed,
         Err(denial) => {
             entry.judged(&denied_request(&denial, head, policy.hash(), spent));
@@ -98,14 +119,25 @@ pub async fn exchange<B: Inbound>(
             return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
         }
     };
+    // Reads may repeat: they do nothing twice.
+    let repeats = mark != 0 && !is_safe(head.method()) && shared.repeats.saw(mark, tls::now());
+    if repeats {
+        worker.recorder.metrics().repeats.inc();
+    }
     entry.judged(&Request {
         decision: if permit.observed() { Decision::Report } else { Decision::Allow },
         statement: permit.statement(),
         would: permit.would(),
         operation: facts.operation.as_ref(),
         identity: &facts.identity,
+        repeats,
         ..request(head, policy.hash(), spent)
     });
+    if repeats && shared.config.repeats == Repeats::Refuse {
+        let said = "the same signed request came before".to_owned();
+        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None };
+        return Box::pin(refuse(entry, head, &facts, refusal)).await;
+    }
     let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
     let mut check = due.start();
     if is_bodiless(head.framing()) {
@@ -122,7 +154,10 @@ pub async fn exchange<B: Inbound>(
         Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
     let how = forward::Send { offer: caller.offer, owes_continue: !continued, judged };
     match forward::forward(worker, permit, head, outbound, how, &mut entry).await {
-        Ok(forwarded) => Answer::Passed(forwarded, entry, passage),
+        Ok(forwarded) => {
+            let lesson = Lesson::of(facts.operation.as_ref(), facts.identity.signer.as_ref());
+            Answer::Passed(forwarded, entry, passage, lesson)
+        }
         Err(error) => {
             if let Some(telling) = passage.telling() {
                 telling.tell(&mut entry);
@@ -133,6 +168,21 @@ pub async fn exchange<B: Inbound>(
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
+}
+
+/// RFC 9110 9.2.1.
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
+}
+
+/// Whose key is not known here: its source may have a newer one than we do.
+fn unknown_signer(judgement: &Judgement) -> Option<&Signer> {
+    let identity = match judgement {
+        Judgement::Allow(allowed) => &allowed.facts.identity,
+        Judgement::Deny(denial) => &denial.facts.identity,
+        Judgement::NeedBody => return None,
+    };
+    identity.signer.as_ref().filter(|_| identity.signature == SignatureState::UnknownKey)
 }
 
 /// Sent as soon as the head is judged, or when the body is needed to judge.
@@ -153,6 +203,7 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
         traceparent: head.only("traceparent"),
+        repeats: false,
         spent,
     }
 }

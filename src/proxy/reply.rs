@@ -66,7 +66,7 @@ pub fn sentence(refusal: &Refusal<'_>) -> String {
 fn render(refusal: &Refusal<'_>, status: u16, bodiless: bool, query_mode: bool) -> Vec<u8> {
     let Refusal { reason, protocol, flow, .. } = refusal;
     let message = sentence(refusal);
-    let code = code(*protocol, status);
+    let code = code(*protocol, *reason);
     let (media_type, body) = body(*protocol, status, code, &message, reason.as_str(), flow);
     let mut head = format!(
         "HTTP/1.1 {status} {}\r\nDate: {}\r\n",
@@ -92,7 +92,7 @@ fn render(refusal: &Refusal<'_>, status: u16, bodiless: bool, query_mode: bool) 
     if query_mode {
         // Services that moved from query to json: SDKs show this code (facts/sigv4.md A10).
         let fault = if status >= 500 { "Receiver" } else { "Sender" };
-        field("x-amzn-query-error", &format!("{};{fault}", self::code(Protocol::Query, status)));
+        field("x-amzn-query-error", &format!("{};{fault}", self::code(Protocol::Query, *reason)));
     }
     field("exeat-verdict", &format!("deny; reason={reason}; flow={flow}"));
     field("Content-Type", media_type);
@@ -106,9 +106,11 @@ fn render(refusal: &Refusal<'_>, status: u16, bodiless: bool, query_mode: bool) 
     answer
 }
 
-/// The AccessDenied family, as each protocol spells it; network failures by the names SDKs retry on.
-fn code(protocol: Protocol, status: u16) -> &'static str {
-    match (status, protocol) {
+/// The AccessDenied family, as each protocol spells it; network failures by the names SDKs retry on. A clock that is
+/// wrong has the one name by which every SDK corrects its own, from our `Date`, and tries again.
+fn code(protocol: Protocol, reason: Reason) -> &'static str {
+    match (reason.status(), protocol) {
+        _ if reason == Reason::SigV4Skew => "RequestTimeTooSkewed",
         (503, _) => "ServiceUnavailable",
         (502, _) => "BadGateway",
         (504, _) => "GatewayTimeout",
@@ -277,6 +279,23 @@ mod tests {
         assert!(String::from_utf8_lossy(&answer).contains("x-amzn-query-error: AccessDenied;Sender\r\n"));
         let (_, answer) = to_request(&refusal(Protocol::Json10), &head("POST", ""));
         assert!(!String::from_utf8_lossy(&answer).contains("x-amzn-query-error"));
+    }
+
+    #[test]
+    fn only_a_wrong_clock_has_the_code_by_which_sdks_set_theirs() {
+        for &protocol in Protocol::ALL {
+            for &reason in Reason::ALL {
+                let (_, answer) = to_request(&Refusal { reason, ..refusal(protocol) }, &head("GET", ""));
+                let text = String::from_utf8_lossy(&answer);
+                let told = text.contains("RequestTimeTooSkewed");
+                // A third party's shape has no code.
+                assert_eq!(
+                    told,
+                    reason == Reason::SigV4Skew && protocol != Protocol::Http,
+                    "{protocol} {reason}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::http1::io::Io;
 use super::http1::server::AnswerError;
 use super::http2::server::{self, Connection, Stream};
 use super::telling::Overheard;
-use super::{Caller, Worker};
+use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
 use crate::engine::request::Framing;
 
@@ -134,12 +134,17 @@ async fn stream(
         Answer::Refused(answer) => {
             let _ = client.answer_whole(&answer).await;
         }
-        Answer::Passed(mut forwarded, entry, passage) => {
-            let passed = match passage.telling() {
-                None => client.pass(&forwarded.head, &mut forwarded.body).await,
-                Some(telling) => {
+        Answer::Passed(mut forwarded, entry, passage, lesson) => {
+            let passed = match (lesson, passage.telling()) {
+                (None, None) => client.pass(&forwarded.head, &mut forwarded.body).await,
+                (Some(lesson), _) => {
+                    let keys = &worker.shared.keys;
+                    let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
+                    Box::pin(client.pass(&forwarded.head, &mut taught)).await
+                }
+                (None, Some(telling)) => {
                     let mut overheard = Overheard::new(&mut forwarded.body, telling);
-                    client.pass(&forwarded.head, &mut overheard).await
+                    Box::pin(client.pass(&forwarded.head, &mut overheard)).await
                 }
             };
             let (result, last) = match passed {

@@ -182,6 +182,7 @@ fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
         user_agent: None,
         trace: None,
         traceparent: None,
+        repeats: false,
         spent: Duration::ZERO,
     }
 }

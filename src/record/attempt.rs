@@ -49,6 +49,8 @@ pub struct Request<'a> {
     pub trace: Option<&'a [u8]>,
     /// The request's `traceparent` (W3C Trace Context).
     pub traceparent: Option<&'a [u8]>,
+    /// The same signature came before.
+    pub repeats: bool,
     /// Time spent on verifying and deciding.
     pub spent: Duration,
 }

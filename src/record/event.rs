@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::engine::atlas::Atlas;
 use crate::engine::facts::{
-    AccountId, Action, Arrival, Auth, Door, Identity, Operation, Resource, SignatureState,
+    AccountId, Action, Arrival, Auth, Door, Identity, Operation, Parent, Resource, SignatureState,
 };
 use crate::engine::target::{Authority, Host};
 
@@ -21,7 +21,9 @@ use super::leg::LegText;
 
 /// Asks that are written out; `askCount` tells how many there were. That many S3 keys of 1,024 bytes fit a line.
 const MAX_ASKS: usize = 7;
-const MAX_ARN: usize = 1_152;
+const MAX_ARN: usize = 1_112;
+/// W3C Trace Context's is 55 characters long.
+const MAX_TRACE: usize = 64;
 const MAX_NAME: usize = 128;
 const MAX_HOST: usize = 270;
 const MAX_TEXT: usize = 512;
@@ -145,8 +147,16 @@ impl Facts {
         json.word(",\"auth\":\"", request.identity.auth.as_str());
         json.word(",\"signature\":\"", request.identity.signature.as_str());
         json.word(",\"payload\":\"", request.identity.payload.as_str());
-        if request.identity.signer.as_ref().is_some_and(|signer| signer.own) {
-            json.raw(",\"ownKey\":true");
+        if let Some(signer) = &request.identity.signer {
+            if signer.own {
+                json.raw(",\"ownKey\":true");
+            }
+            if let Some(parents) = &signer.parents {
+                list(&mut json, ",\"parents\":[", parents.iter(), descent);
+            }
+        }
+        if request.repeats {
+            json.raw(",\"repeats\":true");
         }
         json.field(",\"method\":", request.method, 32);
         json.raw(",\"host\":\"");
@@ -173,7 +183,7 @@ impl Facts {
             json.maybe(",\"path\":", path, 2 * MAX_TEXT);
         }
         json.maybe(",\"trace\":", request.trace, MAX_NAME);
-        json.maybe(",\"traceparent\":", request.traceparent, MAX_NAME);
+        json.maybe(",\"traceparent\":", request.traceparent, MAX_TRACE);
         let ours = mark(json.0);
 
         super::intent::members(&mut json, request);
@@ -378,6 +388,23 @@ fn user_identity(json: &mut Json<'_>, identity: &Identity) {
             );
             json.raw("}}");
         }
+    }
+    json.raw("}");
+}
+
+/// One step of a learned key's descent.
+fn descent(json: &mut Json<'_>, parent: &Parent) {
+    json.word("{\"by\":\"", parent.by);
+    if let Some(key_id) = &parent.key_id {
+        json.field(",\"key\":", key_id.as_bytes(), 24);
+    }
+    if let Some(account) = parent.account {
+        json.raw(",\"account\":\"");
+        json.account(account);
+        json.raw("\"");
+    }
+    if let Some(role) = &parent.role {
+        json.field(",\"role\":", role.as_bytes(), 64);
     }
     json.raw("}");
 }

@@ -163,6 +163,8 @@ pub struct Metrics {
     pub client_distrusts: IntCounter,
     /// Accepts that failed: descriptors ran out.
     pub accept_failures: IntCounter,
+    /// Signed requests that came before, byte for byte.
+    pub repeats: IntCounter,
     pool: Vec<IntGauge>,
     in_use: Vec<IntGauge>,
     gauged: OnceLock<Gauged>,
@@ -240,6 +242,7 @@ impl Metrics {
             hellos_refused: counter(r, "exeat_hellos_refused_total", "Client hellos refused."),
             client_distrusts: counter(r, "exeat_client_distrusts_total", "Clients that do not trust our CA."),
             accept_failures: counter(r, "exeat_accept_failures_total", "Accepts that the system refused."),
+            repeats: counter(r, "exeat_repeats_total", "Signed requests, reads aside, that had come before."),
             pool: PoolState::WORDS.iter().map(|state| pool.with_label_values(&[state])).collect(),
             in_use: Resource::WORDS.iter().map(|resource| in_use.with_label_values(&[resource])).collect(),
             gauged: OnceLock::new(),

@@ -203,6 +203,8 @@ fn ours() -> Value {
         "signature": words_of!(SignatureState),
         "payload": words_of!(PayloadState),
         "ownKey": {"const": true},
+        "repeats": {"const": true},
+        "parents": list(&object("", json!({"by": text()}), json!({"key": text(), "account": account(), "role": text()}))),
         "method": text(),
         "host": text(),
         "protocol": words_of!(Protocol),

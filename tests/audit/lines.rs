@@ -100,6 +100,18 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         account: AccountId::parse("111122223333"),
         role: Some(name.clone()),
         own: true,
+        parents: Some(
+            vec![
+                Parent {
+                    by: "cognito-identity:GetCredentialsForIdentity",
+                    key_id: Some(name.clone()),
+                    account: AccountId::parse("111122223333"),
+                    role: Some(name.clone()),
+                };
+                4
+            ]
+            .into(),
+        ),
     };
     let identity = Identity {
         auth: Auth::PostForm,
@@ -135,6 +147,7 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
             ..request(operation, &identity, &host)
         });
         wait(entry.intend()).unwrap();
+        entry.is_of(u32::MAX);
         let data = serde_json::json!({ long.as_str(): vec![long.as_str(); 50] });
         entry.tell(Some(&data), Some(&data));
         let outcome = Outcome::refused(Reason::UpstreamBelowFloor, 502, &long);

@@ -92,6 +92,15 @@ fn identity() -> Identity {
             account: AccountId::parse("111122223333"),
             role: Some("orders-writer".into()),
             own: true,
+            parents: Some(
+                [Parent {
+                    by: "sts:AssumeRole",
+                    key_id: Some("AKIAIOSFODNN7EXAMPLE".into()),
+                    account: AccountId::parse("111122223333"),
+                    role: Some("deploy".into()),
+                }]
+                .into(),
+            ),
         }),
     }
 }
@@ -113,6 +122,7 @@ fn request<'a>(operation: Option<&'a Operation>, identity: &'a Identity, host: &
         host,
         path: b"/",
         user_agent: Some(b"Boto3/1.40.1 md/Botocore#1.40.1 lang/python#3.13"),
+        repeats: true,
         trace: Some(b"Root=1-67891233-abcdef012345678912345678"),
         traceparent: Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         spent: Duration::from_micros(12),

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use exeat::engine::facts::{Secret, Timestamp};
+use exeat::engine::facts::Secret;
 use exeat::engine::request::{HeadError, RequestHead};
-use exeat::engine::signature::{Claim, KnownKey, KnownKeys, Reading, Refusal, Verdict, read};
+use exeat::engine::signature::{Claim, Clock, KnownKey, KnownKeys, Reading, Refusal, Verdict, read};
 
 pub fn vectors(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/sigv4").join(path)
@@ -84,7 +84,7 @@ impl Message {
     }
 
     /// Reads and verifies as the proxy does: the body is shown only to a claim that needs it.
-    pub fn verify(&self, keys: &KnownKeys, now: Timestamp) -> Result<Verdict, Refusal> {
+    pub fn verify(&self, keys: &KnownKeys, now: impl Into<Clock>) -> Result<Verdict, Refusal> {
         let head = self.head().unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.wire())));
         let claim = signed(&head)?;
         claim.verify(claim.needs_body().then_some(&self.body), keys, now)

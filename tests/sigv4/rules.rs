@@ -2,7 +2,7 @@
 
 use exeat::engine::facts::{AccountId, Auth, Secret, SignatureState, Timestamp};
 use exeat::engine::reason::Reason;
-use exeat::engine::signature::{KnownKey, KnownKeys, PayloadClaim, Reading, Refusal, read};
+use exeat::engine::signature::{Clock, KnownKey, KnownKeys, PayloadClaim, Reading, Refusal, read};
 
 use super::message::{Message, keys, signed};
 use super::signer::Signer;
@@ -291,6 +291,25 @@ fn the_clock_may_differ_by_fifteen_minutes_and_presigned_requests_end_at_their_s
         message.target = target.replace("604800", expires).into();
         assert_eq!(reason(verify(&long, &message)), Reason::SigV4Malformed, "{expires}");
     }
+}
+
+#[test]
+fn the_clock_may_be_held_closer() {
+    let judge = |signer: &Signer, seconds: i64| {
+        let message = signer.sign(message("GET", "/", &[]));
+        let clock = Clock { now: Timestamp(signer.at.0 + seconds), max_skew: 300 };
+        message.verify(&keys_of(signer), clock).map(|verdict| verdict.mark)
+    };
+    let presigned = Signer { presign: Some(2000), ..Signer::default() };
+    for seconds in [-300, 0, 300] {
+        assert_ne!(judge(&Signer::default(), seconds).unwrap(), 0, "it is known again");
+        assert_eq!(judge(&presigned, seconds).unwrap(), 0, "it may come again");
+    }
+    for (signer, seconds) in [(&Signer::default(), -301), (&Signer::default(), 301), (&presigned, -301)] {
+        assert_eq!(judge(signer, seconds).unwrap_err().reason, Reason::SigV4Skew);
+    }
+    // Its own end counts, not the skew.
+    judge(&presigned, 2000).unwrap();
 }
 
 #[test]

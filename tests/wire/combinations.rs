@@ -154,8 +154,8 @@ async fn an_answer_that_breaks_off_is_shown_as_broken() {
 async fn a_tampered_body_never_completes_at_the_origin() {
     const PATH: &str = "/model/m/invoke";
     let body = vec![b'a'; 200_000];
-    let key = (sign::KEY_ID, "bedrock");
-    let (_, fields) = sign::signed(key, "POST", BEDROCK, PATH, &[], &Body::Bytes(&body));
+    let signer = (&sign::OURS, "bedrock");
+    let (_, fields) = sign::signed(signer, "POST", BEDROCK, PATH, &[], &Body::Bytes(&body));
     let fields: Vec<(&str, &str)> =
         fields.iter().skip(1).map(|(name, value)| (name.as_str(), value.as_str())).collect();
     // Of AWS's endpoints it is known what they speak, so a client with both gets HTTP/2 at once; HTTP/1.1 throughout is

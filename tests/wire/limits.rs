@@ -19,7 +19,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
 
 async fn start(config: &str) -> (Proxy, aws::Origin) {
     let ca = Ca::new();
-    let (origin, address) = aws::origin(&ca).await;
+    let (origin, address) = aws::origin_saying(&ca, |_| aws::ok("ok")).await;
     (proxy(&ca, address, config), origin)
 }
 
@@ -184,7 +184,7 @@ async fn half_open_connections_keep_no_good_client_out_and_are_let_go_of() {
 #[tokio::test]
 async fn a_shortage_of_descriptors_ends_with_it() {
     let ca = Ca::new();
-    let (_origin, address) = aws::origin(&ca).await;
+    let (_origin, address) = aws::origin_saying(&ca, |_| aws::ok("ok")).await;
     let proxy = Proxy::start_with_descriptors(
         &Setup {
             policy: aws::POLICY,

@@ -10,6 +10,7 @@ mod distrust;
 mod events;
 mod forms;
 mod http2;
+mod lesson;
 mod life;
 mod limits;
 mod request;

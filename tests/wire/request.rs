@@ -1,12 +1,14 @@
 //! A signed request on its way: what goes upstream, what never does, and what is recorded.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::aws::{self, S3};
 use crate::support::cases;
+use crate::support::proxy::{Proxy, Setup};
 use crate::support::sign::{self, Body};
+use crate::support::tls::Ca;
 
 #[tokio::test]
 async fn a_verified_request_goes_on_as_signed_and_leaves_an_intent_and_an_event() {
@@ -43,8 +45,8 @@ async fn a_verified_request_goes_on_as_signed_and_leaves_an_intent_and_an_event(
 async fn each_refusal_sends_not_one_byte_upstream() {
     let (proxy, origin) = aws::start().await;
     let signed = |method: &str, path: &str| sign::s3_head(method, S3, path, &[], &Body::Bytes(b""), None);
-    let foreign =
-        sign::s3_head_as("AKIAQNZGKIQYEXAMPLE2", "GET", S3, "/ours/a", &[], &Body::Bytes(b""), None);
+    let stranger = sign::As { id: "AKIAQNZGKIQYEXAMPLE2", ..sign::OURS };
+    let foreign = sign::s3_head_as(&stranger, "GET", S3, "/ours/a", &[], &Body::Bytes(b""), None);
     let cases: [(&str, String, &str); 8] = [
         ("tampered path", signed("GET", "/ours/a").replacen("/ours/a", "/ours/b", 1), "sigv4.signature"),
         (
@@ -177,4 +179,70 @@ async fn an_http_1_0_client_is_answered_without_chunks() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("Connection: close\r\n"), "{answer}");
+}
+
+/// A signed upload to `ours`, and the answers to it on connections of their own.
+async fn upload_thrice(config: &str) -> (Vec<String>, Vec<serde_json::Value>) {
+    let ca = Ca::new();
+    let (_origin, address) = aws::origin_saying(&ca, |_| aws::ok("ok")).await;
+    let proxy = Proxy::start(&Setup {
+        policy: aws::POLICY,
+        connect_to: vec![("*:443".into(), address)],
+        upstream_ca: ca.pem(),
+        credentials: sign::CREDENTIALS,
+        config,
+        audit: None,
+    });
+    let upload = sign::s3_head("PUT", S3, "/ours/a", &[], &Body::Bytes(b"hello"), Some(5)) + "hello";
+    let read = sign::s3_head("GET", S3, "/ours/a", &[], &Body::Bytes(b""), None);
+    let other = sign::s3_head("PUT", S3, "/ours/b", &[], &Body::Bytes(b"hello"), Some(5)) + "hello";
+    let mut answers = Vec::new();
+    for request in [&upload, &upload, &read, &read, &other] {
+        let mut client = proxy.intercepted(S3).await;
+        answers.push(aws::ask(&mut client, request.as_bytes()).await);
+    }
+    let events = proxy.events();
+    (answers, events)
+}
+
+#[tokio::test]
+async fn a_signed_request_that_came_before_is_told_or_refused_and_reads_may_repeat() {
+    let repeats = |events: &[serde_json::Value]| -> Vec<bool> {
+        events.iter().map(|event| event["additionalEventData"]["exeat"].get("repeats").is_some()).collect()
+    };
+    let (answers, events) = upload_thrice("{}\n").await;
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{answers:?}");
+    assert_eq!(repeats(&events), [false, true, false, false, false]);
+
+    let (answers, events) = upload_thrice("repeats: refuse\n").await;
+    let refused: Vec<_> = answers.iter().map(|answer| answer.contains("reason=sigv4.repeated;")).collect();
+    assert_eq!(refused, [false, true, false, false, false], "{answers:?}");
+    assert_eq!(repeats(&events), [false, true, false, false, false]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_told_so_with_ours() {
+    let (proxy, _origin) = aws::start().await;
+    let at = SystemTime::now() - Duration::from_secs(3600);
+    let signer = sign::As { at: Some(at), ..sign::OURS };
+    let late = sign::s3_head_as(&signer, "GET", S3, "/ours/a", &[], &Body::Bytes(b""), None);
+    let mut client = proxy.intercepted(S3).await;
+    let answer = aws::ask(&mut client, late.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("reason=sigv4.skew;"), "{answer}");
+    assert!(answer.contains("<Code>RequestTimeTooSkewed</Code>"), "{answer}");
+    let date = answer.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap();
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let told = time::PrimitiveDateTime::parse(date, format).unwrap().assume_utc().unix_timestamp();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    assert!((now - 60..=now).contains(&told), "{date}");
+
+    // The same date under a signature that does not hold is no clock's fault.
+    let mut client = proxy.intercepted(S3).await;
+    let answer = aws::ask(&mut client, late.replacen("/ours/a", "/ours/b", 1).as_bytes()).await;
+    assert!(
+        answer.contains("reason=sigv4.signature;") && answer.contains("<Code>AccessDenied</Code>"),
+        "{answer}"
+    );
 }

@@ -272,6 +272,7 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
             account: ours.accounts.first().copied(),
             role: None,
             own: true,
+            parents: None,
         },
         Some(text) => {
             let known = ours.keys.get(text).map(|key| Signer {
@@ -279,6 +280,7 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
                 account: key.account,
                 role: key.role.clone(),
                 own: key.own,
+                parents: key.parents.clone(),
             });
             let (account, key_id) = match AccountId::parse(text) {
                 Some(account) => (Some(account), "a key"),
@@ -289,7 +291,7 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
                 return Err(Error::Usage(format!("--signer {text}: {want}")));
             }
             let own = account.is_some_and(|account| ours.accounts.contains(&account));
-            known.unwrap_or(Signer { key_id: key_id.into(), account, role: None, own })
+            known.unwrap_or(Signer { key_id: key_id.into(), account, role: None, own, parents: None })
         }
     };
     let signature = if signer.own { SignatureState::Verified } else { SignatureState::UnknownKey };

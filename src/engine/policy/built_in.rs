@@ -82,8 +82,15 @@ mod tests {
             Arrival::new(Door::Forward, target, ([127, 0, 0, 1], 1).into(), None, Atlas::built_in());
         let body = BodySeen::Whole(body.as_bytes());
         let now = Timestamp(1_440_938_160);
-        let question =
-            Question { head: &head, body, arrival: &arrival, keys: &keys, atlas: Atlas::built_in(), now };
+        let question = Question {
+            head: &head,
+            body,
+            arrival: &arrival,
+            keys: &keys,
+            atlas: Atlas::built_in(),
+            now,
+            max_skew: 900,
+        };
         match judge(policy, &question) {
             Judgement::Allow(allowed) if allowed.permit.observed() => "report".to_owned(),
             Judgement::Allow(allowed) => allowed.permit.statement().unwrap().id.to_string(),

@@ -360,7 +360,7 @@ mod tests {
 
             let (policy, _) = Policy::read("p", &written(&drawn), Atlas::built_in()).unwrap();
             let ours = [AccountId::parse("111111111111").unwrap()];
-            let signer = Signer { key_id: "AKID".into(), account: Some(ours[0]), role: None, own: true };
+            let signer = Signer { key_id: "AKID".into(), account: Some(ours[0]), role: None, own: true, parents: None };
             let identity = Identity {
                 auth: Auth::SigV4,
                 signature: SignatureState::Verified,

@@ -81,7 +81,26 @@ impl Chain {
         self.link("-PAYLOAD", &[&date, &payload], signature)
     }
 
-    fn link(&mut self, kind: &str, digests: &[&[u8]], signature: &str) -> bool {
+    /// The next chunk's signature, of a chain that is being made.
+    pub fn sign_chunk(&mut self, data: &[u8; 32]) -> Option<String> {
+        let digest = hex::write(data);
+        self.sign("-PAYLOAD", &[EMPTY.as_bytes(), &digest])
+    }
+
+    /// The signature after the trailers, likewise.
+    pub fn sign_trailer(&mut self, trailers: &[u8; 32]) -> Option<String> {
+        let digest = hex::write(trailers);
+        self.sign("-TRAILER", &[&digest])
+    }
+
+    /// `None` in version 4A: its signatures differ in length, so a body would change its own.
+    fn sign(&mut self, kind: &str, digests: &[&[u8]]) -> Option<String> {
+        let signature = hex::text(&self.checker.sign(&self.text(kind, digests))?);
+        self.previous.clone_from(&signature);
+        Some(signature)
+    }
+
+    fn text(&self, kind: &str, digests: &[&[u8]]) -> Vec<u8> {
         let mut text = Vec::with_capacity(320);
         text.extend_from_slice(self.checker.algorithm().as_str().as_bytes());
         text.extend_from_slice(kind.as_bytes());
@@ -90,12 +109,16 @@ impl Chain {
             text.push(b'\n');
             text.extend_from_slice(line);
         }
+        text
+    }
+
+    fn link(&mut self, kind: &str, digests: &[&[u8]], signature: &str) -> bool {
         let signature = match self.checker.algorithm() {
             Algorithm::Hmac => signature,
             // Signatures of ECDSA differ in length; in a chunk they are padded to the longest.
             Algorithm::Ecdsa => signature.trim_end_matches('*'),
         };
-        let holds = self.checker.holds(&text, signature);
+        let holds = self.checker.holds(&self.text(kind, digests), signature);
         if holds {
             self.previous.clear();
             self.previous.push_str(signature);

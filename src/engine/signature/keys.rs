@@ -1,6 +1,4 @@
-//! The keys we know, and the signing keys derived from them.
-//!
-//! A plain value: `crate::keys` fills it from its sources, `Claim::verify` looks a key id up in it.
+//! A key we know, and the signing keys derived from it. The table of them is `signature/known.rs`.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -13,11 +11,13 @@ use super::Signature;
 use super::account::account_of;
 use super::claim::{Algorithm, Scope};
 use super::v4a::PublicKey;
-use crate::engine::facts::{AccountId, Name, Secret};
+use crate::engine::facts::{AccountId, Name, Parent, Secret, Timestamp};
 use crate::engine::hex;
 
 /// Signing keys remembered for one key: about (services x regions) in use, twice that around midnight UTC.
 const REMEMBERED: usize = 32;
+/// Programs use a key up to its end, by a clock that may be off.
+const GRACE: i64 = 15 * 60;
 
 /// One access key we hold.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub struct KnownKey {
     pub role: Option<Name>,
     /// We were given it: its account counts as `self`.
     pub own: bool,
+    /// Of a key that was learned from an answer: see [`Parent`].
+    pub parents: Option<Arc<[Parent]>>,
+    /// Its end, where its source tells.
+    pub expires: Option<Timestamp>,
     signing_keys: SigningKeys,
     /// Of version 4A; derived at its first use.
     public_key: OnceLock<Option<Arc<PublicKey>>>,
@@ -46,8 +50,39 @@ impl KnownKey {
             token,
             role: None,
             own: true,
+            parents: None,
+            expires: None,
             signing_keys: SigningKeys::default(),
             public_key: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn has_ended(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|end| end.0 + GRACE < now.0)
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.secret == other.secret
+            && self.token == other.token
+            && (self.account, &self.role, self.own) == (other.account, &other.role, other.own)
+            && self.expires == other.expires
+    }
+
+    /// The same key, which ends then.
+    pub(super) fn ending(&self, end: Timestamp) -> Self {
+        Self { expires: Some(end), ..self.alone() }
+    }
+
+    /// The same key. What was derived from it is derived anew.
+    pub(super) fn alone(&self) -> Self {
+        Self {
+            expires: self.expires,
+            account: self.account,
+            role: self.role.clone(),
+            own: self.own,
+            parents: self.parents.clone(),
+            ..Self::new(&self.id, self.secret.clone(), self.token.clone())
         }
     }
 
@@ -78,56 +113,6 @@ impl KnownKey {
             let others = old.iter().filter(|other| other.scope != cached.scope);
             std::iter::once(cached).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
         });
-    }
-}
-
-/// An immutable map by key id.
-#[derive(Debug, Default)]
-pub struct KnownKeys {
-    /// Ordered by id: the sets are small, and comparing 20 bytes a few times is cheaper than hashing them.
-    keys: Vec<KnownKey>,
-    own_accounts: Vec<AccountId>,
-}
-
-impl KnownKeys {
-    /// Of several keys with one id the first stands.
-    pub fn new(keys: impl IntoIterator<Item = KnownKey>) -> Self {
-        let mut keys: Vec<_> = keys.into_iter().collect();
-        keys.sort_by(|a, b| a.id.cmp(&b.id));
-        keys.dedup_by(|later, first| later.id == first.id);
-        let mut own_accounts: Vec<_> = keys.iter().filter(|k| k.own).filter_map(|k| k.account).collect();
-        own_accounts.sort_unstable();
-        own_accounts.dedup();
-        Self { keys, own_accounts }
-    }
-
-    /// Further accounts that are ours: of keys whose secret we don't hold, as their sources tell.
-    pub fn with_own_accounts(mut self, accounts: impl IntoIterator<Item = AccountId>) -> Self {
-        self.own_accounts.extend(accounts);
-        self.own_accounts.sort_unstable();
-        self.own_accounts.dedup();
-        self
-    }
-
-    pub fn get(&self, id: &str) -> Option<&KnownKey> {
-        self.keys.binary_search_by(|key| (*key.id).cmp(id)).ok().map(|at| &self.keys[at])
-    }
-
-    /// Accounts of the keys we were given, ascending: what `self` means in a perimeter.
-    pub fn own_accounts(&self) -> &[AccountId] {
-        &self.own_accounts
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &KnownKey> {
-        self.keys.iter()
-    }
-
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
     }
 }
 
@@ -191,6 +176,14 @@ impl Checker {
         match self {
             Self::Hmac(cached) => cached.key.matches(text, &signature.value),
             Self::Ecdsa(key) => key.holds(text, signature.text),
+        }
+    }
+
+    /// Signs, where the key can: version 4A's checks only.
+    pub(super) fn sign(&self, text: &[u8]) -> Option<[u8; 32]> {
+        match self {
+            Self::Hmac(cached) => Some(cached.key.sign(text)),
+            Self::Ecdsa(_) => None,
         }
     }
 
@@ -270,23 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_key_by_its_whole_id_and_knows_own_accounts() {
-        let mut foreign = key("ASIAY34FZKBOKMUTVV7A");
-        foreign.own = false;
-        let keys = KnownKeys::new([key("AKIARZPUZDIKAAAAAAAA"), foreign, key("AKIAIOSFODNN7EXAMPLE")]);
-        assert!(keys.get("AKIAIOSFODNN7EXAMPLE").is_some());
-        assert!(keys.get("AKIAIOSFODNN7EXAMPL").is_none() && keys.get("").is_none());
-        assert_eq!(keys.own_accounts(), [AccountId::parse("123456789012").unwrap()]);
-    }
-
-    #[test]
     fn nothing_prints_a_secret() {
         let mut key = key("A");
         key.token = Some(Secret::new(b"the-token"));
         let scope = Scope { date: "20150830", region: "us-east-1", service: "iam" };
         key.remember(&key.checker(Algorithm::Hmac, &scope).unwrap().0);
         key.checker(Algorithm::Ecdsa, &scope).unwrap();
-        let text = format!("{:?}", KnownKeys::new([key]));
+        let text = format!("{key:?}");
         assert!(!text.contains("wJalr") && !text.contains("the-token"), "{text}");
     }
 }

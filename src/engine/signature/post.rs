@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::claim::{self, Algorithm, Scope};
-use super::{KnownKeys, MAX_SKEW, PayloadClaim, Refusal, Signature, Verdict};
+use super::{Clock, KnownKeys, PayloadClaim, Refusal, Signature, Verdict};
 use crate::engine::facts::{Auth, Identity, PayloadState, SignatureState, Signer, Timestamp};
 use crate::engine::form::Form;
 use crate::engine::reason::Reason;
@@ -83,7 +83,13 @@ impl<'a> PostClaim<'a> {
     }
 
     /// Judges the claim; `bucket` is the one that the request addresses.
-    pub fn verify(&self, bucket: &str, keys: &KnownKeys, now: Timestamp) -> Result<Verdict, Refusal> {
+    pub fn verify(
+        &self,
+        bucket: &str,
+        keys: &KnownKeys,
+        clock: impl Into<Clock>,
+    ) -> Result<Verdict, Refusal> {
+        let Clock { now, max_skew } = clock.into();
         let (signature, signer) = match keys.get(self.key_id) {
             None => (SignatureState::UnknownKey, super::unknown_signer(self.key_id)),
             Some(key) => {
@@ -101,7 +107,7 @@ impl<'a> PostClaim<'a> {
             }
         };
         let age = now.0.saturating_sub(self.signed_at.0);
-        if age < -MAX_SKEW {
+        if age < -max_skew {
             let said = format!("form is dated {} s in the future", -age);
             return Err(Refusal::new(Reason::SigV4Skew, said));
         }
@@ -110,7 +116,7 @@ impl<'a> PostClaim<'a> {
             return Err(Refusal::new(Reason::SigV4Expired, said));
         }
         self.judge_policy(bucket, now)?;
-        Ok(Verdict { identity: self.identity(signature, signer), due: PayloadClaim::Nothing })
+        Ok(Verdict { identity: self.identity(signature, signer), due: PayloadClaim::Nothing, mark: 0 })
     }
 
     fn judge_policy(&self, bucket: &str, now: Timestamp) -> Result<(), Refusal> {

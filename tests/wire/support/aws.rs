@@ -13,6 +13,7 @@ use super::sign::CREDENTIALS;
 use super::tls::{Ca, ClientTls};
 
 pub const S3: &str = "s3.us-east-1.amazonaws.com";
+pub const STS: &str = "sts.us-east-1.amazonaws.com";
 pub const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
 
 /// A request that begins so is answered as soon as its head is in.
@@ -55,7 +56,7 @@ impl Origin {
         all.iter().flat_map(|bytes| origin::messages(bytes, false, |_, _| false).unwrap().0).collect()
     }
 
-    async fn serve(self, listener: TcpListener, acceptor: TlsAcceptor) {
+    async fn serve(self, listener: TcpListener, acceptor: TlsAcceptor, answer: Answer) {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             let (this, acceptor) = (self.clone(), acceptor.clone());
@@ -68,17 +69,17 @@ impl Origin {
                 let Ok(mut socket) = acceptor.accept(socket).await else { return };
                 let (mut answered, mut piece) = (0, vec![0; 64 * 1024]);
                 while let Ok(n @ 1..) = socket.read(&mut piece).await {
-                    let whole = {
+                    let (whole, messages) = {
                         let mut all = this.0.lock().unwrap();
                         all[at].extend_from_slice(&piece[..n]);
                         let whole = origin::messages(&all[at], false, |_, _| false);
                         let head = origin::find(&all[at], b"\r\n\r\n").is_some();
                         let early = usize::from(head && all[at].starts_with(EARLY));
-                        whole.map_or(0, |(whole, _)| whole.len()).max(early)
+                        let messages = whole.map_or(Vec::new(), |(whole, _)| whole);
+                        (messages.len().max(early), messages)
                     };
-                    for _ in answered..whole {
-                        let answer =
-                            "HTTP/1.1 200 OK\r\nx-amz-request-id: ORIGIN1\r\nContent-Length: 2\r\n\r\nok";
+                    for at in answered..whole {
+                        let answer = messages.get(at).map_or_else(|| ok("ok"), answer);
                         socket.write_all(answer.as_bytes()).await.ok();
                         socket.flush().await.ok();
                     }
@@ -89,24 +90,36 @@ impl Origin {
     }
 }
 
+/// What the origin says to a request.
+pub type Answer = fn(&origin::Message) -> String;
+
+/// A success with this body.
+pub fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nx-amz-request-id: ORIGIN1\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
 /// The program with [`POLICY`] before an origin that is S3 and app.test.
 pub async fn start() -> (Proxy, Origin) {
     start_with(POLICY, None).await
 }
 
 /// The origin alone, and where it is.
-pub async fn origin(ca: &Ca) -> (Origin, std::net::SocketAddr) {
+pub async fn origin_saying(ca: &Ca, answer: Answer) -> (Origin, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let origin = Origin::default();
-    let acceptor = ca.acceptor(&[S3, BEDROCK, "*.s3.us-east-1.amazonaws.com", "app.test"]);
-    tokio::spawn(origin.clone().serve(listener, acceptor));
+    let acceptor = ca.acceptor(&[S3, BEDROCK, STS, "*.s3.us-east-1.amazonaws.com", "app.test"]);
+    tokio::spawn(origin.clone().serve(listener, acceptor, answer));
     (origin, address)
 }
 
 pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
+    start_saying(policy, audit, |_| ok("ok")).await
+}
+
+pub async fn start_saying(policy: &str, audit: Option<&str>, answer: Answer) -> (Proxy, Origin) {
     let ca = Ca::new();
-    let (origin, address) = origin(&ca).await;
+    let (origin, address) = origin_saying(&ca, answer).await;
     let proxy = Proxy::start(&Setup {
         policy,
         connect_to: vec![("*:443".into(), address)],

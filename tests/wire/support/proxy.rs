@@ -55,20 +55,25 @@ pub async fn read_head(socket: &mut TcpStream) -> String {
 
 impl Proxy {
     pub fn start(setup: &Setup<'_>) -> Self {
-        Self::start_by(setup, Command::new(env!("CARGO_BIN_EXE_exeat")))
+        Self::start_in(setup, &[])
     }
 
-    /// The same, where no more than so many files may be open.
+    /// With these variables. No file of keys is named where the setup has none.
+    pub fn start_in(setup: &Setup<'_>, variables: &[(&str, String)]) -> Self {
+        Self::start_by(setup, Command::new(env!("CARGO_BIN_EXE_exeat")), variables)
+    }
+
+    /// Where no more than so many files may be open.
     pub fn start_with_descriptors(setup: &Setup<'_>, most: usize) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell
             .arg("-c")
             .arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""))
             .arg(env!("CARGO_BIN_EXE_exeat"));
-        Self::start_by(setup, shell)
+        Self::start_by(setup, shell, &[])
     }
 
-    fn start_by(setup: &Setup<'_>, mut command: Command) -> Self {
+    fn start_by(setup: &Setup<'_>, mut command: Command, variables: &[(&str, String)]) -> Self {
         let dir = folder("proxy");
         let file = |name: &str, text: &str| {
             let path = dir.join(name);
@@ -77,7 +82,10 @@ impl Proxy {
         };
         command.env_clear().arg("run").args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         command.arg("--policy").arg(file("policy.yaml", setup.policy));
-        command.arg("--credentials").arg(file("credentials", setup.credentials));
+        command.envs(variables.iter().map(|(name, value)| (*name, value)));
+        if !setup.credentials.is_empty() {
+            command.arg("--credentials").arg(file("credentials", setup.credentials));
+        }
         command.arg("--upstream-ca").arg(file("upstream.pem", &setup.upstream_ca));
         command.arg("--config").arg(file("exeat.yaml", setup.config));
         command.arg("--audit").arg(setup.audit.map_or_else(|| dir.join("audit.jsonl"), PathBuf::from));

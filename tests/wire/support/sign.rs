@@ -14,6 +14,16 @@ pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 /// A credentials file that knows the key.
 pub const CREDENTIALS: &str = "[default]\naws_access_key_id = AKIARZPUZDIKEXAMPLE2\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n";
 
+/// Whose key signs, and when: now, unless it says so.
+pub struct As<'a> {
+    pub id: &'a str,
+    pub secret: &'a str,
+    pub token: Option<&'a str>,
+    pub at: Option<SystemTime>,
+}
+
+pub const OURS: As<'static> = As { id: KEY_ID, secret: SECRET, token: None, at: None };
+
 /// What of the body is signed.
 pub enum Body<'a> {
     Bytes(&'a [u8]),
@@ -31,11 +41,19 @@ pub fn s3_head(
     body: &Body<'_>,
     length: Option<usize>,
 ) -> String {
-    s3_head_as(KEY_ID, method, host, path, fields, body, length)
+    s3_head_as(&OURS, method, host, path, fields, body, length)
+}
+
+/// A whole call of STS, by its form.
+pub fn sts_call(signer: &As<'_>, form: &str) -> String {
+    let fields = [("content-type", "application/x-www-form-urlencoded")];
+    let host = "sts.us-east-1.amazonaws.com";
+    head_for("sts", signer, "POST", host, "/", &fields, &Body::Bytes(form.as_bytes()), Some(form.len()))
+        + form
 }
 
 pub fn s3_head_as(
-    key_id: &str,
+    signer: &As<'_>,
     method: &str,
     host: &str,
     path: &str,
@@ -43,7 +61,21 @@ pub fn s3_head_as(
     body: &Body<'_>,
     length: Option<usize>,
 ) -> String {
-    let (mut head, fields) = signed((key_id, "s3"), method, host, path, fields, body);
+    head_for("s3", signer, method, host, path, fields, body, length)
+}
+
+#[allow(clippy::too_many_arguments)] // the parts of a request
+fn head_for(
+    service: &str,
+    signer: &As<'_>,
+    method: &str,
+    host: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &Body<'_>,
+    length: Option<usize>,
+) -> String {
+    let (mut head, fields) = signed((signer, service), method, host, path, fields, body);
     for (name, value) in fields {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -56,14 +88,15 @@ pub fn s3_head_as(
 
 /// Request line, and the fields of a signed request by that key to that service, `host` the first.
 pub fn signed(
-    (key_id, service): (&str, &str),
+    (signer, service): (&As<'_>, &str),
     method: &str,
     host: &str,
     path: &str,
     fields: &[(&str, &str)],
     body: &Body<'_>,
 ) -> (String, Vec<(String, String)>) {
-    let identity = Credentials::new(key_id, SECRET, None, None, "test").into();
+    let token = signer.token.map(str::to_owned);
+    let identity = Credentials::new(signer.id, signer.secret, token, None, "test").into();
     let mut settings = SigningSettings::default();
     settings.percent_encoding_mode = PercentEncodingMode::Single;
     settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
@@ -72,7 +105,7 @@ pub fn signed(
         .identity(&identity)
         .region("us-east-1")
         .name(service)
-        .time(SystemTime::now())
+        .time(signer.at.unwrap_or_else(SystemTime::now))
         .settings(settings)
         .build()
         .unwrap()
