@@ -1,8 +1,8 @@
 //! The admin door: is the program alive, is it ready, and its metrics. Plain HTTP/1.1 for the operator's own tools.
 //!
 //! Beside the data path: it reads what `record` counts, and changes nothing. Opened only where `--admin` names an
-//! address, or `--admin-socket` a file. Refused flows are told through the socket alone, which only our own user can
-//! open: on an address the workload could read there what the policy says.
+//! address, or `--admin-socket` a file. Refused flows and live events are told through the socket alone, which only our
+//! own user can open: on an address the workload could read there what the policy says.
 
 mod patience;
 pub mod socket;
@@ -10,7 +10,7 @@ pub mod socket;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -19,13 +19,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body::{Body, Frame};
+use http_body_util::{Either, Full};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use self::patience::Patient;
 use crate::engine::target::{Authority, Host};
@@ -116,15 +117,17 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, door: Door, sta
         .await;
 }
 
-fn answer<B>(request: &Request<B>, door: Door, state: &AdminState) -> Response<Full<Bytes>> {
+fn answer<B>(request: &Request<B>, door: Door, state: &AdminState) -> Response<Told> {
     if let Door::Address(door) = door
         && !is_asked_for_us(request, door)
     {
         return text(StatusCode::MISDIRECTED_REQUEST, "ask by address or as localhost\n");
     }
     let path = request.uri().path();
-    let flow = path.strip_prefix("/flows/").filter(|_| matches!(door, Door::Socket));
-    if !matches!(path, "/live" | "/ready" | "/metrics") && flow.is_none() {
+    let is_socket = matches!(door, Door::Socket);
+    let flow = path.strip_prefix("/flows/").filter(|_| is_socket);
+    let events = is_socket && path == "/events";
+    if !matches!(path, "/live" | "/ready" | "/metrics") && flow.is_none() && !events {
         return text(StatusCode::NOT_FOUND, "not here: /live /ready /metrics\n");
     }
     if request.method() != Method::GET {
@@ -134,6 +137,9 @@ fn answer<B>(request: &Request<B>, door: Door, state: &AdminState) -> Response<F
     }
     if let Some(flow) = flow {
         return refused_flow(flow, &state.records);
+    }
+    if events {
+        return live(&state.records);
     }
     match path {
         "/metrics" => {
@@ -152,8 +158,36 @@ fn answer<B>(request: &Request<B>, door: Door, state: &AdminState) -> Response<F
     }
 }
 
+/// Event lines from now on, until whoever asked goes away.
+fn live(records: &Records) -> Response<Told> {
+    let Some(lines) = records.live().watch() else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "as many watch already as may\n");
+    };
+    let mut response = text(StatusCode::OK, "");
+    *response.body_mut() = Either::Right(Lines(lines));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+/// An answer that is whole, or one that goes on.
+type Told = Either<Full<Bytes>, Lines>;
+
+struct Lines(mpsc::Receiver<Bytes>);
+
+impl Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|line| line.map(|line| Ok(Frame::data(line))))
+    }
+}
+
 /// The event line of a flow that was refused, by its id or a unique end of it.
-fn refused_flow(ending: &str, records: &Records) -> Response<Full<Bytes>> {
+fn refused_flow(ending: &str, records: &Records) -> Response<Told> {
     let refusals = records.refusals();
     match refusals.find(ending) {
         Found::Line(line) => {
@@ -194,8 +228,8 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Told> {
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -208,7 +242,7 @@ mod tests {
     use super::*;
     use crate::engine::reason::Reason;
     use crate::record::{BootId, Metrics, Outcome, Settings, Sink, Target};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::TcpStream;
 
     fn state(sink: &str) -> AdminState {
@@ -297,9 +331,22 @@ mod tests {
             let answer = through_socket(line.clone()).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
         }
-        let (address, _stop) = start(state).await;
-        let answer = ask(address, &format!("GET /flows/{flow} HTTP/1.1\r\nHost: localhost")).await;
-        assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("no_sni"), "{answer}");
+        let (address, _stop) = start(state.clone()).await;
+        for path in [format!("/flows/{flow}"), "/events".to_owned()] {
+            let answer = ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost")).await;
+            assert!(answer.starts_with("HTTP/1.1 404 ") && !answer.contains("no_sni"), "{answer}");
+        }
+        // Events go on until the one who asked goes away: one line now, and one at each that comes.
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        stream.write_all(b"GET /events HTTP/1.0\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut told = BufReader::new(stream).lines();
+        while !told.next_line().await.unwrap().unwrap().is_empty() {}
+        for reason in [Reason::TlsEch, Reason::TlsNotTls] {
+            let entry = recorder.open_connection(crate::engine::facts::Door::Forward, peer, None);
+            entry.close(Outcome::refused(reason, 0, "no")).await;
+            let line = told.next_line().await.unwrap().unwrap();
+            assert!(line.contains(&format!("\"reason\":\"{reason}\"")), "{line}");
+        }
     }
 
     #[tokio::test]

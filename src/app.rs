@@ -23,7 +23,8 @@ use crate::keys::{self, Keyring, Refresher};
 use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::gate::Gate;
-use crate::proxy::pool::Pool;
+use crate::proxy::http2::pool::Pool as Streams;
+use crate::proxy::pool::{Count, Pool};
 use crate::proxy::repeats::Signatures;
 use crate::proxy::spoken::Spoken;
 use crate::proxy::{OriginStream, Shared, Worker, listener};
@@ -221,10 +222,12 @@ impl App {
         let jvm = jvm.map(listener::open).transpose()?;
         let jvm_address = jvm.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let mut workers = Vec::new();
+        let limits = &shared.config.limits;
+        let of_origin = limits.connections_per_origin.get().div_ceil(shared.config.workers.get());
         let worker = |by_owner| Worker {
             shared: Arc::clone(&shared),
             recorder: records.recorder(),
-            pool: Arc::default(),
+            pool: Pool::new(of_origin),
             streams: Arc::default(),
             draining: draining.clone(),
             by_owner,
@@ -232,7 +235,7 @@ impl App {
         let mut pools = Vec::new();
         let mut start = |by_owner, door| {
             let worker = worker(by_owner);
-            pools.push(Arc::clone(&worker.pool));
+            pools.push((Arc::clone(&worker.pool), Arc::clone(&worker.streams)));
             workers.push(spawn(worker, door, shared.config.limits.drain));
         };
         for _ in 0..shared.config.workers.get() {
@@ -348,12 +351,20 @@ impl App {
 }
 
 /// What is in use now, for whoever asks `/metrics`.
-fn gauge(metrics: &Metrics, shared: &Shared, pools: &[Arc<Pool<OriginStream>>]) {
+fn gauge(metrics: &Metrics, shared: &Shared, pools: &[(Arc<Pool<OriginStream>>, Arc<Streams>)]) {
     let set =
         |gauge: &prometheus::IntGauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-    let (idle, active) = pools.iter().map(|pool| pool.count()).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    set(metrics.pool(PoolState::Idle), idle);
-    set(metrics.pool(PoolState::Active), active);
+    let mut all = Count::default();
+    for (pool, streams) in pools {
+        // A shared connection has its slot in the one and is kept by the other.
+        let (count, unused) = (pool.count(), streams.idle());
+        all.idle += count.idle + unused;
+        all.active += count.active.saturating_sub(unused);
+        all.wanted += count.wanted;
+    }
+    set(metrics.pool(PoolState::Idle), all.idle);
+    set(metrics.pool(PoolState::Active), all.active);
+    set(metrics.pool(PoolState::Wanted), all.wanted);
     set(metrics.in_use(Resource::Connections), shared.gate.open());
     let dials = shared.config.limits.dials.get() - shared.dials.available_permits();
     set(metrics.in_use(Resource::Dials), dials);

@@ -15,8 +15,12 @@ mod env;
 mod exec;
 pub mod explain;
 mod healthcheck;
+mod lines;
+mod reconcile;
+mod report;
 mod run;
 mod schema;
+mod tail;
 mod version;
 
 use std::io::{self, Write};
@@ -72,6 +76,13 @@ enum Verb {
     /// Ask about audit files
     #[command(subcommand)]
     Audit(AuditVerb),
+    /// Show calls as they end, one line each
+    Tail(tail::TailArgs),
+    /// Add up what audit files tell
+    #[command(subcommand)]
+    Report(report::ReportVerb),
+    /// Which calls of our keys does CloudTrail know that never came through here? Exit 1 where there are some
+    Reconcile(reconcile::ReconcileArgs),
     /// Is the running proxy ready? Needs no curl
     Healthcheck(healthcheck::HealthcheckArgs),
     /// The certificate that clients must trust
@@ -191,6 +202,9 @@ pub fn run() -> Result<ExitCode, Error> {
             let whole = audit::verify(&files, extent, &mut out, output.output == Output::Json)?;
             Ok(ExitCode::from(if whole { 0 } else { NO }))
         }
+        Verb::Tail(args) => Ok(yes_or_no(tail::tail(&args, &mut out)?)),
+        Verb::Report(verb) => Ok(yes_or_no(report::report(&verb, &mut out)?)),
+        Verb::Reconcile(args) => Ok(yes_or_no(reconcile::reconcile(&args, &mut out)?)),
         Verb::Healthcheck(args) => Ok(yes_or_no(healthcheck::healthcheck(args, &mut out)?)),
         Verb::Ca(verb) => Ok(yes_or_no(ca::ca(verb, &mut out)?)),
         Verb::Config(config::ConfigVerb::Show(args)) => Ok(yes_or_no(config::show(*args, &mut out)?)),
@@ -219,7 +233,8 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// A screen is 24 lines. Longer are the verbs that take all settings, and `check`, which lists forms of output.
+    /// A screen is 24 lines. Longer are the list of the verbs, those that take all settings, and `check`, which lists
+    /// forms of output.
     #[test]
     fn every_help_fits_a_screen_and_has_examples() {
         fn look(command: &clap::Command, path: &str) {
@@ -227,7 +242,7 @@ mod tests {
             let help = Cli::try_parse_from(line).unwrap_err().render().to_string();
             let most = match path {
                 "exeat run" | "exeat config show" => 36,
-                "exeat check" | "exeat explain" => 29,
+                "exeat" | "exeat check" | "exeat explain" => 29,
                 _ => 24,
             };
             let lines = help.trim_end().lines().count();

@@ -11,6 +11,7 @@ pub mod intent;
 mod json;
 pub mod lane;
 pub mod leg;
+pub mod live;
 pub mod metrics;
 pub mod refusals;
 pub mod schema;
@@ -39,6 +40,7 @@ use self::json::Json;
 pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, MAX_END, MAX_LINE, Stamp};
 pub use self::leg::LegText;
+use self::live::Live;
 pub use self::metrics::Metrics;
 use self::refusals::Refusals;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
@@ -76,6 +78,7 @@ pub struct Records {
     tally: OnceLock<Tally>,
     /// For [`Records::end`].
     workers: Mutex<Vec<Weak<Worker>>>,
+    live: Live,
 }
 
 impl Records {
@@ -90,12 +93,18 @@ impl Records {
             refusals: OnceLock::new(),
             tally: OnceLock::new(),
             workers: Mutex::default(),
+            live: Live::default(),
         })
     }
 
     /// Keeps the newest refusals from now on; the same ones at every call.
     pub fn refusals(&self) -> &Refusals {
         self.refusals.get_or_init(Refusals::default)
+    }
+
+    /// Event lines as they come about, of whatever level.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Counts from now on what is asked for; the same tally at every call.
@@ -238,15 +247,21 @@ impl Recorder {
     }
 
     /// A client shook hands and went away unasked: no attempt, but it tells something where nothing else does.
-    pub fn note_left(&self) {
+    pub fn note_left(&self, told: &str) {
         if let Some(tally) = self.0.records.tally.get() {
-            tally.note_left();
+            tally.note_left(told);
         }
     }
 
     /// `None` where no data is recorded.
     pub fn data_rules(&self) -> Option<&DataRules> {
         self.0.records.settings.data.as_ref()
+    }
+
+    /// What would help a client that does not believe our CA, for the summary; true where that is new. `None`: there
+    /// will be no summary.
+    pub fn note_distrust(&self, told: &str, named: bool) -> Option<bool> {
+        Some(self.0.records.tally.get()?.note_distrust(told, named))
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -353,14 +368,19 @@ impl Entry {
         }
         let records = &self.worker.records;
         records.metrics.count(&self.facts.labels, outcome, took);
-        if let Some(refusals) = records.refusals.get()
-            && outcome.reason().is_some()
-        {
+        let refusals = records.refusals.get().filter(|_| outcome.reason().is_some());
+        let watched = records.live.is_watched();
+        if watched || refusals.is_some() {
             let line = self.worker.state().lane.unchained(
                 |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
                 event::CLOSERS,
             );
-            refusals.keep(self.flow, line);
+            if watched {
+                records.live.tell(&line);
+            }
+            if let Some(refusals) = refusals {
+                refusals.keep(self.flow, line);
+            }
         }
         if let Some(tally) = records.tally.get() {
             tally.count(self.call.take(), self.facts.labels.decision, outcome);
@@ -401,8 +421,12 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.closed {
-            let aborted = Outcome::refused(Reason::RequestAborted, 0, "given up before it was answered");
-            drop(self.end(&aborted));
+            let (reason, said) = if std::thread::panicking() {
+                (Reason::Internal, "a bug ended it: its task panicked")
+            } else {
+                (Reason::RequestAborted, "given up before it was answered")
+            };
+            drop(self.end(&Outcome::refused(reason, 0, said)));
         }
         let buffer = self.facts.take_buffer();
         if buffer.capacity() <= SPARE_BYTES {

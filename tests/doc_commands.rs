@@ -20,7 +20,7 @@ use std::process::Command;
 use program::Program;
 
 /// Commands that are shown and not run here, each with its reason.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 3] = [
     ("cargo test", "it would run itself"),
     (
         "docker build -f deploy/Containerfile -t exeat .",

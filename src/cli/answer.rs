@@ -13,6 +13,11 @@ impl<W: Write> Answer<W> {
         Self { out, unread: false }
     }
 
+    /// Nobody reads any more, as far as was seen in writing.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
     fn or_unread<T>(&mut self, result: io::Result<T>, instead: T) -> io::Result<T> {
         match result {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {

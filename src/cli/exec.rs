@@ -109,13 +109,11 @@ pub(super) fn run(args: &ExecArgs) -> Result<ExitCode, Error> {
         };
         let records = app.records().clone();
         app.drain().await;
-        let rows = records.tally().rows();
+        let seen = summary::Seen::of(records.tally());
         if !args.quiet {
-            summary::lines(&rows, records.tally().left(), &args.command)
-                .iter()
-                .for_each(|line| eprintln!("{line}"));
+            summary::lines(&seen, &args.command).iter().for_each(|line| eprintln!("{line}"));
         }
-        let denied = args.fail_on_deny && code == 0 && summary::has_denied(&rows);
+        let denied = args.fail_on_deny && code == 0 && seen.has_denied();
         Ok(ExitCode::from(if denied { DENIED } else { code }))
     })
 }

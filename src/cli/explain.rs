@@ -319,7 +319,7 @@ pub fn page(reason: Reason) -> Page {
             ("The Expect header asks for something other than `100-continue`.", "leave the header out.")
         }
         Reason::RequestUpgrade => (
-            "The request asks to change protocol in a way that is not carried here (h2c, an unknown Upgrade).",
+            "The request asks to change protocol in a way that is not carried here: h2c, an unknown Upgrade, or a WebSocket that is not asked for by a GET over HTTP/1.1 with `Connection: Upgrade`.",
             "speak HTTP/1.1 over TLS; h2c is plaintext and never forwarded.",
         ),
         Reason::RequestMethod => (
@@ -369,6 +369,10 @@ pub fn page(reason: Reason) -> Page {
         Reason::LimitDraining => {
             ("The proxy is shutting down and takes nothing new.", "retry; the next instance answers.")
         }
+        Reason::LimitStream => (
+            "An answer or a WebSocket was silent for longer, or lasted longer, than the statement that allows it says (`upstream.idle`, `upstream.life`), or than a WebSocket may: 10 minutes of silence, a day of life. It was cut there.",
+            "raise the limit in the statement if the stream is meant to last; let the client connect again, or send pings.",
+        ),
         Reason::LimitFlood => (
             "Over HTTP/2, a client opened and reset streams, or sent frames that carry nothing, faster than any work could be done for them. Its connection was ended with GOAWAY `ENHANCE_YOUR_CALM`, and nothing more of it was taken up.",
             "look at the client: no library does so by itself. Requests under way on that connection were aborted, and may be sent again.",

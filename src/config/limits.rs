@@ -78,7 +78,7 @@ impl Limits {
 
 /// A whole number and `ms`, `s`, `m` or `h`; more than zero, at most a day.
 pub(super) fn duration(text: &str) -> Option<Duration> {
-    duration_up_to(text, Duration::from_secs(24 * 3600))
+    duration_up_to(text, Duration::from_hours(24))
 }
 
 pub(super) fn duration_up_to(text: &str, most: Duration) -> Option<Duration> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::limits::{duration_up_to, size};
+use super::limits::duration_up_to;
 use super::{Key, Resolver};
 use crate::engine::data::{AllowedMember, DataLevel, DataRules, Hidden};
 use crate::engine::facts::words;
@@ -71,12 +71,9 @@ impl Resolver<'_> {
     pub(super) fn records(&mut self) -> RecordSettings {
         let default = RecordSettings::default();
         let age = |text: &str| duration_up_to(text, MOST_AGE);
-        // A file has room for a line at least.
-        let large =
-            |text: &str| size(text).map(|bytes| bytes.get() as u64).filter(|&bytes| bytes >= 16 << 10);
         let kept = |text: &str| text.parse().ok().filter(|count| (1..=MOST_KEPT).contains(count));
         RecordSettings {
-            rotate_size: self.one(Key::RecordsRotateSize, "a size from 16KiB, such as 64MiB", large),
+            rotate_size: self.one(Key::RecordsRotateSize, "a size such as 512KiB, 64MiB or 1GiB", size),
             rotate_age: self.one(Key::RecordsRotateAge, "a time such as 30m or 24h, 744h at most", age),
             keep: self.one(Key::RecordsKeep, "a number from 1 to 9999", kept).unwrap_or(default.keep),
             on_failure: self
@@ -100,5 +97,36 @@ impl Resolver<'_> {
                 (!text.is_empty()).then(|| text.to_owned()).ok_or("a pattern".into())
             }),
         }
+    }
+}
+
+const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// A whole number and a unit; at least a line's length.
+fn size(text: &str) -> Option<u64> {
+    let (unit, bytes) = UNITS.iter().find(|(unit, _)| text.ends_with(unit))?;
+    let number = text.strip_suffix(unit).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    number.parse::<u64>().ok()?.checked_mul(*bytes).filter(|&bytes| bytes >= 16 << 10)
+}
+
+/// In the largest unit that holds it whole.
+pub(super) fn spelled_size(bytes: u64) -> String {
+    let whole = UNITS.iter().find(|(_, unit)| bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_has_a_unit_and_room_for_a_line() {
+        for (text, want) in [("16KiB", Some(16 << 10)), ("64MiB", Some(64 << 20)), ("2GiB", Some(2 << 30))] {
+            assert_eq!(size(text), want, "{text}");
+        }
+        for text in ["", "64", "64MB", "0MiB", "15KiB", "-1MiB", "1.5GiB", "MiB", "99999999999999GiB"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+        assert_eq!(spelled_size(64 << 20), "64MiB");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::records::spelled_size;
 use super::{AuditSink, CaSource, Config, Key, PolicySource, UpstreamProxy};
 
 impl Config {
@@ -50,7 +51,7 @@ impl Config {
             Key::Admin => self.admin.iter().map(ToString::to_string).collect(),
             Key::AdminSocket => maybe(self.admin_socket.as_deref()),
             Key::Workers => vec![self.workers.to_string()],
-            Key::RecordsRotateSize => self.records.rotate_size.map(sized).into_iter().collect(),
+            Key::RecordsRotateSize => self.records.rotate_size.map(spelled_size).into_iter().collect(),
             Key::RecordsRotateAge => self.records.rotate_age.map(spelled).into_iter().collect(),
             Key::RecordsKeep => vec![self.records.keep.to_string()],
             Key::RecordsOnFailure => vec![self.records.on_failure.to_string()],
@@ -72,9 +73,7 @@ impl Config {
             }
             Key::LimitsConnectionsPerOrigin => vec![self.limits.connections_per_origin.to_string()],
             Key::LimitsDials => vec![self.limits.dials.to_string()],
-            Key::LimitsInspection => {
-                self.limits.inspection.iter().map(|bytes| sized(bytes.get() as u64)).collect()
-            }
+            Key::LimitsInspection => self.limits.inspection.iter().map(|bytes| sized(bytes.get())).collect(),
         })
     }
 }
@@ -92,7 +91,7 @@ fn spelled(time: Duration) -> String {
 }
 
 /// A size likewise.
-fn sized(bytes: u64) -> String {
+fn sized(bytes: usize) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let (unit, name) = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit)).unwrap_or((1, ""));
     format!("{}{name}", bytes / unit)

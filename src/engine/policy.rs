@@ -31,6 +31,7 @@ use self::index::Index;
 pub use self::node::{At, Code, Problem, Severity};
 use self::pattern::{HostPattern, Own};
 use self::perimeter::Perimeter;
+pub use self::statement::StreamLimits;
 use self::statement::{Effect, Fit, Rule, Statement};
 pub use self::tunnel::{TunnelLimits, TunnelPermit};
 use super::atlas::Atlas;
@@ -84,6 +85,7 @@ impl fmt::Display for Placed {
 pub struct Permit {
     statement: Option<Placed>,
     min_tls13: bool,
+    stream: StreamLimits,
     observed: bool,
     would: Vec<Name>,
 }
@@ -97,6 +99,11 @@ impl Permit {
     /// The origin must speak TLS 1.3.
     pub fn min_tls13(&self) -> bool {
         self.min_tls13
+    }
+
+    /// How long what it opens may be silent, and last.
+    pub fn stream_limits(&self) -> StreamLimits {
+        self.stream
     }
 
     /// No statement allows it: `default: report` let it pass.
@@ -199,6 +206,14 @@ impl Policy {
         })
     }
 
+    /// Some allow says that this destination's clients are offered HTTP/2 unseen.
+    pub fn names_http2(&self, target: &Authority) -> bool {
+        self.statements.iter().any(|statement| match &statement.rule {
+            Rule::Http(rule) => statement.http2 && rule.hosts.iter().any(|host| host.matches(target)),
+            _ => false,
+        })
+    }
+
     /// Decides. Total, and the same for every order of the statements.
     pub fn decide(&self, request: &Request<'_>) -> Decision {
         let Some(operation) = request.operation else {
@@ -218,7 +233,13 @@ impl Policy {
 
     /// What the statements say of one ask, or of a request to a third party.
     fn find<'p>(&'p self, request: &Request<'_>, ask: Option<&Ask>) -> Found<'p> {
-        let mut found = Found { denies: u32::MAX, allows: u32::MAX, min_tls13: false, would: Vec::new() };
+        let mut found = Found {
+            denies: u32::MAX,
+            allows: u32::MAX,
+            min_tls13: false,
+            stream: StreamLimits::default(),
+            would: Vec::new(),
+        };
         let visit = |at: u32| {
             let statement = &self.statements[at as usize];
             let first = match statement.effect {
@@ -226,7 +247,7 @@ impl Policy {
                 Effect::Allow => &mut found.allows,
             };
             // Another one is only of interest for what it obliges to, or would have done.
-            if *first <= at && !statement.report && !statement.min_tls13 {
+            if *first <= at && !statement.report && !statement.min_tls13 && statement.stream.is_none() {
                 return;
             }
             let acts = match statement.effect {
@@ -238,6 +259,7 @@ impl Policy {
             } else if acts {
                 *first = at.min(*first);
                 found.min_tls13 |= statement.min_tls13;
+                found.stream = found.stream.and(statement.stream);
             }
         };
         match ask {
@@ -262,15 +284,16 @@ impl Policy {
             };
             return deny(Reason::PolicyDenied, Some(statement), said, would);
         }
-        let (mut statement, mut min_tls13) = (None, false);
+        let (mut statement, mut min_tls13, mut stream) = (None, false, StreamLimits::default());
         for (ask, found) in all {
             let Some(by) = self.statements.get(found.allows as usize) else {
                 return self.unnamed(request, *ask, would);
             };
             statement.get_or_insert_with(|| by.placed.clone());
             min_tls13 |= found.min_tls13;
+            stream = stream.and(found.stream);
         }
-        Decision::Allow(Permit { statement, min_tls13, observed: false, would })
+        Decision::Allow(Permit { statement, min_tls13, stream, observed: false, would })
     }
 
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
@@ -281,7 +304,8 @@ impl Policy {
             && !self.perimeter.holds_signer(identity, request.own());
         let observed = self.report || (self.report_http && request.operation.is_none());
         if observed && !outside {
-            return Decision::Allow(Permit { statement: None, min_tls13: false, observed: true, would });
+            let (min_tls13, stream) = Default::default();
+            return Decision::Allow(Permit { statement: None, min_tls13, stream, observed: true, would });
         }
         let (fit, statement) = self.nearest(request, ask);
         let reason = match fit {
@@ -336,8 +360,9 @@ impl Policy {
 struct Found<'p> {
     denies: u32,
     allows: u32,
-    /// Some statement that allows it obliges to this.
+    /// Some statement that allows it obliges to these.
     min_tls13: bool,
+    stream: StreamLimits,
     would: Vec<&'p Name>,
 }
 

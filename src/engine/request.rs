@@ -203,6 +203,7 @@ pub struct RequestHead {
     authority: Authority,
     expects_continue: bool,
     close: bool,
+    upgrade: bool,
 }
 
 impl RequestHead {
@@ -255,9 +256,6 @@ impl RequestHead {
         }
         let span = |part: &[u8]| Span::locate(&raw, part);
         let (fields, marks) = read_fields(&raw, parsed.headers, version)?;
-        if marks.upgrade {
-            return Err(HeadError::Upgrade);
-        }
         let host = marks.host.ok_or(HeadError::Host)?;
         let same = |before: &&Authority| {
             before.port == 443 && before.host.as_name().is_some_and(|name| name.as_bytes() == host)
@@ -277,6 +275,17 @@ impl RequestHead {
             (false, None) if http2 == Some(false) => Framing::Chunked,
             (false, None) => Framing::None,
         };
+        // WebSocket alone is carried, as RFC 6455 4.1 asks for it.
+        let upgrade = match marks.upgrade {
+            None => false,
+            Some(protocol) => {
+                let asked = protocol.eq_ignore_ascii_case(b"websocket") && marks.connection_upgrade;
+                if !asked || version != Version::Http11 || method != "GET" || framing != Framing::None {
+                    return Err(HeadError::Upgrade);
+                }
+                true
+            }
+        };
         let names_fields = marks.names_fields;
         let path = memchr::memchr(b'?', target.as_bytes()).map_or(target, |at| &target[..at]);
         let mut head = Self {
@@ -293,6 +302,7 @@ impl RequestHead {
                 && version != Version::Http10
                 && framing != Framing::None,
             close: marks.close || (version == Version::Http10 && !marks.keep_alive),
+            upgrade,
             fields,
             raw,
         };
@@ -356,6 +366,11 @@ impl RequestHead {
     /// The client asks that the connection end after this exchange.
     pub fn close(&self) -> bool {
         self.close
+    }
+
+    /// The client asks to go on in WebSocket (RFC 9110 7.8).
+    pub fn asks_websocket(&self) -> bool {
+        self.upgrade
     }
 
     /// The whole head as received.
@@ -427,7 +442,9 @@ struct Marks<'h> {
     keep_alive: bool,
     names_fields: bool,
     expects_continue: bool,
-    upgrade: bool,
+    upgrade: Option<&'h [u8]>,
+    /// `Connection` names it, as it must.
+    connection_upgrade: bool,
 }
 
 /// Spans of all fields, and what they say together.
@@ -475,7 +492,8 @@ impl<'h> Marks<'h> {
                 self.expects_continue = true;
             }
             7 if is("upgrade") => {
-                self.upgrade = true;
+                // Several are a list, of which we carry none.
+                self.upgrade = Some(if self.upgrade.is_some() { b"" } else { value });
                 return Ok(Kind::HopByHop);
             }
             7 if is("alt-svc") => return Ok(Kind::HopByHop),
@@ -485,6 +503,8 @@ impl<'h> Marks<'h> {
                         self.close = true;
                     } else if option.eq_ignore_ascii_case(b"keep-alive") {
                         self.keep_alive = true;
+                    } else if option.eq_ignore_ascii_case(b"upgrade") {
+                        self.connection_upgrade = true;
                     } else {
                         self.names_fields = true;
                     }

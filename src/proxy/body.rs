@@ -174,10 +174,15 @@ impl Passage {
     }
 
     fn add(&self, data: &[u8]) {
-        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.add_after(data.len() as u64);
         if let Some(telling) = &self.telling {
             telling.sent(data);
         }
+    }
+
+    /// Bytes that went on after a switch of protocols.
+    pub fn add_after(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub fn outcome(&self) -> PayloadOutcome {

@@ -17,12 +17,13 @@ use super::gate::Full;
 use super::http1::client::ExchangeError;
 use super::http1::io::Io;
 use super::http1::server::{self, AnswerError, NoRequest, Passed};
+use super::http1::switch;
 use super::telling::Overheard;
 use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
-use crate::engine::policy::TunnelPermit;
+use crate::engine::policy::{TunnelLimits, TunnelPermit};
 use crate::engine::reason::Reason;
 use crate::engine::request::{HeadError, HeadScanner, MAX_HEAD};
 use crate::engine::target::Authority;
@@ -267,7 +268,7 @@ async fn established(
             let mut entry = open();
             let said = match &error {
                 HandshakeError::ClientDistrusts(_) | HandshakeError::Silent => {
-                    suspect.distrusts(&worker.shared, &error.to_string(), &mut entry).await
+                    suspect.distrusts(&worker, &error.to_string(), &mut entry).await
                 }
                 error => error.to_string(),
             };
@@ -324,23 +325,23 @@ async fn requests<S: Io>(
                 let _ = client.answer_whole(&answer).await;
                 false
             }
+            Answer::Passed(forwarded, entry, passage, _) if forwarded.head.switches_to_websocket() => {
+                return Box::pin(switched(client, forwarded, entry, &passage)).await;
+            }
             Answer::Passed(mut forwarded, entry, passage, lesson) => {
                 let close = head.close() || forwarded.body.is_early() || worker.is_draining();
                 let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let result = match (lesson, passage.telling()) {
-                    (None, None) => client.pass(passed, &mut forwarded.body).await,
-                    // What is told of its keys is enough.
-                    (Some(lesson), _) => {
+                let passed = match (lesson, passage.telling(), forwarded.limits.life) {
+                    (None, None, None) => client.pass(passed, &mut forwarded.body).await,
+                    (lesson, telling, life) => {
                         let keys = &worker.shared.keys;
                         let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
-                        Box::pin(client.pass(passed, &mut taught)).await
-                    }
-                    (None, Some(telling)) => {
-                        let mut overheard = Overheard::new(&mut forwarded.body, telling);
-                        Box::pin(client.pass(passed, &mut overheard)).await
+                        let mut overheard = Overheard::new(&mut taught, telling);
+                        Box::pin(within(life, client.pass(passed, &mut overheard))).await
                     }
                 };
-                let whole = record(entry, &forwarded, &passage, result).await;
+                let (bytes, broke) = passed.map_or_else(|error| (0, Some(error)), |bytes| (bytes, None));
+                let whole = record(entry, &forwarded, &passage, bytes, broke).await;
                 // The origin's connection must not wait for this client.
                 drop(forwarded);
                 if !whole {
@@ -355,15 +356,54 @@ async fn requests<S: Io>(
     }
 }
 
+/// Both sides agreed to go on in WebSocket: bytes pass unread, and the request's record closes with them.
+async fn switched<S: Io, B: Inbound>(
+    client: server::Connection<S>,
+    mut forwarded: Forwarded<B>,
+    entry: Entry,
+    passage: &Passage,
+) {
+    let (said, usual) = (forwarded.limits, TunnelLimits::default());
+    let limits =
+        switch::Limits { idle: said.idle.unwrap_or(usual.idle), life: said.life.unwrap_or(usual.life) };
+    let (mut bytes, mut broke) = (0, None);
+    // INVARIANT: only an HTTP/1.1 origin switches, and a GET has no body that could hold the client's side.
+    if let (Some(mut client), Some(mut origin)) = (client.switch(&forwarded.head), forwarded.body.switched())
+    {
+        let passed = switch::pass(&mut client, &mut origin, limits).await;
+        passage.add_after(passed.up);
+        bytes = passed.down;
+        broke = match passed.end {
+            switch::End::Closed => None,
+            switch::End::Client(error) => Some(AnswerError::Client(error)),
+            switch::End::Origin(error) => Some(AnswerError::Origin(ExchangeError::Lost(error))),
+            switch::End::Idle(after) | switch::End::Life(after) => {
+                Some(AnswerError::Origin(ExchangeError::Limit(after)))
+            }
+        };
+    }
+    record(entry, &forwarded, passage, bytes, broke).await;
+}
+
 /// A client went away before its first request.
 pub(super) async fn left(worker: &Worker, caller: &Caller, suspect: Suspect, error: Option<&std::io::Error>) {
-    let Some(alert) = error.and_then(handshake::distrust) else { return worker.recorder.note_left() };
+    let Some(alert) = error.and_then(handshake::distrust) else { return suspect.left(worker) };
     // TLS 1.3 clients tell what they think of our leaf only after the handshake.
     let mut entry = worker.recorder.open(&caller.prelude);
     entry.was_for(&caller.arrival.target);
     let said = HandshakeError::ClientDistrusts(alert).to_string();
-    let said = suspect.distrusts(&worker.shared, &said, &mut entry).await;
+    let said = suspect.distrusts(worker, &said, &mut entry).await;
     entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
+}
+
+/// Passes an answer on, no longer than its statement says.
+pub(super) async fn within<T>(
+    life: Option<Duration>,
+    pass: impl Future<Output = Result<T, AnswerError<ExchangeError>>>,
+) -> Result<T, AnswerError<ExchangeError>> {
+    let Some(life) = life else { return pass.await };
+    let over = || AnswerError::Origin(ExchangeError::Limit(life));
+    tokio::time::timeout(life, pass).await.unwrap_or_else(|_| Err(over()))
 }
 
 /// Closes the entry of a request that was answered; false when the answer broke off.
@@ -371,25 +411,26 @@ pub(super) async fn record<B: Inbound>(
     mut entry: Entry,
     forwarded: &Forwarded<B>,
     passage: &Passage,
-    result: Result<u64, AnswerError<ExchangeError>>,
+    bytes_out: u64,
+    broke: Option<AnswerError<ExchangeError>>,
 ) -> bool {
     let answer = &forwarded.head;
-    let mut bytes_out = 0;
-    let broke = match result {
-        Ok(bytes) => {
-            bytes_out = bytes;
-            None
+    let broke = broke.map(|error| match error {
+        AnswerError::Client(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            (Reason::RequestTimeout, "the client took no more of its answer".to_owned())
         }
-        Err(AnswerError::Client(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
-            Some((Reason::RequestTimeout, "the client took no more of its answer".to_owned()))
+        AnswerError::Client(error) => (Reason::RequestAborted, error.to_string()),
+        AnswerError::Framing(error) => (Reason::Internal, error.to_string()),
+        AnswerError::Origin(error) => {
+            let error = OriginError::Exchange(match error {
+                ExchangeError::TimedOut(after) if forwarded.limits.idle == Some(after) => {
+                    ExchangeError::Limit(after)
+                }
+                error => error,
+            });
+            (error.reason(), error.to_string())
         }
-        Err(AnswerError::Client(error)) => Some((Reason::RequestAborted, error.to_string())),
-        Err(AnswerError::Framing(error)) => Some((Reason::Internal, error.to_string())),
-        Err(AnswerError::Origin(error)) => {
-            let error = OriginError::Exchange(error);
-            Some((error.reason(), error.to_string()))
-        }
-    };
+    });
     if let Some(telling) = passage.telling() {
         telling.tell(&mut entry);
     }

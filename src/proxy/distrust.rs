@@ -3,7 +3,8 @@
 //!
 //! Who it was, the CONNECT head's user agent tells, and on Linux `process.rs`. Looking for a process reads much of
 //! /proc, and a client that says no is often gone by then. So it is done once a second at most, on this path alone; and
-//! for a while after a refusal at CONNECT already, where the client waits for us: most programs try again.
+//! for a while after a refusal at CONNECT already, where the client waits for us: most programs try again. Under `exec`
+//! some don't live for a second try: whoever does not say there what it is, is looked for at CONNECT, and more often.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +13,15 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::process::{self, Process};
-use super::{Shared, door};
+use super::{Shared, Worker, door};
 use crate::config::{CaSource, Config};
 use crate::record::Entry;
 use crate::tls::mint::Mint;
 
 /// Between two look-ups.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Where the proxy is one program's.
+const PAUSE_IN_EXEC: Duration = Duration::from_millis(100);
 /// After a refusal, the next connections are looked at before they can go.
 const WARY: Duration = Duration::from_secs(30);
 /// A user agent in our sentence.
@@ -48,10 +51,10 @@ impl Watch {
         refused != 0 && self.now().saturating_sub(refused) < WARY.as_millis() as u64
     }
 
-    /// Takes this second's turn.
-    fn may_look(&self) -> bool {
+    /// Takes this moment's turn.
+    fn may_look(&self, pause: Duration) -> bool {
         let (now, before) = (self.now(), self.looked.load(Ordering::Relaxed));
-        let due = before == 0 || now.saturating_sub(before) >= PAUSE.as_millis() as u64;
+        let due = before == 0 || now.saturating_sub(before) >= pause.as_millis() as u64;
         due && self.looked.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
@@ -66,7 +69,8 @@ pub struct Suspect {
 impl Suspect {
     /// Before CONNECT is answered. Costs a look at a number, unless somebody distrusted us lately.
     pub async fn new(shared: &Shared, peer: SocketAddr, connect: BytesMut) -> Self {
-        let look = shared.watch.is_wary() && shared.watch.may_look();
+        let unnamed = shared.config.exec.is_some() && door::user_agent(&connect).is_none();
+        let look = (unnamed || shared.watch.is_wary()) && shared.watch.may_look(pause(shared));
         let process = if look { process::find(peer, &shared.own).await } else { None };
         Self { peer, connect, process }
     }
@@ -75,50 +79,97 @@ impl Suspect {
         self.peer
     }
 
-    /// `said` is what it did. Names the program and what would help, for record and log.
-    pub async fn distrusts(self, shared: &Shared, said: &str, entry: &mut Entry) -> String {
-        let Self { peer, connect, mut process } = self;
+    /// `said` is what it did. Names the program and what would help, for record, log and summary.
+    pub async fn distrusts(mut self, worker: &Worker, said: &str, entry: &mut Entry) -> String {
+        let shared = &worker.shared;
         shared.watch.refused.store(shared.watch.now(), Ordering::Relaxed);
-        // A process that was found before took this second's turn.
-        let turn = process.is_some() || shared.watch.may_look();
-        if turn && process.is_none() {
-            process = process::find(peer, &shared.own).await;
+        // A process that was found before took this moment's turn.
+        let turn = self.process.is_some() || shared.watch.may_look(pause(shared));
+        if turn && self.process.is_none() {
+            self.process = process::find(self.peer, &shared.own).await;
         }
-        if let Some(process) = &process {
+        if let Some(process) = &self.process {
             entry.is_of(process.id);
         }
-        let agent = door::user_agent(&connect);
-        let told = tell(said, process.as_ref(), agent.as_deref(), &shared.config);
-        if turn {
+        let client = self.client();
+        let told = format!("{said}{}; {}", client.named(), client.advice(&shared.config));
+        let new = worker.recorder.note_distrust(&client.summary(&shared.config), client.is_named());
+        if new.unwrap_or(turn) {
             tracing::warn!("{told}");
         }
         told
     }
+
+    /// It shook hands and went away without a word, which may mean the same, and may not.
+    pub fn left(self, worker: &Worker) {
+        worker.recorder.note_left(&self.client().summary(&worker.shared.config));
+    }
+
+    fn client(self) -> Client {
+        let agent = door::user_agent(&self.connect);
+        Client { process: self.process, agent: agent.map(|agent| agent.chars().take(MOST_AGENT).collect()) }
+    }
 }
 
-fn tell(said: &str, process: Option<&Process>, agent: Option<&str>, config: &Config) -> String {
-    let agent = agent.map(|agent| agent.chars().take(MOST_AGENT).collect::<String>());
-    let who = match (process, &agent) {
-        (Some(process), _) => format!(": it is `{}` (process {})", process.name, process.id),
-        (None, Some(agent)) => format!(": it calls itself `{}`", agent.escape_default()),
-        (None, None) => String::new(),
-    };
-    let programs = [process.map(|process| process.name.as_str()), agent.as_deref()].into_iter().flatten();
-    let setting = programs.filter_map(setting).next().unwrap_or(ANY);
-    let file = match (&config.ca_out, &config.ca) {
-        // Its environment names a file already; what goes on without it has a setting of its own.
-        _ if config.exec.is_some() => "the file that SSL_CERT_FILE names in its environment".to_owned(),
-        (Some(path), _) | (None, CaSource::Files { cert: path, .. }) => format!("`{}`", path.display()),
-        (None, CaSource::Kept(dir)) => format!("`{}`", Mint::kept_certificate(dir).display()),
-        (None, CaSource::InMemory) => "the certificate that `--ca-out FILE` writes".to_owned(),
-    };
-    let advice = match setting {
-        Setting::Variable(names) => format!("set {names} to {file}"),
-        Setting::TrustStore => format!(
-            "import {file} with keytool, and name the store in JAVA_TOOL_OPTIONS (-Djavax.net.ssl.trustStore)"
-        ),
-    };
-    format!("{said}{who}; {advice}")
+fn pause(shared: &Shared) -> Duration {
+    if shared.config.exec.is_some() { PAUSE_IN_EXEC } else { PAUSE }
+}
+
+/// What is known of a client.
+struct Client {
+    process: Option<Process>,
+    agent: Option<String>,
+}
+
+impl Client {
+    fn is_named(&self) -> bool {
+        self.process.is_some() || self.agent.is_some()
+    }
+
+    fn named(&self) -> String {
+        match (&self.process, &self.agent) {
+            (Some(process), _) => format!(": it is `{}` (process {})", process.name, process.id),
+            (None, Some(agent)) => format!(": it calls itself `{}`", agent.escape_default()),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// What would help it.
+    fn advice(&self, config: &Config) -> String {
+        let programs = [self.process.as_ref().map(|process| process.name.as_str()), self.agent.as_deref()];
+        let setting = programs.into_iter().flatten().filter_map(setting).next().unwrap_or(ANY);
+        if config.exec.is_some() {
+            // Its environment names the file already.
+            let set = match setting {
+                Setting::Variable(names) => &*names.replace(" or ", " and "),
+                Setting::TrustStore => "-Djavax.net.ssl.trustStore in JAVA_TOOL_OPTIONS",
+            };
+            return format!(
+                "exec sets {set}: something took that away, or the client has a setting of its own, which must name the file in $SSL_CERT_FILE"
+            );
+        }
+        let file = match (&config.ca_out, &config.ca) {
+            (Some(path), _) | (None, CaSource::Files { cert: path, .. }) => format!("`{}`", path.display()),
+            (None, CaSource::Kept(dir)) => format!("`{}`", Mint::kept_certificate(dir).display()),
+            (None, CaSource::InMemory) => "the certificate that `--ca-out FILE` writes".to_owned(),
+        };
+        match setting {
+            Setting::Variable(names) => format!("set {names} to {file}"),
+            Setting::TrustStore => format!(
+                "import {file} with keytool, and name the store in JAVA_TOOL_OPTIONS (-Djavax.net.ssl.trustStore)"
+            ),
+        }
+    }
+
+    /// Of its kind, not of its process.
+    fn summary(&self, config: &Config) -> String {
+        let who = match (&self.process, &self.agent) {
+            (Some(process), _) => format!("`{}`", process.name),
+            (None, Some(agent)) => format!("`{}`", agent.escape_default()),
+            (None, None) => "a client".to_owned(),
+        };
+        format!("{who} does not trust this run's CA; {}", self.advice(config))
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -181,7 +232,8 @@ mod tests {
         let config = load(Layer::default(), [], |_| None).unwrap().config;
         let told = |name: &str, agent: Option<&str>| {
             let process = Some(Process { id: 7, name: name.to_owned() }).filter(|p| !p.name.is_empty());
-            tell("said", process.as_ref(), agent, &config)
+            let client = Client { process, agent: agent.map(str::to_owned) };
+            format!("said{}; {}", client.named(), client.advice(&config))
         };
         for (program, agent, want) in [
             ("python3.12", None, "AWS_CA_BUNDLE (boto3"),
@@ -209,7 +261,7 @@ mod tests {
     fn looks_once_a_second_at_most_and_ahead_only_after_a_refusal() {
         let watch = Watch::default();
         assert!(!watch.is_wary());
-        assert!(watch.may_look() && !watch.may_look());
+        assert!(watch.may_look(PAUSE) && !watch.may_look(PAUSE));
         watch.refused.store(watch.now(), Ordering::Relaxed);
         assert!(watch.is_wary());
     }

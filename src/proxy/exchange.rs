@@ -46,6 +46,9 @@ pub async fn exchange<B: Inbound>(
     caller: &Caller,
 ) -> Answer<B> {
     let mut entry = worker.recorder.open(&caller.prelude);
+    // By this a test shows what a bug of ours costs. No release has it.
+    #[cfg(debug_assertions)]
+    assert!(!head.has("exeat-test-panic"), "a test asked for it");
     let shared = &worker.shared;
     let policy = shared.policy.load_full();
     let mut continued = !head.expects_continue();
@@ -202,8 +205,8 @@ fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Reque
         path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
-        traceparent: head.only("traceparent"),
         repeats: false,
+        traceparent: head.only("traceparent"),
         spent,
     }
 }

@@ -16,11 +16,12 @@ use super::body::{BodyError, Inbound};
 use super::chain::{self, ChainError, Way};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
-use super::pool::{Key, Leased, Slip, Upstream};
+use super::http1::wire::{Reader, Writer};
+use super::pool::{Key, Leased, Slip, Slot, Turn, Upstream};
 use super::{OriginStream, Worker, http2, resolve};
-use crate::engine::policy::Permit;
+use crate::engine::policy::{Permit, StreamLimits};
 use crate::engine::reason::Reason;
-use crate::engine::request::{Framing, RequestHead, ResponseHead};
+use crate::engine::request::{RequestHead, ResponseHead};
 use crate::engine::target::Authority;
 use crate::engine::target::destination::Refused;
 use crate::record::metrics;
@@ -35,6 +36,8 @@ pub struct Forwarded<B: Inbound> {
     pub upstream: Arc<Upstream>,
     pub reused: bool,
     pub waited: Duration,
+    /// What the permit says of how long it may go on.
+    pub limits: StreamLimits,
 }
 
 /// The answer's body, which pulls the upload, in whichever protocol the origin speaks.
@@ -49,6 +52,26 @@ impl<B: Inbound> Answer<B> {
         match self {
             Self::Http1(answer) => answer.is_early(),
             Self::Http2(answer) => answer.is_early(),
+        }
+    }
+
+    /// The body of a request that had none to send, so that it can be sent again; HTTP/1.1 alone.
+    fn take_unsent(&mut self) -> Option<B> {
+        match self {
+            Self::Http1(answer) => answer.take_unsent(),
+            Self::Http2(_) => None,
+        }
+    }
+}
+
+/// An origin's connection after a 101.
+pub type Switched = (Reader<OriginStream>, Writer<OriginStream>);
+
+impl<B: Inbound> Answer<B> {
+    pub fn switched(&mut self) -> Option<Switched> {
+        match self {
+            Self::Http1(answer) => answer.switched(),
+            Self::Http2(_) => None,
         }
     }
 }
@@ -91,6 +114,8 @@ pub enum OriginError {
     Refused(Refused),
     #[error("no turn to dial for {0:?}")]
     NoTurn(Duration),
+    #[error("all connections to `{target}` were in use for {after:?}")]
+    NoConnection { target: Authority, after: Duration },
     #[error("connect to `{target}` at {address} failed: {error}")]
     Connect { target: Authority, address: SocketAddr, error: io::Error },
     #[error("connect to `{target}` timed out after {after:?}")]
@@ -113,6 +138,7 @@ impl OriginError {
             Self::Resolve { .. } => Reason::UpstreamResolve,
             Self::Refused(refused) => refused.reason,
             Self::NoTurn(_) => Reason::LimitDials,
+            Self::NoConnection { .. } => Reason::LimitOrigin,
             Self::Connect { .. } => Reason::UpstreamConnect,
             Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
             Self::Tls { error, .. } => error.reason(),
@@ -131,6 +157,7 @@ impl OriginError {
                 ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
                 ExchangeError::Untranslatable => Reason::RequestMalformed,
                 ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
+                ExchangeError::Limit(_) => Reason::LimitStream,
             },
         }
     }
@@ -169,14 +196,18 @@ pub async fn forward<B: Inbound>(
     let target = head.authority();
     let trust = shared.origin_tls.trust_id(&target.host, at_least(&permit));
     let dial_at = shared.config.connect_to.lookup(target);
-    let key = Key { authority: target.clone(), dial: dial_at, trust, offer: how.offer };
+    // What HTTP/1.1 alone has a way to ask for.
+    let offer = if head.asks_websocket() { Offer::Http1 } else { how.offer };
+    let key = Key { authority: target.clone(), dial: dial_at, trust, offer };
     let (mut leg, mut reused) = acquire(worker, &key, &permit, how.judged).await?;
     entry.intend().await?;
     if how.owes_continue {
         body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
     }
     let started = Instant::now();
-    let patience = super::origin_patience(&shared.config.limits);
+    let limits = permit.stream_limits();
+    let mut patience = super::origin_patience(&shared.config.limits);
+    patience.body = limits.idle.unwrap_or(patience.body);
     let mut again = false;
     loop {
         let (upstream, sent) = match leg {
@@ -186,15 +217,16 @@ pub async fn forward<B: Inbound>(
                     if !reused {
                         return Err(OriginError::SpokeFirst);
                     }
-                    (leg, reused) = acquire(worker, &key, &permit, how.judged).await?;
+                    // Its place stays ours: others wait in line for theirs.
+                    let slot = leased.into_slot();
+                    (leg, reused) = match worker.pool.checkout(&key, how.judged) {
+                        Some(leased) => (Leg::Http1(leased), true),
+                        None => Box::pin(dial(worker, &key, &permit, slot)).await?,
+                    };
                     continue;
                 }
                 let upstream = leased.upstream;
-                let slip = Slip {
-                    pool: Arc::clone(&worker.pool),
-                    key: key.clone(),
-                    upstream: Arc::clone(&upstream),
-                };
+                let slip = Slip { pool: Arc::clone(&worker.pool), upstream: Arc::clone(&upstream) };
                 let sent = client::send(leased.conn, head, body, patience, slip).await;
                 (upstream, sent.map(|(response, answer)| (response, Answer::Http1(answer))))
             }
@@ -205,19 +237,22 @@ pub async fn forward<B: Inbound>(
             }
         };
         match sent {
-            Ok((response, body)) => {
+            Ok((response, mut answer)) => {
+                // Not the server for this authority; another connection may lead to it (RFC 9110 15.5.20).
+                if response.status() == 421
+                    && !again
+                    && let Some(unsent) = answer.take_unsent()
+                {
+                    drop(answer);
+                    (body, again) = (unsent, true);
+                    (leg, reused) = Box::pin(dial(worker, &key, &permit, upstream.into_slot())).await?;
+                    continue;
+                }
                 let waited = started.elapsed();
-                return Ok(Forwarded { head: response, body, upstream, reused, waited });
+                return Ok(Forwarded { head: response, body: answer, upstream, reused, waited, limits });
             }
-            // An idle connection that the origin was just closing: a request without a body may be sent once more.
-            Err(Unanswered {
-                error: ExchangeError::Closed { unanswered: true } | ExchangeError::Lost(_),
-                body: Some(unsent),
-            }) if reused && is_idempotent(head) => {
-                body = unsent;
-                (leg, reused) = (Box::pin(dial(worker, &key, &permit)).await?, false);
-            }
-            // Never processed, so any method may; once.
+            // Never processed, so any method may; once. What was written to a connection that then closed is not sent
+            // again: nobody can tell what the origin did with it.
             Err(Unanswered { error: ExchangeError::Untaken(_), body: Some(unsent) }) if !again => {
                 (body, again) = (unsent, true);
                 (leg, reused) = Box::pin(acquire(worker, &key, &permit, Instant::now())).await?;
@@ -229,11 +264,6 @@ pub async fn forward<B: Inbound>(
 
 fn at_least(permit: &Permit) -> AtLeast {
     if permit.min_tls13() { AtLeast::Tls13 } else { AtLeast::Tls12 }
-}
-
-/// RFC 9110 9.2.2.
-fn is_idempotent(head: &RequestHead) -> bool {
-    head.framing() == Framing::None && matches!(head.method(), "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS")
 }
 
 /// Where the request goes out.
@@ -255,7 +285,7 @@ async fn acquire(
     }
     match worker.pool.checkout(key, now) {
         Some(leased) => Ok((Leg::Http1(leased), true)),
-        None => Ok((Box::pin(dial(worker, key, permit)).await?, false)),
+        None => Box::pin(dial(worker, key, permit, None)).await,
     }
 }
 
@@ -282,15 +312,32 @@ async fn acquire_shared(
     if speaks_http1() {
         return None;
     }
-    let dialled = dial(worker, key, permit).await;
+    let dialled = dial(worker, key, permit, None).await;
     drop(turn);
-    Some(dialled.map(|leg| (leg, false)))
+    Some(dialled)
 }
 
-/// A new connection, and the handshake with the origin.
-async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leg, OriginError> {
+/// A new connection, and the handshake with the origin; in `slot`, where there is one already. Where there are as many
+/// connections as there may be, the next that comes free (`true`).
+async fn dial(
+    worker: &Worker,
+    key: &Key,
+    permit: &Permit,
+    slot: Option<Slot>,
+) -> Result<(Leg, bool), OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
+    let slot = match slot {
+        Some(slot) => slot,
+        None => {
+            let after = shared.config.limits.turn;
+            match worker.pool.turn(key, after).await {
+                Some(Turn::Dial(slot)) => slot,
+                Some(Turn::Idle(leased)) => return Ok((Leg::Http1(leased), true)),
+                None => return Err(OriginError::NoConnection { target: target.clone(), after }),
+            }
+        }
+    };
     let _turn = turn(worker).await?;
     let (way, address) = reach(worker, key).await?;
     let within = shared.config.limits.handshake;
@@ -298,17 +345,17 @@ async fn dial(worker: &Worker, key: &Key, permit: &Permit) -> Result<Leg, Origin
     let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), key.offer, deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
     worker.recorder.metrics().handshake(metrics::Leg::Upstream, tls.version);
-    let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)) });
+    let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)), slot });
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
     if key.offer == Offer::Both {
         shared.spoken.note(target, if speaks_http2 { Offer::Both } else { Offer::Http1 });
     }
     if !speaks_http2 {
-        return Ok(Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }));
+        return Ok((Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }), false));
     }
     let shaken = http2::client::shake(stream, upstream, within).await;
     let connection = shaken.map_err(ExchangeError::Http2)?;
-    Ok(Leg::Http2(worker.streams.add(key.clone(), connection)))
+    Ok((Leg::Http2(worker.streams.add(key.clone(), connection)), false))
 }
 
 /// The right to make one more connection, until it is dropped. First come, first served.

@@ -5,4 +5,5 @@ pub mod head;
 pub mod io;
 pub mod client;
 pub mod server;
+pub mod switch;
 pub(super) mod wire;

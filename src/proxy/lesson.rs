@@ -32,13 +32,13 @@ pub struct Taught<'a, B> {
 
 /// Only the plain text of a success is read.
 pub fn taught<'a, B>(
-    lesson: Lesson,
+    lesson: Option<Lesson>,
     keys: &'a ArcSwap<KnownKeys>,
     head: &ResponseHead,
     body: &'a mut B,
 ) -> Taught<'a, B> {
     let plain = head.first("content-encoding").is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"));
-    let lesson = Some(lesson).filter(|_| head.status() == 200 && plain);
+    let lesson = lesson.filter(|_| head.status() == 200 && plain);
     Taught { body, lesson, keys, held: VecDeque::new(), len: 0, trailers: None }
 }
 

@@ -34,13 +34,15 @@ pub fn to_request(refusal: &Refusal<'_>, head: &RequestHead) -> (u16, Vec<u8>) {
     };
     let bodiless = head.method() == "HEAD";
     let query_mode = head.only("x-amzn-query-mode").is_some_and(|v| v.eq_ignore_ascii_case(b"true"));
-    (status, render(refusal, status, bodiless, query_mode))
+    // git shows its user what a server says of a failure where that is plain text, and nothing of it otherwise.
+    let plain = head.only("user-agent").is_some_and(|agent| agent.starts_with(b"git/"));
+    (status, render(refusal, status, Style { bodiless, query_mode, plain }))
 }
 
 /// The answer where no head could be read, or none belongs to it.
 pub fn to_nobody(reason: Reason, subject: &str, flow: &str) -> Vec<u8> {
     let refusal = Refusal { reason, subject, protocol: Protocol::Http, flow, detail: None };
-    render(&refusal, reason.status(), false, false)
+    render(&refusal, reason.status(), Style::default())
 }
 
 /// The 407, with what it asks for.
@@ -53,26 +55,43 @@ pub fn challenge(reason: Reason, flow: &str) -> Vec<u8> {
 
 /// The sentence the workload is shown.
 pub fn sentence(refusal: &Refusal<'_>) -> String {
-    let Refusal { reason, subject, flow, detail, .. } = refusal;
+    let Refusal { flow, detail, .. } = refusal;
     let detail = detail.map_or(String::new(), |detail| format!("; {}", clean(detail, 900)));
-    let verb = if reason.status() == 403 { "denies" } else { "refuses" };
-    format!(
-        "exeat {verb} {}: {} [{reason}]{detail} (exeat explain {flow})",
-        clean(subject, 300),
-        reason.why()
-    )
+    format!("{}{detail} (exeat explain {flow})", short(refusal))
 }
 
-fn render(refusal: &Refusal<'_>, status: u16, bodiless: bool, query_mode: bool) -> Vec<u8> {
+/// Who says no to what, and why.
+fn short(refusal: &Refusal<'_>) -> String {
+    let Refusal { reason, subject, .. } = refusal;
+    let verb = if reason.status() == 403 { "denies" } else { "refuses" };
+    format!("exeat {verb} {}: {} [{reason}]", clean(subject, 300), reason.why())
+}
+
+/// What of an answer its request decides.
+#[derive(Debug, Clone, Copy, Default)]
+struct Style {
+    bodiless: bool,
+    query_mode: bool,
+    plain: bool,
+}
+
+fn render(refusal: &Refusal<'_>, status: u16, style: Style) -> Vec<u8> {
     let Refusal { reason, protocol, flow, .. } = refusal;
+    let Style { bodiless, query_mode, plain } = style;
     let message = sentence(refusal);
     let code = code(*protocol, *reason);
-    let (media_type, body) = body(*protocol, status, code, &message, reason.as_str(), flow);
-    let mut head = format!(
-        "HTTP/1.1 {status} {}\r\nDate: {}\r\n",
-        phrase(status),
-        httpdate(std::time::SystemTime::now())
-    );
+    let (media_type, body) = match protocol {
+        Protocol::Http if plain => ("text/plain", format!("{message}\n").into_bytes()),
+        protocol => body(*protocol, status, code, &message, reason.as_str(), flow),
+    };
+    // Clients without a protocol of their own make their errors of the status line, and never show a body: Python's
+    // raise_for_status, Go's Status, whatever fails at CONNECT. RFC 9112 4: the phrase is any text.
+    let phrase = match protocol {
+        Protocol::Http if status != 407 => short(refusal),
+        _ => phrase(status).to_owned(),
+    };
+    let mut head =
+        format!("HTTP/1.1 {status} {phrase}\r\nDate: {}\r\n", httpdate(std::time::SystemTime::now()));
     let mut field = |name: &str, value: &str| {
         let _ = write!(head, "{name}: {value}\r\n");
     };
@@ -251,7 +270,13 @@ mod tests {
             let (_, answer) = to_request(&refusal(protocol), &head("GET", ""));
             let text = String::from_utf8_lossy(&answer).into_owned();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\nDate: "), "{protocol}");
+            let phrase = match protocol {
+                Protocol::Http => {
+                    "exeat denies s3:Put<Object> on ?[2J\"x\": no statement allows it [policy.no_match]"
+                }
+                _ => "Forbidden",
+            };
+            assert!(head.starts_with(&format!("HTTP/1.1 403 {phrase}\r\nDate: ")), "{protocol}: {head}");
             assert!(head.contains("exeat-verdict: deny; reason=policy.no_match; flow=f-1"), "{protocol}");
             assert!(
                 body.contains("[policy.no_match]") && body.contains("exeat explain f-1"),
@@ -270,6 +295,21 @@ mod tests {
     fn head_gets_no_body_but_its_length() {
         let (_, answer) = to_request(&refusal(Protocol::S3), &head("HEAD", ""));
         assert!(answer.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn git_is_told_in_plain_text_and_others_are_not() {
+        let told = |protocol, agent: &str| {
+            let (_, answer) =
+                to_request(&refusal(protocol), &head("GET", &format!("User-Agent: {agent}\r\n")));
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let git = told(Protocol::Http, "git/2.39.5");
+        let (_, body) = git.split_once("\r\n\r\n").unwrap();
+        assert!(body.starts_with("exeat denies ") && body.ends_with("(exeat explain f-1)\n"), "{body}");
+        assert!(git.contains("Content-Type: text/plain\r\n"), "{git}");
+        assert!(told(Protocol::Http, "gitlab").contains("Content-Type: application/problem+json\r\n"));
+        assert!(told(Protocol::S3, "git/2.39.5").contains("Content-Type: application/xml\r\n"));
     }
 
     #[test]

@@ -53,10 +53,11 @@ pub fn offers(shared: &Shared, target: &Authority, kind: &HostKind, hello: &Clie
         HostKind::Service(_) => Offer::Http1,
         _ => Offer::Both,
     };
-    let only = !names(tls::HTTP_1_1);
+    // One with HTTP/2 alone is told nothing else, and its requests are translated where they must be.
+    let at_once = !names(tls::HTTP_1_1) || shared.policy.load().names_http2(target);
     let seen = match kind {
         HostKind::Service(_) => origin,
         _ => shared.spoken.of(target).unwrap_or_default(),
     };
-    Offers { client: if only { Offer::Both } else { seen }, origin }
+    Offers { client: if at_once { Offer::Both } else { seen }, origin }
 }

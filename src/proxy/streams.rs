@@ -12,7 +12,7 @@ use h2::{Reason as Code, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
 
-use super::connection::{left, of_head, record, record_malformed};
+use super::connection::{left, of_head, record, record_malformed, within};
 use super::distrust::Suspect;
 use super::exchange::{Answer, exchange};
 use super::forward::OriginError;
@@ -135,34 +135,31 @@ async fn stream(
             let _ = client.answer_whole(&answer).await;
         }
         Answer::Passed(mut forwarded, entry, passage, lesson) => {
-            let passed = match (lesson, passage.telling()) {
-                (None, None) => client.pass(&forwarded.head, &mut forwarded.body).await,
-                (Some(lesson), _) => {
+            let passed = match (lesson, passage.telling(), forwarded.limits.life) {
+                (None, None, None) => client.pass(&forwarded.head, &mut forwarded.body).await,
+                (lesson, telling, life) => {
                     let keys = &worker.shared.keys;
                     let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
-                    Box::pin(client.pass(&forwarded.head, &mut taught)).await
-                }
-                (None, Some(telling)) => {
-                    let mut overheard = Overheard::new(&mut forwarded.body, telling);
-                    Box::pin(client.pass(&forwarded.head, &mut overheard)).await
+                    let mut overheard = Overheard::new(&mut taught, telling);
+                    Box::pin(within(life, client.pass(&forwarded.head, &mut overheard))).await
                 }
             };
-            let (result, last) = match passed {
-                Ok((bytes, last)) => (Ok(bytes), Some(last)),
-                Err(error) => (Err(error), None),
+            let (bytes, last, broke) = match passed {
+                Ok((bytes, last)) => (bytes, Some(last), None),
+                Err(error) => (0, None, Some(error)),
             };
-            let code = result.as_ref().err().map(|error| match error {
-                AnswerError::Client(_) => Code::CANCEL,
-                AnswerError::Origin(_) | AnswerError::Framing(_) => Code::INTERNAL_ERROR,
-            });
-            record(entry, &forwarded, &passage, result).await;
+            let code = match &broke {
+                Some(AnswerError::Client(_)) => Code::CANCEL,
+                _ => Code::INTERNAL_ERROR,
+            };
+            record(entry, &forwarded, &passage, bytes, broke).await;
             // The origin's connection must not wait for this client.
             drop(forwarded);
             match last {
                 Some(last) => {
                     let _ = client.finish(last).await;
                 }
-                None => client.reset(code.unwrap_or(Code::INTERNAL_ERROR)),
+                None => client.reset(code),
             }
         }
     }

@@ -181,8 +181,8 @@ fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
         path: b"",
         user_agent: None,
         trace: None,
-        traceparent: None,
         repeats: false,
+        traceparent: None,
         spent: Duration::ZERO,
     }
 }

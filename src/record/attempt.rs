@@ -47,10 +47,10 @@ pub struct Request<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The request's `x-amzn-trace-id`.
     pub trace: Option<&'a [u8]>,
-    /// The request's `traceparent` (W3C Trace Context).
-    pub traceparent: Option<&'a [u8]>,
     /// The same signature came before.
     pub repeats: bool,
+    /// The request's `traceparent` (W3C Trace Context).
+    pub traceparent: Option<&'a [u8]>,
     /// Time spent on verifying and deciding.
     pub spent: Duration,
 }

@@ -30,6 +30,8 @@ words! {
         Idle = "idle",
         /// Carrying one.
         Active = "active",
+        /// Not there yet: requests that wait for one.
+        Wanted = "wanted",
     }
 }
 

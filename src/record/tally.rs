@@ -3,7 +3,7 @@
 //! Kept only where it was asked for. Its keys hold names of operations and hosts, so it grows with their number, which
 //! is bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +13,8 @@ use crate::engine::reason::Reason;
 
 /// A program that asks for more different things than this has its further ones counted together.
 const MOST_ROWS: usize = 500;
+/// Kinds of clients that are told of by name.
+const MOST_CLIENTS: usize = 8;
 
 words! {
     /// What came of an attempt.
@@ -39,6 +41,24 @@ pub struct Row {
 pub struct Tally {
     rows: Mutex<BTreeMap<(u8, Row), u64>>,
     left: AtomicU64,
+    left_by: Clients,
+    distrusting: Clients,
+}
+
+/// What is told of clients, each sentence once.
+#[derive(Debug, Default)]
+struct Clients(Mutex<BTreeSet<String>>);
+
+impl Clients {
+    /// True where it is new.
+    fn add(&self, told: &str) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.len() < MOST_CLIENTS && all.insert(told.to_owned())
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
 }
 
 impl Tally {
@@ -68,8 +88,24 @@ impl Tally {
         self.left.load(Ordering::Relaxed)
     }
 
-    pub(super) fn note_left(&self) {
+    /// Who those were.
+    pub fn left_by(&self) -> Vec<String> {
+        self.left_by.all()
+    }
+
+    pub(super) fn note_left(&self, told: &str) {
         self.left.fetch_add(1, Ordering::Relaxed);
+        self.left_by.add(told);
+    }
+
+    /// Clients that do not believe our CA, and what would help each.
+    pub fn distrusting(&self) -> Vec<String> {
+        self.distrusting.all()
+    }
+
+    /// One that can't be named is told of only where none was: it is most likely the same again.
+    pub(super) fn note_distrust(&self, told: &str, named: bool) -> bool {
+        (named || self.distrusting.all().is_empty()) && self.distrusting.add(told)
     }
 
     /// All rows, by verdict and then by call.

@@ -422,7 +422,7 @@ pub fn in_order(starts: &[BTreeMap<String, u64>]) -> Vec<usize> {
 }
 
 /// Calls with each line without its LF, and whether it had one. What is longer than any line of ours is cut.
-fn each_line(from: &mut dyn BufRead, mut take: impl FnMut(&[u8], bool)) -> io::Result<()> {
+pub fn each_line(from: &mut dyn BufRead, mut take: impl FnMut(&[u8], bool)) -> io::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();

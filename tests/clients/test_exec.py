@@ -1,17 +1,14 @@
 """`exeat exec -- CMD`: clients that are told nothing but their environment, each runtime by its own hooks."""
 
-import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-import audit
 import lab
-from world import ACCOUNT, ANSWERS_TLS, FOREIGN_KEY, KEY, REGION, SECRET, Trial, clean_environment, client
+from under import UnderExec
+from world import ACCOUNT, FOREIGN_KEY, KEY, REGION, SECRET, client
 
 AWS = str(Path(sys.executable).parent / "aws")
-NODE_MODULES = lab.ROOT / "target" / "clients-node" / "node_modules"
 BUCKET = "trial-data"
 
 # Every kind of client that Node has; the SDK's with defaults, streams included.
@@ -57,22 +54,7 @@ public class Ask { public static void main(String[] names) throws Exception {
 """
 
 
-class Exec(Trial):
-    def run_it(self, *child, flags=(), **variables):
-        """Runs the child under `exec`: (finished process, its events)."""
-        self.file = audit.Audit(self.world.folder / f"exec-{self.id()}.jsonl")
-        mark = self.file.mark()
-        command = [self.world.program, "exec", "--upstream-ca", self.world.folder / "origin-ca.pem", "--audit", self.file.path,
-                   "--connect-to", f"*:443=127.0.0.1:{self.world.moto.port}", *flags, "--", *child]
-        environment = clean_environment() | {
-            "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
-            "HOME": str(self.world.folder), "NODE_PATH": str(NODE_MODULES), "BUCKET": BUCKET} | variables
-        done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True, timeout=120)
-        return done, self.file.since(mark)[1]
-
-    def calls(self, events):
-        return [(event.call, event.ours["signature"]) for event in events if event.ours.get("decision") == "allow"]
-
+class Exec(UnderExec):
     def test_boto3_is_verified_and_refused_with_the_place_of_the_rule(self):
         client("s3").create_bucket(Bucket=BUCKET)
         script = ("import boto3; s3 = boto3.client('s3'); s3.put_object(Bucket='trial-data', Key='exec.txt', Body=b'x');"
@@ -101,36 +83,9 @@ class Exec(Trial):
                 self.assertNotEqual(done.returncode, 0, done)
                 self.assertIn("[sigv4.unknown_key]", done.stderr)
 
-    def test_web_identity_signs_in_and_goes_on(self):
-        role = f"arn:aws:iam::{ACCOUNT}:role/trial"
-        token = self.world.folder / "token"
-        token.write_text("a.b.c")
-        done, events = self.run_it(
-            sys.executable, "-c", "import boto3; print(boto3.client('dynamodb').list_tables()['ResponseMetadata']['HTTPStatusCode'])",
-            AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="", AWS_ROLE_ARN=role, AWS_WEB_IDENTITY_TOKEN_FILE=str(token))
-        self.assertIn(("sts:AssumeRoleWithWebIdentity", "unsigned"), self.calls(events), done)
-        self.assertIn(f"your account {ACCOUNT}", done.stderr)
-
-    def test_an_sso_profile_gets_its_keys_by_a_call_that_nobody_signs(self):
-        folder, start = self.world.folder / "sso", "https://d-1234567890.awsapps.com/start"
-        cache = folder / ".aws" / "sso" / "cache"
-        cache.mkdir(parents=True, exist_ok=True)
-        (folder / ".aws" / "config").write_text(f"[default]\nsso_start_url = {start}\nsso_region = {REGION}\nsso_account_id = {ACCOUNT}\nsso_role_name = dev\n")
-        (cache / (hashlib.sha1(start.encode()).hexdigest() + ".json")).write_text(
-            json.dumps({"startUrl": start, "region": REGION, "accessToken": "t", "expiresAt": "2099-01-01T00:00:00Z"}))
-        done, events = self.run_it(sys.executable, "-c", "import boto3; boto3.client('dynamodb').list_tables()",
-                                   HOME=str(folder), AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
-        # moto has no such portal; that exeat let the call out is what counts.
-        self.assertTrue(events, done)
-        for event in events:
-            self.assertEqual((event.ours["decision"], event.ours["actions"]), ("allow", ["sso:GetRoleCredentials"]), done)
-            self.assertEqual((event.ours["statement"], event.ours["auth"]), ("sdk-sign-in-sso", "token"))
-            self.assertIn(event.upstream_tls, ANSWERS_TLS)
-        self.assertNotIn("accessToken", self.file.path.read_text())
-
     def test_node_goes_through_by_every_client_it_has(self):
         client("s3").create_bucket(Bucket=BUCKET)
-        done, events = self.run_it("node", "-e", NODE)
+        done, events = self.run_it("node", "-e", NODE, BUCKET=BUCKET)
         self.assertEqual(done.returncode, 0, done)
         said = json.loads(done.stdout.splitlines()[-1])
         self.assertEqual(said["body"], "by stream")

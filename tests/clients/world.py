@@ -20,6 +20,7 @@ FOREIGN_KEY = lab.key_id_of(FOREIGN_ACCOUNT, "OTHER")
 ANSWERS_TLS = {"TLSv1.2", "TLSv1.3"}
 OLD_HOST, SINK_BUCKET = "kms.us-east-1.amazonaws.com", "trial-sink"
 
+BLESS = bool(os.environ.get("EXEAT_BLESS"))  # before the environment is cleaned
 # Whatever the machine that runs the trial has set must not lead a client past exeat.
 FOREIGN_VARIABLES = re.compile(r"^(AWS_.*|.*_proxy|(CURL|REQUESTS)_CA_BUNDLE|SSL_CERT_(FILE|DIR)|EXEAT_.*)$", re.I)
 
@@ -38,8 +39,8 @@ class World:
     def _start(self):
         authority = lab.Authority(self.folder, "origin-ca")
         certificate, key = authority.issue("origin", origin.AWS_HOSTS)
-        self.moto, self.sink = origin.Moto(certificate, key), origin.Sink(certificate, key)
-        self.running += [self.moto, self.sink]
+        self.moto, self.sink, self.sign_in = (kind(certificate, key) for kind in (origin.Moto, origin.Sink, origin.SignIn))
+        self.running += [self.moto, self.sink, self.sign_in]
         old, old_port = origin.old_server(self.folder, certificate, key)
         self.running.append(old)
         if not origin.old_server_speaks_tls_1_1(old_port):

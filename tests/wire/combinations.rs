@@ -238,6 +238,6 @@ async fn a_refused_stream_is_one_stream_and_a_drain_lets_the_others_finish() {
     open.end(&[]).await.unwrap();
     assert_eq!(open.rest().await.unwrap().1.len(), 2);
     assert_eq!(log.all().len(), 1);
-    let (code, said) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    let (code, said, _) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
     assert_eq!(code, Some(0), "{said}");
 }

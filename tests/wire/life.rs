@@ -106,8 +106,63 @@ async fn sigterm_finishes_what_is_under_way_and_exits_0() {
     aws::until("the door is shut", shut).await;
     drop(busy);
     assert_eq!(proxy.audit().len(), 2, "{:#?}", proxy.audit());
-    let (code, said) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    let (code, said, _) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
     assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn what_outlives_the_drain_is_cut_and_recorded() {
+    let (proxy, origin) = aws::start_configured("limits: {drain: 300ms}\n").await;
+    let mut busy = proxy.intercepted("app.test").await;
+    busy.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhe").await.unwrap();
+    busy.flush().await.unwrap();
+    aws::until("the upload", || (origin.bytes() > 0).then_some(())).await;
+    proxy.signal("-TERM");
+    let mut rest = Vec::new();
+    assert!(
+        tokio::io::AsyncReadExt::read_to_end(&mut busy, &mut rest).await.is_err(),
+        "it is cut, not ended"
+    );
+    let (code, said, audit) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    assert!(code == Some(0) && said.contains("drain time is over"), "{code:?} {said}");
+    assert_eq!(audit.matches("\"reason\":\"request.aborted\"").count(), 1, "{audit}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_drain_at_once() {
+    let (proxy, origin) = aws::start_configured("limits: {drain: 1h}\n").await;
+    let mut busy = proxy.intercepted("app.test").await;
+    busy.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhe").await.unwrap();
+    busy.flush().await.unwrap();
+    aws::until("the upload", || (origin.bytes() > 0).then_some(())).await;
+    proxy.signal("-TERM");
+    let shut = || std::net::TcpStream::connect(proxy.address).is_err().then_some(());
+    aws::until("the door is shut", shut).await;
+    proxy.signal("-TERM");
+    let (code, said, _) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    assert!(code == Some(0) && said.contains("a second signal"), "{code:?} {said}");
+}
+
+/// The hook for it is in debug builds alone.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_bug_costs_one_request_and_its_connection() {
+    let (proxy, origin) = aws::start_configured("workers: 1\n").await;
+    let mut other = proxy.intercepted("app.test").await;
+    let good = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
+    assert!(aws::ask(&mut other, good).await.starts_with("HTTP/1.1 200 "));
+    let mut client = proxy.intercepted("app.test").await;
+    let answer =
+        aws::ask(&mut client, b"GET / HTTP/1.1\r\nHost: app.test\r\nExeat-Test-Panic: 1\r\n\r\n").await;
+    assert_eq!(answer, "", "its connection ends");
+    assert!(aws::ask(&mut other, good).await.starts_with("HTTP/1.1 200 "), "the others of its worker go on");
+    assert_eq!(origin.requests().len(), 2);
+    let reasons: Vec<_> =
+        proxy.events().iter().map(|e| e["additionalEventData"]["exeat"]["reason"].clone()).collect();
+    assert_eq!(reasons, [serde_json::Value::Null, "internal.error".into(), serde_json::Value::Null]);
+    drop((client, other));
+    proxy.until_metric("exeat_in_use{resource=\"connections\"}", 0).await;
+    proxy.until_metric("exeat_pool_connections{state=\"active\"}", 0).await;
 }
 
 #[tokio::test]

@@ -182,7 +182,36 @@ async fn half_open_connections_keep_no_good_client_out_and_are_let_go_of() {
 }
 
 #[tokio::test]
-async fn a_shortage_of_descriptors_ends_with_it() {
+async fn a_shortage_of_descriptors_at_the_door_is_waited_out_and_told_once() {
+    let (proxy, _origin) = start("workers: 1\n").await;
+    let answer = aws::ask(&mut proxy.intercepted("app.test").await, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    proxy.until_metric("exeat_in_use{resource=\"connections\"}", 0).await;
+    // Fewer than are open: not one more can be.
+    proxy.allow_descriptors(8);
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        waiting.push(TcpStream::connect(proxy.address).await.unwrap());
+    }
+    // They stand in the system's queue, and the program does not stop at the first that it cannot take.
+    let (mut first, said) =
+        (waiting.remove(0), b"CONNECT app.test:443 HTTP/1.1\r\nHost: app.test:443\r\n\r\n");
+    first.write_all(said).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(300), first.read_u8()).await;
+    assert!(early.is_err(), "nothing can be accepted yet");
+    proxy.allow_descriptors(1024);
+    assert!(read_head(&mut first).await.starts_with("HTTP/1.1 200 "));
+    let mut good = tls::connect(first, "app.test", &proxy.ca_pem()).await.unwrap();
+    assert!(aws::ask(&mut good, GET).await.starts_with("HTTP/1.1 200 "));
+    assert!(proxy.metric("exeat_accept_failures_total").await > 0);
+    proxy.signal("-TERM");
+    drop((waiting, good));
+    let (_, said, _) = tokio::task::spawn_blocking(move || proxy.wait()).await.unwrap();
+    assert_eq!(said.matches("accept failed").count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn a_full_house_can_still_dial() {
     let ca = Ca::new();
     let (_origin, address) = aws::origin_saying(&ca, |_| aws::ok("ok")).await;
     let proxy = Proxy::start_with_descriptors(

@@ -14,6 +14,8 @@ if (url && url.protocol === 'http:') {
   const past = NO_PROXY.split(',').map((entry) => bare(entry.trim())).filter(Boolean);
   const own = (host) => /^127\./.test(host) || past.some((entry) => host === entry || host.endsWith('.' + entry));
   const credentials = decodeURIComponent(url.username) + ':' + decodeURIComponent(url.password);
+  // By its name the proxy can tell, of a client that breaks off, what to set for it.
+  const agent = 'User-Agent: node/' + process.versions.node + '\r\n';
   const authorization = url.username ? 'Proxy-Authorization: Basic ' + Buffer.from(credentials).toString('base64') + '\r\n' : '';
 
   // A socket to the proxy, handed over once it has opened a way to `host:port`.
@@ -39,7 +41,7 @@ if (url && url.protocol === 'http:') {
     };
     socket.setNoDelay(true);
     socket.on('data', read).on('error', fail).on('close', closed);
-    socket.write('CONNECT ' + name + ':' + port + ' HTTP/1.1\r\nHost: ' + name + ':' + port + '\r\n' + authorization + '\r\n');
+    socket.write('CONNECT ' + name + ':' + port + ' HTTP/1.1\r\nHost: ' + name + ':' + port + '\r\n' + agent + authorization + '\r\n');
   };
 
   // http and https, and every library on top of them that brings no agent with a way of its own.
@@ -61,6 +63,28 @@ if (url && url.protocol === 'http:') {
   };
   route(http.Agent.prototype, false);
   route(https.Agent.prototype, true);
+
+  // Libraries that read HTTPS_PROXY themselves and then ask the proxy for an https URL in plaintext (older axios):
+  // what they mean is a tunnel.
+  const { request } = http;
+  http.request = function (...given) {
+    const options = given.find((value) => value && typeof value === 'object' && !(value instanceof URL)) || {};
+    const [, authority, path] = /^https:\/\/([^/?#]+)(.*)$/i.exec(options.path || '') || [];
+    const asked = bare(options.hostname || options.host) + ':' + (options.port || 80);
+    if (!authority || asked !== bare(url.hostname) + ':' + (url.port || 80)) return request.apply(this, given);
+    const { hostname, port } = new URL('https://' + authority);
+    const headers = Object.entries(options.headers || {}).filter(([name]) => !/^proxy-/i.test(name));
+    const direct = {
+      ...options, protocol: 'https:', host: bare(hostname), hostname: bare(hostname), port: port || 443, auth: undefined,
+      path: path.startsWith('/') ? path : '/' + path, headers: Object.fromEntries(headers), agent: options.agents?.https,
+    };
+    return https.request(direct, ...given.filter((value) => typeof value === 'function'));
+  };
+  http.get = function (...given) {
+    const asked = http.request(...given);
+    asked.end();
+    return asked;
+  };
 
   // fetch: undici's dispatcher, made anew with our way to connect. One that the program has set itself stays.
   const key = Symbol.for('undici.globalDispatcher.1');

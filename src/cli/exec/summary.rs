@@ -4,12 +4,37 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::engine::reason::Reason;
-use crate::record::tally::{Row, Verdict};
+use crate::record::tally::{Row, Tally, Verdict};
 
-const OWN_SETTING: &str = "does it have a setting of its own? point it to $SSL_CERT_FILE";
+/// What there is to tell.
+#[derive(Debug, Default)]
+pub struct Seen {
+    rows: Vec<(Verdict, Row, u64)>,
+    left: u64,
+    left_by: Vec<String>,
+    distrusting: Vec<String>,
+}
+
+impl Seen {
+    pub fn of(tally: &Tally) -> Self {
+        Self {
+            rows: tally.rows(),
+            left: tally.left(),
+            left_by: tally.left_by(),
+            distrusting: tally.distrusting(),
+        }
+    }
+
+    pub fn has_denied(&self) -> bool {
+        self.rows.iter().any(|(verdict, row, _)| {
+            *verdict == Verdict::Deny && row.reason != Some(Reason::RequestProxyPassword.as_str())
+        })
+    }
+}
 
 /// Lines for people. Challenges are no calls: clients that had to be asked for the password came back with it.
-pub fn lines(rows: &[(Verdict, Row, u64)], left: u64, command: &[OsString]) -> Vec<String> {
+pub fn lines(seen: &Seen, command: &[OsString]) -> Vec<String> {
+    let Seen { rows, left, left_by, distrusting } = seen;
     let challenge = Reason::RequestProxyPassword.as_str();
     let (asked, calls): (Vec<_>, Vec<_>) = rows.iter().partition(|(_, row, _)| row.reason == Some(challenge));
     let count =
@@ -17,11 +42,9 @@ pub fn lines(rows: &[(Verdict, Row, u64)], left: u64, command: &[OsString]) -> V
     let all: u64 = calls.iter().map(|(_, _, n)| n).sum();
     if all == 0 {
         let without: u64 = asked.iter().map(|(_, _, n)| n).sum();
-        let cause = if left > 0 {
-            let connections = if left == 1 { "connection was" } else { "connections were" };
-            format!(
-                "{left} {connections} opened and left: the client does not believe this run's CA ({OWN_SETTING})"
-            )
+        let cause = if *left > 0 {
+            let connections = if *left == 1 { "connection was" } else { "connections were" };
+            format!("{left} {connections} opened and left without a word: {}", left_by.join("; "))
         } else if without > 0 {
             format!(
                 "{without} connections came without this run's password: the program drops it from the proxy's URL"
@@ -40,27 +63,19 @@ pub fn lines(rows: &[(Verdict, Row, u64)], left: u64, command: &[OsString]) -> V
         }
     }
     let mut lines = vec![head];
-    for (verdict, row, n) in calls {
+    for (verdict, row, n) in &calls {
         let reason = row.reason.map_or(String::new(), |reason| format!("  [{reason}]"));
         let word = verdict.as_str().to_uppercase();
         lines.push(format!("  {word:<6} {n:>5}  {}{reason}", row.call.escape_debug()));
     }
-    let broke_off = [Reason::TlsClientDistrusts.as_str(), Reason::TlsHandshake.as_str()];
-    if rows.iter().any(|(_, row, _)| row.reason.is_some_and(|reason| broke_off.contains(&reason))) {
-        lines.push(format!("  a client broke off the handshake: {OWN_SETTING}"));
-    }
-    if let Some((_, row, _)) = rows.iter().find(|(verdict, row, _)| {
-        matches!(verdict, Verdict::Deny | Verdict::Failed) && row.reason.is_some_and(|r| r != challenge)
-    }) {
+    lines.extend(distrusting.iter().map(|told| format!("  {told}")));
+    let unlucky = calls
+        .iter()
+        .find(|(verdict, row, _)| matches!(verdict, Verdict::Deny | Verdict::Failed) && row.reason.is_some());
+    if let Some((_, row, _)) = unlucky {
         lines.push(format!("  why: exeat explain {}", row.reason.unwrap_or_default()));
     }
     lines
-}
-
-pub fn has_denied(rows: &[(Verdict, Row, u64)]) -> bool {
-    rows.iter().any(|(verdict, row, _)| {
-        *verdict == Verdict::Deny && row.reason != Some(Reason::RequestProxyPassword.as_str())
-    })
 }
 
 /// Why nothing came, likeliest first.
@@ -98,17 +113,23 @@ mod tests {
             row(Verdict::Deny, "sqs:SendMessage", Some("policy.no_match"), 1),
             row(Verdict::Deny, "a connection", Some("request.proxy_password"), 9),
         ];
-        let said = lines(&rows, 5, &[]).join("\n");
+        let seen = |rows: &[_]| Seen { rows: rows.to_vec(), left: 5, ..Seen::default() };
+        let said = lines(&seen(&rows), &[]).join("\n");
         assert!(said.starts_with("exeat: 6 calls, 1 refused, 2 let through unnamed\n"), "{said}");
         assert!(said.contains("DENY       1  sqs:SendMessage  [policy.no_match]"), "{said}");
         assert!(!said.contains("proxy_password"), "{said}");
-        assert!(has_denied(&rows) && !has_denied(&rows[..2]) && !has_denied(&rows[3..]));
+        assert!(seen(&rows).has_denied());
+        assert!(!seen(&rows[..2]).has_denied() && !seen(&rows[3..]).has_denied());
     }
 
     #[test]
     fn nothing_seen_says_why() {
-        let said = |rows: &[_], program: &str| lines(rows, 0, &[program.into()]).join("\n");
-        assert!(lines(&[], 1, &[]).join("\n").contains("1 connection was opened and left"));
+        let said = |rows: &[_], program: &str| {
+            lines(&Seen { rows: rows.to_vec(), ..Seen::default() }, &[program.into()]).join("\n")
+        };
+        let left = Seen { left: 1, left_by: vec!["`git/2` does not trust".to_owned()], ..Seen::default() };
+        let told = lines(&left, &[]).join("\n");
+        assert!(told.contains("1 connection was opened and left without a word: `git/2` does"), "{told}");
         assert!(said(&[], "/usr/bin/docker").contains("without this environment"));
         assert!(said(&[], "./app").contains("`app` made none"));
         let challenged = [row(Verdict::Deny, "a connection", Some("request.proxy_password"), 2)];

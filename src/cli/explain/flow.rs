@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::door::Door;
+use crate::cli::lines::clean;
 use crate::cli::{Error, Output};
 use crate::engine::reason::Reason;
 use crate::engine::suggest::{self, Call};
@@ -187,11 +188,6 @@ fn call(event: &Value) -> Call {
         path: ours["path"].as_str().map(str::to_owned),
         account: event["userIdentity"]["accountId"].as_str().map(str::to_owned),
     }
-}
-
-/// Text that strangers wrote, on its way to a terminal.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn clean_lines(text: &str) -> String {

@@ -36,12 +36,12 @@ pub(super) fn answer(protocol: Protocol, body: &[u8]) -> Option<Value> {
         Protocol::Query | Protocol::Ec2 | Protocol::S3 | Protocol::RestXml => {
             xml(std::str::from_utf8(body).ok()?)
         }
-        // Its messages name no members.
-        Protocol::Grpc => None,
         Protocol::Cbor => {
             let mut cbor = Cbor { rest: body, left: MAX_MEMBERS };
             cbor.item(0).filter(|_| cbor.rest.is_empty())
         }
+        // Frames of a schema that is not known here.
+        Protocol::Grpc => None,
     }
 }
 

@@ -74,6 +74,8 @@ impl Policy {
                 && other.report == statement.report
                 && other.lasts_as_long_as(statement)
                 && (other.min_tls13 || !statement.min_tls13)
+                && (statement.stream.is_none() || other.stream == statement.stream)
+                && (other.http2 || !statement.http2)
                 && other.covers(statement)
                 && self.consents_alike(other, statement)
                 && (at(&other.placed) < at(&statement.placed) || !statement.covers(other))

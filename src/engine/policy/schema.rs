@@ -73,6 +73,7 @@ fn of_shape(shape: Shape) -> Value {
         Shape::Ech => json!({"enum": ["refuse", "pass"]}),
         Shape::Upstream => object(&shape::UPSTREAM),
         Shape::UpstreamTls => json!({"enum": [">=1.2", ">=1.3"]}),
+        Shape::Alpn => json!({"const": "h2"}),
         Shape::Hosts => one_or_many(&json!({"type": "string", "minLength": 1})),
         Shape::Methods => one_or_many(&like("^[A-Z-]+$")),
         Shape::Paths => one_or_many(&like("^/")),

@@ -1,5 +1,7 @@
 //! One statement: what it is about, and whether it denies or allows an ask.
 
+use std::time::Duration;
+
 use super::action::ActionPattern;
 use super::built_in::SignIn;
 use super::condition::{Condition, Named};
@@ -39,8 +41,31 @@ pub struct Statement {
     /// First second in which it no longer stands.
     pub expires: Option<i64>,
     pub min_tls13: bool,
+    pub stream: StreamLimits,
+    /// Its hosts' clients are offered HTTP/2 unseen.
+    pub http2: bool,
     /// One of the set `sdk-sign-in`.
     pub sign_in: Option<SignIn>,
+}
+
+/// How long an answer, or a connection that went on in another protocol, may be silent, and last. `None`: nothing is
+/// said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StreamLimits {
+    pub idle: Option<Duration>,
+    pub life: Option<Duration>,
+}
+
+impl StreamLimits {
+    pub fn is_none(self) -> bool {
+        self == Self::default()
+    }
+
+    /// What holds where both do.
+    pub fn and(self, other: Self) -> Self {
+        let least = |a: Option<Duration>, b| a.into_iter().chain(b).min();
+        Self { idle: least(self.idle, other.idle), life: least(self.life, other.life) }
+    }
 }
 
 /// How far a statement that might have allowed came; the furthest is named in the refusal.

@@ -76,7 +76,7 @@ fn what_is_no_policy_is_told_by_its_place() {
             "a statement that is no mapping",
             "version: 1\nstatements: [allow]\n",
             &[
-                "2:14 error value: want a mapping with id, effect, action, resource, http, tunnel, when, mode, expires, upstream",
+                "2:14 error value: want a mapping with id, effect, action, resource, http, tunnel, when, mode, expires, upstream, alpn",
                 "2:14 error missing: this statement has neither `action` nor `http` nor `tunnel`",
             ],
         ),
@@ -127,7 +127,7 @@ fn every_problem_of_a_statement_is_told_at_once() {
         (
             "keys",
             &[
-                "id: a, efect: allow, action: s3:GetObject, resorce: \"*\", tunnel: {host: x}, inject: {}, alpn: h2",
+                "id: a, efect: allow, action: s3:GetObject, resorce: \"*\", tunnel: {host: x}, inject: {}, alpn: h3",
             ],
             &[
                 "3:5 error missing: statement `a` has no `effect`, want allow or deny",
@@ -136,7 +136,8 @@ fn every_problem_of_a_statement_is_told_at_once() {
                 "3:49 error unknown_key: unknown key `resorce`; did you mean `resource`?",
                 "3:71 error conflict: `tunnel` stands alone: nothing in it is read, so no action or path can be asked; write two",
                 "3:82 error unsupported: `inject` is not supported by this version",
-                "3:94 error unsupported: `alpn` is not supported by this version",
+                "3:100 error conflict: `alpn` belongs to an allow with `http`: of AWS's endpoints it is known",
+                "3:100 error value: alpn: got \"h3\", want h2",
             ],
         ),
         (

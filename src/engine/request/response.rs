@@ -17,6 +17,7 @@ pub struct ResponseHead {
     fields: Fields,
     framing: Framing,
     close: bool,
+    websocket: bool,
 }
 
 impl ResponseHead {
@@ -57,7 +58,10 @@ impl ResponseHead {
         let surplus = status == 204 && marks.length.is_some_and(|length| length > 0);
         let close = marks.close || (version == Version::Http10 && !marks.keep_alive) || surplus;
         let names_fields = marks.names_fields;
-        let mut head = Self { status, version, framing, close, fields, raw };
+        let websocket = status == 101
+            && marks.connection_upgrade
+            && marks.upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+        let mut head = Self { status, version, framing, close, websocket, fields, raw };
         if names_fields {
             // An origin may name what it likes; the fields named stay behind.
             let _ = mark_connection_fields(&head.raw, &mut head.fields);
@@ -92,6 +96,11 @@ impl ResponseHead {
     /// The origin ends the connection after this answer.
     pub fn close(&self) -> bool {
         self.close
+    }
+
+    /// A 101 that goes on in WebSocket.
+    pub fn switches_to_websocket(&self) -> bool {
+        self.websocket
     }
 
     /// First value of that name.

@@ -90,6 +90,9 @@ pub enum ExchangeError {
     Reset(#[source] h2::Error),
     #[error("malformed HTTP/2: {0}")]
     Http2(#[source] h2::Error),
+    /// A statement's limit, or that of a WebSocket.
+    #[error("its limit of {0:?} is reached")]
+    Limit(Duration),
     #[error("the request's target has a byte that HTTP/2 can't carry")]
     Untranslatable,
 }
@@ -111,6 +114,8 @@ pub struct Answer<S: Io, B, G> {
     reusable: bool,
     early: bool,
     give_back: Option<G>,
+    /// The body, where the request had none to send.
+    unsent: Option<B>,
     patience: Patience,
 }
 
@@ -150,6 +155,7 @@ where
         reusable: false,
         early: false,
         give_back: Some(give_back),
+        unsent,
         patience,
     });
     match answer.final_head(head).await {
@@ -157,7 +163,7 @@ where
             answer.begin(&response);
             Ok((response, answer))
         }
-        Err(error) => Err(Unanswered { error, body: unsent }),
+        Err(error) => Err(Unanswered { error, body: answer.unsent }),
     }
 }
 
@@ -172,12 +178,23 @@ where
         self.early
     }
 
+    /// The connection, after a 101.
+    pub fn switched(&mut self) -> Option<(Reader<S>, Writer<S>)> {
+        self.conn.take().map(|conn| (conn.reader, conn.writer))
+    }
+
+    /// The body of a request that had none to send: it may be sent again.
+    pub fn take_unsent(&mut self) -> Option<B> {
+        self.unsent.take()
+    }
+
     /// The answer's head, after its interim ones.
     async fn final_head(&mut self, head: &RequestHead) -> Result<ResponseHead, ExchangeError> {
         for _ in 0..=MAX_INTERIM {
             let raw = poll_fn(|cx| self.poll_head(cx)).await?;
             let response = ResponseHead::parse(raw, head.method())?;
             match response.status() {
+                101 if head.asks_websocket() && response.switches_to_websocket() => return Ok(response),
                 101 => break,
                 // The client had its 100 from us, when the request was allowed.
                 100 => {}
@@ -198,7 +215,12 @@ where
     fn begin(&mut self, head: &ResponseHead) {
         self.decoder = Decoder::new(head.framing());
         self.early = !matches!(self.upload, Upload::Done);
-        self.reusable = !head.close() && head.framing() != Framing::UntilClose;
+        if head.switches_to_websocket() {
+            // The connection speaks something else from here on: see `switched`.
+            return;
+        }
+        // 421: the origin won't answer for this authority here, so nor for the next request (RFC 9110 15.5.20).
+        self.reusable = !head.close() && head.framing() != Framing::UntilClose && head.status() != 421;
         if self.decoder.is_done() {
             self.finish();
         }

@@ -25,6 +25,19 @@ pub fn put_request(head: &RequestHead, encoder: Encoder, out: &mut BytesMut) {
         out.put_slice(lines);
     }
     encoder.field(out);
+    if head.asks_websocket() {
+        out.put_slice(WEBSOCKET);
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// The two fields of a connection by which WebSocket is asked for and agreed on (RFC 6455 4).
+const WEBSOCKET: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
+
+/// A 101, passed on.
+pub fn put_switch(head: &ResponseHead, out: &mut BytesMut) {
+    put_status_and_fields(head, out);
+    out.put_slice(WEBSOCKET);
     out.put_slice(b"\r\n");
 }
 

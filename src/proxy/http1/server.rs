@@ -12,10 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::body::{Decoder, Encoder, FramingError, Step};
 pub use super::head::Passed;
-use super::head::put_answer;
+use super::head::{put_answer, put_switch};
 use super::io::Io;
 use super::wire::{Half, Reader, Writer};
-use crate::engine::request::{Framing, HeadError, RequestHead, Version};
+use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
 use crate::engine::target::Authority;
 use crate::proxy::body::{BodyError, Inbound};
 
@@ -227,6 +227,13 @@ impl<S: Io> Connection<S> {
             Poll::Ready(Ok(count))
         })
         .await
+    }
+
+    /// Passes a 101 on, and gives the connection up to what was agreed on; with what came early.
+    pub fn switch(mut self, head: &ResponseHead) -> Option<(Reader<S>, Writer<S>)> {
+        put_switch(head, &mut self.writer.out);
+        self.reclaim();
+        self.reader.map(|reader| (*reader, self.writer))
     }
 
     /// Sends what is in the write buffer.

@@ -220,6 +220,10 @@ impl<S: Io> Writer<S> {
     /// Ends our side in order: close_notify under TLS, then FIN.
     pub async fn shutdown(&mut self) -> io::Result<()> {
         self.flush().await?;
-        poll_fn(|cx| self.io.with(|io| io.poll_shutdown(cx))).await
+        poll_fn(|cx| self.poll_shutdown(cx)).await
+    }
+
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.with(|io| io.poll_shutdown(cx))
     }
 }

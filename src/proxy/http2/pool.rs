@@ -57,6 +57,13 @@ impl Pool {
         });
     }
 
+    /// Connections without a stream.
+    pub fn idle(&self) -> usize {
+        let origins = self.lock();
+        let all = origins.values().flat_map(|origin| &origin.connections);
+        all.filter(|connection| connection.active() == 0).count()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Origin, foldhash::fast::RandomState>> {
         self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -113,11 +113,20 @@ pub async fn origin_saying(ca: &Ca, answer: Answer) -> (Origin, std::net::Socket
     (origin, address)
 }
 
+/// The same, with more in its settings file.
+pub async fn start_configured(config: &str) -> (Proxy, Origin) {
+    start_as(POLICY, config, None, |_| ok("ok")).await
+}
+
 pub async fn start_with(policy: &str, audit: Option<&str>) -> (Proxy, Origin) {
     start_saying(policy, audit, |_| ok("ok")).await
 }
 
 pub async fn start_saying(policy: &str, audit: Option<&str>, answer: Answer) -> (Proxy, Origin) {
+    start_as(policy, "{}\n", audit, answer).await
+}
+
+async fn start_as(policy: &str, config: &str, audit: Option<&str>, answer: Answer) -> (Proxy, Origin) {
     let ca = Ca::new();
     let (origin, address) = origin_saying(&ca, answer).await;
     let proxy = Proxy::start(&Setup {
@@ -125,7 +134,7 @@ pub async fn start_saying(policy: &str, audit: Option<&str>, answer: Answer) -> 
         connect_to: vec![("*:443".into(), address)],
         upstream_ca: ca.pem(),
         credentials: CREDENTIALS,
-        config: "{}\n",
+        config,
         audit,
     });
     (proxy, origin)

@@ -130,6 +130,13 @@ impl Proxy {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
     }
 
+    /// Memory that it has in use.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     pub fn ca_pem(&self) -> String {
         std::fs::read_to_string(self.dir.join("ca.pem")).unwrap()
     }
@@ -166,9 +173,17 @@ impl Proxy {
         self.program.signal(signal);
     }
 
-    /// Waits for its own end; gives its exit code and what it said.
-    pub fn wait(mut self) -> (Option<i32>, String) {
-        self.program.wait()
+    /// Waits for its own end; gives its exit code, what it said, and its audit file.
+    pub fn wait(mut self) -> (Option<i32>, String, String) {
+        let (code, said) = self.program.wait();
+        (code, said, std::fs::read_to_string(self.dir.join("audit.jsonl")).unwrap_or_default())
+    }
+
+    /// How many files it may have open from now on.
+    pub fn allow_descriptors(&self, most: usize) {
+        let limit = format!("--nofile={most}:");
+        let status = Command::new("prlimit").args(["--pid", &self.id().to_string(), &limit]).status();
+        assert!(status.unwrap().success());
     }
 }
 

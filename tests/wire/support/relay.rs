@@ -8,31 +8,28 @@ use exeat::engine::request::ResponseHead;
 use exeat::proxy::http1::{client, server};
 use tokio::net::{TcpListener, TcpStream};
 
-pub const CLIENT: server::Patience = server::Patience {
-    head: Duration::from_millis(1500),
-    idle: Duration::from_secs(20),
-    body: Duration::from_secs(20),
-};
-pub const ORIGIN: client::Patience = client::Patience {
-    head: Duration::from_secs(4),
-    body: Duration::from_secs(20),
-    write: Duration::from_secs(20),
-};
+/// `hasty` for cases that end by a time-out of heads; no other may meet one, however busy the machine.
+fn patience(hasty: bool) -> (server::Patience, client::Patience) {
+    let long = Duration::from_secs(120);
+    let head = if hasty { Duration::from_secs(3) } else { long };
+    (server::Patience { head, idle: long, body: long }, client::Patience { head, body: long, write: long })
+}
 
 type Pool = Arc<Mutex<Vec<client::Connection<TcpStream>>>>;
 
 /// Relays every connection of `listener` to `origin`, sharing idle connections.
-pub async fn run(listener: TcpListener, origin: SocketAddr) {
+pub async fn run(listener: TcpListener, origin: SocketAddr, hasty: bool) {
     let pool = Pool::default();
     loop {
         let (socket, _) = listener.accept().await.expect("accept");
         socket.set_nodelay(true).ok();
-        tokio::spawn(serve(socket, origin, Arc::clone(&pool)));
+        tokio::spawn(serve(socket, origin, Arc::clone(&pool), hasty));
     }
 }
 
-async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
-    let mut client = server::Connection::new(socket, CLIENT);
+async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool, hasty: bool) {
+    let (patience, upstream) = patience(hasty);
+    let mut client = server::Connection::new(socket, patience);
     loop {
         let head = match client.next().await.and_then(|head| client.read(head)) {
             Ok(head) => head,
@@ -62,7 +59,7 @@ async fn serve(socket: TcpStream, origin: SocketAddr, pool: Pool) {
             return client.close().await;
         }
         let body = client.body(head.framing());
-        let exchange = exchange(&head, body, origin, &pool);
+        let exchange = exchange(&head, body, origin, &pool, upstream);
         let Some(answer) = client.unless_gone(exchange).await else { return };
         let close = match answer {
             Ok((response, mut answer)) => {
@@ -101,6 +98,7 @@ async fn exchange<B: exeat::proxy::body::Inbound>(
     mut body: B,
     origin: SocketAddr,
     pool: &Pool,
+    patience: client::Patience,
 ) -> Result<(ResponseHead, Answer<B>), client::ExchangeError> {
     let pooled = pool.lock().unwrap().pop().and_then(|mut conn| conn.is_quiet().then_some(conn));
     let conn = match pooled {
@@ -121,5 +119,5 @@ async fn exchange<B: exeat::proxy::body::Inbound>(
     }
     let pool = Arc::clone(pool);
     let give_back: Home = Box::new(move |conn| pool.lock().unwrap().push(*conn));
-    client::send(Box::new(conn), head, body, ORIGIN, give_back).await.map_err(|failed| failed.error)
+    client::send(Box::new(conn), head, body, patience, give_back).await.map_err(|failed| failed.error)
 }

@@ -39,6 +39,7 @@ pub enum Shape {
     Ech,
     Upstream,
     UpstreamTls,
+    Alpn,
     Hosts,
     Methods,
     Paths,
@@ -112,7 +113,11 @@ pub const STATEMENT: Fields<12> = [
     optional("expires", Shape::Date, "Last day on which an allow stands, UTC: `2026-12-31`."),
     optional("upstream", Shape::Upstream, "What the connection to the origin must be."),
     optional("inject", Shape::Later, "A secret that is added to the request."),
-    optional("alpn", Shape::Later, "What the client is offered."),
+    optional(
+        "alpn",
+        Shape::Alpn,
+        "`h2`: its clients are offered HTTP/2 at once, not only after the origin was seen to speak it. Goes with `http`.",
+    ),
 ];
 
 pub const HTTP: Fields<4> = [
@@ -147,11 +152,23 @@ pub const TUNNEL: Fields<6> = [
     ),
 ];
 
-pub const UPSTREAM: Fields<1> = [optional(
-    "tls",
-    Shape::UpstreamTls,
-    "`\">=1.3\"`: the origin must speak TLS 1.3. Below 1.2 nothing leaves anyway.",
-)];
+pub const UPSTREAM: Fields<3> = [
+    optional(
+        "tls",
+        Shape::UpstreamTls,
+        "`\">=1.3\"`: the origin must speak TLS 1.3. Below 1.2 nothing leaves anyway.",
+    ),
+    optional(
+        "idle",
+        Shape::Duration,
+        "How long an answer, or a WebSocket, may be silent: `30s`, `10m`. Without it `limits.response_head`, 15 minutes, and of a WebSocket 10.",
+    ),
+    optional(
+        "life",
+        Shape::Duration,
+        "How long an answer, or a WebSocket, may last: `1h`. Without it an answer as long as it flows, a WebSocket for a day.",
+    ),
+];
 
 impl Shape {
     /// What a value must look like, after "want".
@@ -180,6 +197,7 @@ impl Shape {
             Self::Ech => "refuse or pass",
             Self::Upstream => "a mapping with tls",
             Self::UpstreamTls => "\">=1.2\" or \">=1.3\"",
+            Self::Alpn => "h2",
             Self::Hosts => "a host, or a list",
             Self::Methods => "a method in capitals, or a list",
             Self::Paths => "a path, or a list",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::shape::{self, Shape};
+use super::tunnel::duration;
 use super::{Reader, did_you_mean, no_account};
 use crate::engine::atlas::HostKind;
 use crate::engine::facts::AccountId;
@@ -12,7 +13,7 @@ use crate::engine::policy::condition::{Condition, Key, Named, Want};
 use crate::engine::policy::http::HttpRule;
 use crate::engine::policy::node::{At, Code, Node, Value};
 use crate::engine::policy::pattern::{ArnPattern, Glob, HostPattern};
-use crate::engine::policy::statement::{AwsRule, Effect, Rule, Statement};
+use crate::engine::policy::statement::{AwsRule, Effect, Rule, Statement, StreamLimits};
 use crate::engine::words::nearest;
 
 impl Reader<'_> {
@@ -39,7 +40,7 @@ impl Reader<'_> {
         let before = self.problems.len();
         let name = id_of(node);
         let what = name.as_ref().map_or("this statement".to_owned(), |id| format!("statement `{id}`"));
-        let [id, effect, action, resource, http, tunnel, when, mode, expires, upstream, _inject, _alpn] =
+        let [id, effect, action, resource, http, tunnel, when, mode, expires, upstream, _inject, alpn] =
             self.fields(node, &what, &shape::STATEMENT);
         let id = id.and_then(|node| Some((node.at, self.text(node, Shape::Id)?)));
         if let Some((at, id)) = id
@@ -83,7 +84,14 @@ impl Reader<'_> {
         let when = when.map_or(Vec::new(), |node| self.conditions(node));
         let report = mode.is_some_and(|node| self.word("mode", node, Shape::Mode, &[("report", true)]));
         let expires = expires.and_then(|node| self.expiry(node, effect));
-        let min_tls13 = upstream.is_some_and(|node| self.upstream(node, effect));
+        let (min_tls13, stream) = upstream.map_or_else(Default::default, |node| self.upstream(node, effect));
+        let http2 = alpn.is_some_and(|node| {
+            if http.is_none() || effect == Effect::Deny {
+                let message = "`alpn` belongs to an allow with `http`: of AWS's endpoints it is known";
+                self.problem(node.at, Code::Conflict, message);
+            }
+            self.word("alpn", node, Shape::Alpn, &[("h2", true)])
+        });
         let whole = self.problems.len() == before;
         let placed = Placed {
             id: id.as_str().into(),
@@ -99,6 +107,8 @@ impl Reader<'_> {
             report,
             expires,
             min_tls13,
+            stream,
+            http2,
             sign_in: None,
         });
         (id, statement)
@@ -117,7 +127,7 @@ impl Reader<'_> {
         end
     }
 
-    fn upstream(&mut self, node: &Node, effect: Effect) -> bool {
+    fn upstream(&mut self, node: &Node, effect: Effect) -> (bool, StreamLimits) {
         if effect == Effect::Deny {
             self.problem(
                 node.at,
@@ -125,9 +135,12 @@ impl Reader<'_> {
                 "`upstream` stands on allows only: a deny connects to nothing",
             );
         }
-        let [tls] = self.fields(node, "upstream", &shape::UPSTREAM);
+        let [tls, idle, life] = self.fields(node, "upstream", &shape::UPSTREAM);
         let words = [(">=1.2", false), (">=1.3", true)];
-        tls.is_some_and(|node| self.word("tls", node, Shape::UpstreamTls, &words))
+        let min_tls13 = tls.is_some_and(|node| self.word("tls", node, Shape::UpstreamTls, &words));
+        let idle = idle.and_then(|node| self.value("idle", node, Shape::Duration, duration));
+        let life = life.and_then(|node| self.value("life", node, Shape::Duration, duration));
+        (min_tls13, StreamLimits { idle, life })
     }
 
     fn aws_rule(

@@ -48,7 +48,7 @@ impl Reader<'_> {
         Some(Rule::Tunnel(TunnelRule { target: Authority { host: host?, port: port? }, limits, ech }))
     }
 
-    fn value<T>(
+    pub(super) fn value<T>(
         &mut self,
         name: &str,
         node: &Node,
@@ -72,7 +72,7 @@ fn number<'t>(text: &'t str, units: &[(&str, u64)]) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(*factor).filter(|&total| total > 0)
 }
 
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     const WEEK: u64 = 7 * 24 * 3600;
     let seconds = number(text, &[("s", 1), ("m", 60), ("h", 3600)])?;
     (seconds <= WEEK).then(|| Duration::from_secs(seconds))

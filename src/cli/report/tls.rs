@@ -1,0 +1,181 @@
+//! `exeat report tls FILE...`: what each destination negotiated, on both legs.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::cli::Error;
+use crate::cli::lines::{Counts, Event, Line, Tls, clean, read_file};
+
+/// Calls of one destination.
+#[derive(Default)]
+struct Destination {
+    calls: u64,
+    tunnels: u64,
+    upstream: BTreeMap<Tls, u64>,
+    client: BTreeMap<Tls, u64>,
+    /// Statement with its place, of what passed.
+    let_pass: BTreeMap<String, u64>,
+    /// Reasons of the TLS and upstream families: what was not had.
+    failed: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PostQuantum {
+    All,
+    Some,
+    None,
+}
+
+impl PostQuantum {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Some => "some",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The key exchange holds against a quantum computer: ML-KEM, alone or beside a curve. A leg without a known group
+/// (TLS 1.2) has none.
+fn is_post_quantum(leg: &Tls) -> bool {
+    leg.group.as_deref().is_some_and(|group| group.to_ascii_uppercase().contains("MLKEM"))
+}
+
+fn post_quantum(legs: &BTreeMap<Tls, u64>) -> Option<PostQuantum> {
+    let with = legs.keys().filter(|leg| is_post_quantum(leg)).count();
+    match (with, legs.len()) {
+        (_, 0) => None,
+        (0, _) => Some(PostQuantum::None),
+        (with, all) if with == all => Some(PostQuantum::All),
+        _ => Some(PostQuantum::Some),
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    destinations: BTreeMap<String, Destination>,
+    counts: Counts,
+}
+
+impl Report {
+    fn take(&mut self, event: &Event) {
+        let ours = event.ours();
+        let failed =
+            ours.reason.as_deref().filter(|code| code.starts_with("tls.") || code.starts_with("upstream."));
+        let upstream = ours.upstream.as_ref().and_then(|up| up.tls.as_ref());
+        let passed = matches!(ours.end.as_str(), "answered" | "tunnelled");
+        if !passed && failed.is_none() && upstream.is_none() {
+            // Refused before there was anything to negotiate.
+            return;
+        }
+        let to = self.destinations.entry(event.host().unwrap_or("(no name)").to_owned()).or_default();
+        to.calls += u64::from(passed);
+        to.tunnels += u64::from(ours.end == "tunnelled");
+        let mut count = |legs: fn(&mut Destination) -> &mut BTreeMap<Tls, u64>, leg: Option<&Tls>| {
+            leg.into_iter().for_each(|leg| *legs(to).entry(leg.clone()).or_default() += 1);
+        };
+        count(|to| &mut to.upstream, upstream);
+        count(|to| &mut to.client, ours.client_tls.as_ref());
+        if passed {
+            *to.let_pass.entry(statement(event)).or_default() += 1;
+        }
+        if let Some(code) = failed {
+            *to.failed.entry(code.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+fn statement(event: &Event) -> String {
+    let ours = event.ours();
+    match (&ours.statement, &ours.place) {
+        (Some(id), Some(place)) => format!("{id} ({place})"),
+        (Some(id), None) => id.clone(),
+        (None, _) if ours.decision == "report" => "no statement, observed only".to_owned(),
+        (None, _) => "no statement".to_owned(),
+    }
+}
+
+/// As IANA, and so CloudTrail, spells a suite.
+fn suite(cipher: &str) -> String {
+    cipher.strip_prefix("TLS13_").map_or_else(|| cipher.to_owned(), |rest| format!("TLS_{rest}"))
+}
+
+pub(super) fn tls(files: &[PathBuf], json: bool, out: &mut dyn Write) -> Result<(), Error> {
+    let mut report = Report::default();
+    for file in files {
+        let counts = read_file(file, &mut |line| {
+            if let Line::Event(event) = line {
+                report.take(&event);
+            }
+        })?;
+        report.counts += counts;
+    }
+    if json { crate::cli::json(out, &as_json(&report)) } else { print(&report, out) }
+}
+
+fn print(report: &Report, out: &mut dyn Write) -> Result<(), Error> {
+    for (host, to) in &report.destinations {
+        let tunnelled =
+            if to.tunnels > 0 { format!(", {} of them tunnels", to.tunnels) } else { String::new() };
+        writeln!(out, "{}  {} passed{tunnelled}", clean(host), to.calls)?;
+        for (leg, seen) in [("upstream", &to.upstream), ("client", &to.client)] {
+            for (tls, count) in seen {
+                let group = tls.group.as_deref().unwrap_or("group not known");
+                let mark = if is_post_quantum(tls) { "post-quantum" } else { "not post-quantum" };
+                let line = format!("{}  {}  {group}  {mark}  {count}", tls.version, suite(&tls.cipher));
+                writeln!(out, "  {leg:<9} {}", clean(&line))?;
+            }
+        }
+        for (statement, count) in &to.let_pass {
+            writeln!(out, "  let pass  {}  {count}", clean(statement))?;
+        }
+        for (code, count) in &to.failed {
+            writeln!(out, "  refused   {}  {count}", clean(code))?;
+        }
+    }
+    let whose = |want| {
+        let of = report.destinations.values().filter(|to| post_quantum(&to.upstream) == Some(want));
+        of.count()
+    };
+    let old =
+        report.destinations.values().filter(|to| to.upstream.keys().any(|leg| leg.version == "TLSv1.2"));
+    writeln!(
+        out,
+        "{} destinations; upstream post-quantum: all calls to {}, some to {}, none to {}; TLS 1.2 with {}",
+        report.destinations.len(),
+        whose(PostQuantum::All),
+        whose(PostQuantum::Some),
+        whose(PostQuantum::None),
+        old.count()
+    )?;
+    if report.counts.unreadable > 0 {
+        writeln!(out, "{} lines unreadable (`exeat audit verify` says why)", report.counts.unreadable)?;
+    }
+    Ok(())
+}
+
+fn as_json(report: &Report) -> Value {
+    let legs = |legs: &BTreeMap<Tls, u64>| -> Vec<Value> {
+        let leg = |(tls, count): (&Tls, &u64)| {
+            json!({
+                "version": tls.version, "cipher": suite(&tls.cipher), "group": tls.group,
+                "post_quantum": is_post_quantum(tls), "calls": count,
+            })
+        };
+        legs.iter().map(leg).collect()
+    };
+    let destination = |(host, to): (&String, &Destination)| {
+        json!({
+            "host": host, "calls": to.calls, "tunnels": to.tunnels, "upstream": legs(&to.upstream),
+            "client": legs(&to.client), "post_quantum": post_quantum(&to.upstream).map(PostQuantum::as_str),
+            "client_post_quantum": post_quantum(&to.client).map(PostQuantum::as_str),
+            "let_pass": to.let_pass, "refused": to.failed,
+        })
+    };
+    let destinations: Vec<Value> = report.destinations.iter().map(destination).collect();
+    json!({"destinations": destinations, "lines": report.counts})
+}
