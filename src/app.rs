@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +24,7 @@ use crate::proxy::body::Budget;
 use crate::proxy::distrust::Watch;
 use crate::proxy::gate::Gate;
 use crate::proxy::http2::pool::Pool as Streams;
+use crate::proxy::lookups::Lookups;
 use crate::proxy::pool::{Count, Pool};
 use crate::proxy::repeats::Signatures;
 use crate::proxy::spoken::Spoken;
@@ -182,6 +183,7 @@ impl App {
         let budget = Budget::new(inspection, &config.limits);
         let shared = Arc::new(Shared {
             policy: ArcSwap::from_pointee(policy),
+            retired: ArcSwapOption::empty(),
             keys,
             refresher,
             atlas: Atlas::built_in(),
@@ -190,6 +192,8 @@ impl App {
             budget,
             gate: Gate::new(&config.limits),
             dials: Semaphore::new(config.limits.dials.get()),
+            tunnels: Arc::new(Semaphore::new(config.limits.tunnels.get())),
+            lookups: Lookups::new(config.limits.lookups),
             explained: AtomicI64::new(0),
             own,
             watch: Watch::default(),
@@ -292,6 +296,10 @@ impl App {
         match read_policy(&self.shared.config.policy, self.shared.config.mode()) {
             Ok(policy) => {
                 tracing::info!(policy = policy.hash(), "policy reloaded");
+                let before = self.shared.policy.load_full();
+                if before.id() != policy.id() {
+                    self.shared.retired.store(Some(before));
+                }
                 self.shared.policy.store(Arc::new(policy));
                 self.records.metrics.reload(Reload::Applied);
             }
@@ -368,6 +376,8 @@ fn gauge(metrics: &Metrics, shared: &Shared, pools: &[(Arc<Pool<OriginStream>>, 
     set(metrics.in_use(Resource::Connections), shared.gate.open());
     let dials = shared.config.limits.dials.get() - shared.dials.available_permits();
     set(metrics.in_use(Resource::Dials), dials);
+    let tunnels = shared.config.limits.tunnels.get() - shared.tunnels.available_permits();
+    set(metrics.in_use(Resource::Tunnels), tunnels);
     set(metrics.in_use(Resource::Inspection), shared.budget.in_use());
 }
 

@@ -274,6 +274,8 @@ impl Resolver<'_> {
                     .count(Key::LimitsConnectionsPerOrigin)
                     .unwrap_or(defaults.connections_per_origin),
                 dials: self.count(Key::LimitsDials).unwrap_or(defaults.dials),
+                tunnels: self.count(Key::LimitsTunnels).unwrap_or(defaults.tunnels),
+                lookups: self.count(Key::LimitsLookups).unwrap_or(defaults.lookups),
                 inspection: self.one(Key::LimitsInspection, "a size such as 64MiB", limits::size),
             },
             // The file's alone: lists for each host are no flag.

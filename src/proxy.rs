@@ -15,6 +15,7 @@ pub mod http1;
 pub mod http2;
 mod lesson;
 pub mod listener;
+pub mod lookups;
 mod owner;
 pub mod pool;
 mod process;
@@ -31,14 +32,16 @@ mod waiting;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ipnet::IpNet;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::{Config, Limits};
 use crate::engine::atlas::Atlas;
 use crate::engine::facts::Arrival;
-use crate::engine::policy::Policy;
+use crate::engine::policy::{Policy, PolicyId};
 use crate::engine::signature::KnownKeys;
+use crate::engine::target::Authority;
 use crate::keys::Refresher;
 use crate::record::{Prelude, Recorder};
 use crate::tls::Offer;
@@ -52,6 +55,8 @@ pub type OriginStream = tokio_rustls::client::TlsStream<Witness<chain::Way>>;
 pub struct Shared {
     pub config: Config,
     pub policy: ArcSwap<Policy>,
+    /// The one before, for what was judged under it and waits for its turn to dial.
+    pub retired: ArcSwapOption<Policy>,
     pub keys: Arc<ArcSwap<KnownKeys>>,
     pub refresher: Refresher,
     pub atlas: &'static Atlas,
@@ -61,6 +66,9 @@ pub struct Shared {
     pub budget: body::Budget,
     /// Turns to dial, given in the order in which they were asked for.
     pub dials: Semaphore,
+    /// Places of tunnels.
+    pub tunnels: Arc<Semaphore>,
+    pub lookups: lookups::Lookups,
     /// The second in which a bad signature was last explained.
     pub explained: AtomicI64,
     /// Addresses of our own listeners: never dialled.
@@ -68,6 +76,17 @@ pub struct Shared {
     pub watch: distrust::Watch,
     pub spoken: spoken::Spoken,
     pub repeats: repeats::Signatures,
+}
+
+impl Shared {
+    /// Private ranges that a name may resolve into, under the policy that judged. Of one that was replaced twice since
+    /// nothing is kept, and nothing is opened.
+    pub fn ranges(&self, target: &Authority, judged: PolicyId) -> Vec<IpNet> {
+        let (now, before) = (self.policy.load(), self.retired.load());
+        let policy =
+            [Some(&*now), before.as_ref()].into_iter().flatten().find(|policy| policy.id() == judged);
+        policy.map_or(Vec::new(), |policy| policy.addresses_for(&target.host))
+    }
 }
 
 /// One thread's share of the data path: its own lane of records, its own idle connections.

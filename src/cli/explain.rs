@@ -366,6 +366,14 @@ pub fn page(reason: Reason) -> Page {
             "As many connections to origins are being made as may be at once, and no turn came within `limits.turn`.",
             "look for an origin that does not answer its handshakes; where the load is real raise `limits.dials`.",
         ),
+        Reason::LimitTunnels => (
+            "As many tunnels are open as may be at once.",
+            "look for clients that leave connections open; `idle` in a statement's `tunnel` ends those sooner; where the load is real raise `limits.tunnels`.",
+        ),
+        Reason::LimitLookups => (
+            "A client asked for more different names within a minute than it may. Each name was allowed, by a pattern; but a name can carry what its sender likes to whoever answers for the domain, so their number is bounded.",
+            "see in the record which names they were. Names that a program makes up are a way out; where the program rightly talks to that many hosts raise `limits.lookups`.",
+        ),
         Reason::LimitDraining => {
             ("The proxy is shutting down and takes nothing new.", "retry; the next instance answers.")
         }

@@ -47,6 +47,8 @@ words! {
         LimitsConnectionsPerClient = "limits.connections_per_client",
         LimitsConnectionsPerOrigin = "limits.connections_per_origin",
         LimitsDials = "limits.dials",
+        LimitsTunnels = "limits.tunnels",
+        LimitsLookups = "limits.lookups",
         LimitsInspection = "limits.inspection",
     }
 }

@@ -34,6 +34,11 @@ pub struct Limits {
     pub connections_per_origin: NonZeroUsize,
     /// Connections to origins in the making. A handshake takes 0.2 ms of a core: more at once make each of them slower.
     pub dials: NonZeroUsize,
+    /// Tunnels that are open. Each holds two sockets and no buffer while it is idle.
+    pub tunnels: NonZeroUsize,
+    /// Different names looked up for one client address in a minute: a name can carry what its sender likes, and a
+    /// program that works asks for the same few.
+    pub lookups: NonZeroUsize,
     /// Bytes of bodies that are read before they are judged. Unless given, a quarter of the memory that we may use.
     pub inspection: Option<NonZeroUsize>,
 }
@@ -56,6 +61,8 @@ impl Default for Limits {
             connections_per_client: None,
             connections_per_origin: count(1024),
             dials: count(256),
+            tunnels: count(4096),
+            lookups: count(256),
             inspection: None,
         }
     }

@@ -118,6 +118,10 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
             (count("1024"), "To one origin, shared out evenly among the workers.")
         }
         Key::LimitsDials => (count("256"), "Connections to origins in the making."),
+        Key::LimitsTunnels => (count("4096"), "Tunnels that are open."),
+        Key::LimitsLookups => {
+            (count("256"), "Different names that are looked up for one client address in a minute.")
+        }
         Key::LimitsInspection => (
             json!({"type": "string", "pattern": "^[0-9]+(KiB|MiB|GiB)$"}),
             "Bytes of bodies that are read before they are judged. Unless given, a quarter of our memory.",

@@ -73,6 +73,8 @@ impl Config {
             }
             Key::LimitsConnectionsPerOrigin => vec![self.limits.connections_per_origin.to_string()],
             Key::LimitsDials => vec![self.limits.dials.to_string()],
+            Key::LimitsTunnels => vec![self.limits.tunnels.to_string()],
+            Key::LimitsLookups => vec![self.limits.lookups.to_string()],
             Key::LimitsInspection => self.limits.inspection.iter().map(|bytes| sized(bytes.get())).collect(),
         })
     }

@@ -101,6 +101,8 @@ limits:
   connections_per_client: 50
   connections_per_origin: 10
   dials: 5
+  tunnels: 7
+  lookups: 6
   inspection: 48MiB
 ";
     let config = from(&[], &[], Some(yaml)).unwrap().config;
@@ -119,6 +121,8 @@ limits:
         connections_per_client: NonZeroUsize::new(50),
         connections_per_origin: NonZeroUsize::new(10).unwrap(),
         dials: NonZeroUsize::new(5).unwrap(),
+        tunnels: NonZeroUsize::new(7).unwrap(),
+        lookups: NonZeroUsize::new(6).unwrap(),
         inspection: NonZeroUsize::new(48 << 20),
     };
     assert_eq!(config.limits, limits);

@@ -83,6 +83,7 @@ impl fmt::Display for Placed {
 /// The right to go upstream, and what it obliges to.
 #[derive(Debug)]
 pub struct Permit {
+    policy: PolicyId,
     statement: Option<Placed>,
     min_tls13: bool,
     stream: StreamLimits,
@@ -90,7 +91,16 @@ pub struct Permit {
     would: Vec<Name>,
 }
 
+/// One policy's text, in short: for who keeps something under a policy that may be replaced meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct PolicyId(u64);
+
 impl Permit {
+    /// The policy that gives it: a reload may come before it is used.
+    pub fn policy(&self) -> PolicyId {
+        self.policy
+    }
+
     /// The statement that allows it; of several asks, the first's. `None` where it is only observed.
     pub fn statement(&self) -> Option<&Placed> {
         self.statement.as_ref()
@@ -138,6 +148,7 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Policy {
     hash: String,
+    id: PolicyId,
     report: bool,
     /// Third parties that no statement names pass and are recorded; AWS is judged all the same.
     report_http: bool,
@@ -160,7 +171,9 @@ impl Policy {
     }
 
     fn index(read: Read, hash: String) -> (Self, Vec<Problem>) {
+        let head = hash.get(..16).and_then(|head| u64::from_str_radix(head, 16).ok());
         let mut policy = Self {
+            id: PolicyId(head.unwrap_or_default()),
             hash,
             report: read.report,
             report_http: false,
@@ -182,6 +195,10 @@ impl Policy {
     /// SHA-256 of the text, hex.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    pub fn id(&self) -> PolicyId {
+        self.id
     }
 
     /// What no statement names passes and is recorded.
@@ -293,7 +310,7 @@ impl Policy {
             min_tls13 |= found.min_tls13;
             stream = stream.and(found.stream);
         }
-        Decision::Allow(Permit { statement, min_tls13, stream, observed: false, would })
+        Decision::Allow(Permit { policy: self.id, statement, min_tls13, stream, observed: false, would })
     }
 
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
@@ -305,7 +322,15 @@ impl Policy {
         let observed = self.report || (self.report_http && request.operation.is_none());
         if observed && !outside {
             let (min_tls13, stream) = Default::default();
-            return Decision::Allow(Permit { statement: None, min_tls13, stream, observed: true, would });
+            let policy = self.id;
+            return Decision::Allow(Permit {
+                policy,
+                statement: None,
+                min_tls13,
+                stream,
+                observed: true,
+                would,
+            });
         }
         let (fit, statement) = self.nearest(request, ask);
         let reason = match fit {

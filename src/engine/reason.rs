@@ -59,6 +59,8 @@ words! {
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
         LimitStream = "limit.stream",
+        LimitTunnels = "limit.tunnels",
+        LimitLookups = "limit.lookups",
         LimitFlood = "limit.flood",
         UpstreamResolve = "upstream.resolve",
         UpstreamConnect = "upstream.connect",
@@ -93,6 +95,8 @@ impl Reason {
             | Self::LimitConnections
             | Self::LimitOrigin
             | Self::LimitDials
+            | Self::LimitTunnels
+            | Self::LimitLookups
             | Self::LimitDraining => 503,
             Self::UpstreamResolve
             | Self::UpstreamConnect
@@ -167,6 +171,8 @@ impl Reason {
             Self::LimitStream => "the stream reached one of its limits",
             Self::LimitFlood => "the connection sent too much that asks for nothing",
             Self::LimitTunnel => "the tunnel reached one of its limits",
+            Self::LimitTunnels => "too many tunnels are open",
+            Self::LimitLookups => "too many different names were looked up for this client",
             Self::UpstreamResolve => "the name did not resolve",
             Self::UpstreamConnect => "the connection to the origin failed",
             Self::UpstreamTimeout => "the origin did not answer in time",

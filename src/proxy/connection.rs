@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body::{Inbound, Passage};
 use super::distrust::Suspect;
@@ -87,7 +89,14 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
     };
     let permit = match course {
         Ok(Course::Intercept) => None,
-        Ok(Course::Tunnel(permit)) => Some(permit),
+        Ok(Course::Tunnel(permit)) => match Arc::clone(&worker.shared.tunnels).try_acquire_owned() {
+            Ok(place) => Some((permit, place)),
+            Err(_) => {
+                let (named, most) = (target.to_string(), limits.tunnels);
+                let said = format!("{most} tunnels are open");
+                return refuse(&worker, socket, peer, named.as_bytes(), Reason::LimitTunnels, &said).await;
+            }
+        },
         Ok(Course::Refuse { reason, said }) | Err(Refused { reason, said }) => {
             return refuse(&worker, socket, peer, target.to_string().as_bytes(), reason, &said).await;
         }
@@ -211,7 +220,7 @@ async fn established(
     suspect: Suspect,
     target: Authority,
     early: BytesMut,
-    permit: Option<TunnelPermit>,
+    permit: Option<(TunnelPermit, OwnedSemaphorePermit)>,
 ) {
     let peer = suspect.peer();
     if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
@@ -246,15 +255,15 @@ async fn established(
     };
     let greeted = match &permit {
         None => destination::greet(&target, hello.sni.as_ref()),
-        Some(permit) => tunnel::enter(&target, &hello, permit),
+        Some((permit, _)) => tunnel::enter(&target, &hello, permit),
     };
     if let Err(Refused { reason, said }) = greeted {
         open().close(Outcome::refused(reason, 0, &said)).await;
         let _ = socket.write_all(&UNRECOGNISED_NAME).await;
         return linger(&mut socket).await;
     }
-    if let Some(permit) = permit {
-        let asked = tunnel::Asked { socket, peer, target, bytes, hello };
+    if let Some((permit, place)) = permit {
+        let asked = tunnel::Asked { socket, peer, target, bytes, hello, place };
         return tunnel::tunnel(&worker, asked, permit).await;
     }
     let kind = worker.shared.atlas.host(&target.host);

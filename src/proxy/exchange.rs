@@ -155,7 +155,12 @@ pub async fn exchange<B: Inbound>(
     // Boxed: it is handed on four times, and is half a kilobyte.
     let outbound =
         Box::new(Outbound::new(held.unwrap_or_default(), body, check, &shared.budget, Arc::clone(&passage)));
-    let how = forward::Send { offer: caller.offer, owes_continue: !continued, judged };
+    let how = forward::Send {
+        client: caller.arrival.peer.ip(),
+        offer: caller.offer,
+        owes_continue: !continued,
+        judged,
+    };
     match forward::forward(worker, permit, head, outbound, how, &mut entry).await {
         Ok(forwarded) => {
             let lesson = Lesson::of(facts.operation.as_ref(), facts.identity.signer.as_ref());

@@ -1,7 +1,7 @@
 //! Carries an allowed request to its origin: a connection, the intent line, the same bytes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,13 +17,14 @@ use super::chain::{self, ChainError, Way};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
 use super::http1::wire::{Reader, Writer};
+use super::lookups::TooMany;
 use super::pool::{Key, Leased, Slip, Slot, Turn, Upstream};
 use super::{OriginStream, Worker, http2, resolve};
 use crate::engine::policy::{Permit, StreamLimits};
 use crate::engine::reason::Reason;
 use crate::engine::request::{RequestHead, ResponseHead};
-use crate::engine::target::Authority;
 use crate::engine::target::destination::Refused;
+use crate::engine::target::{Authority, Host};
 use crate::record::metrics;
 use crate::record::{AuditDown, Entry, LegText};
 use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
@@ -126,6 +127,8 @@ pub enum OriginError {
     Proxy { proxy: Authority, error: ChainError },
     #[error("the origin spoke before it was asked")]
     SpokeFirst,
+    #[error("{0}")]
+    Lookups(#[from] TooMany),
     #[error("the intent could not be written")]
     Audit(#[from] AuditDown),
     #[error(transparent)]
@@ -145,6 +148,7 @@ impl OriginError {
             Self::Proxy { error: ChainError::Timeout, .. } => Reason::UpstreamTimeout,
             Self::Proxy { .. } => Reason::UpstreamProxy,
             Self::SpokeFirst => Reason::UpstreamProtocol,
+            Self::Lookups(_) => Reason::LimitLookups,
             Self::Audit(_) => Reason::LimitAudit,
             Self::Exchange(error) => match error {
                 ExchangeError::Body(error) => Self::of_body(error),
@@ -176,10 +180,18 @@ impl OriginError {
 /// How a request goes: what the client's connection tells of it, and when it was judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Send {
+    pub client: IpAddr,
     /// What the origin is offered to speak.
     pub offer: Offer,
     pub owes_continue: bool,
     pub judged: Instant,
+}
+
+/// For whom a connection is made, and what it must be.
+#[derive(Debug, Clone, Copy)]
+struct Wants {
+    client: IpAddr,
+    at_least: AtLeast,
 }
 
 /// Sends the request, judged a moment ago, and waits for its answer's head. The intent is on record before the
@@ -198,8 +210,9 @@ pub async fn forward<B: Inbound>(
     let dial_at = shared.config.connect_to.lookup(target);
     // What HTTP/1.1 alone has a way to ask for.
     let offer = if head.asks_websocket() { Offer::Http1 } else { how.offer };
-    let key = Key { authority: target.clone(), dial: dial_at, trust, offer };
-    let (mut leg, mut reused) = acquire(worker, &key, &permit, how.judged).await?;
+    let key = Key { authority: target.clone(), dial: dial_at, policy: permit.policy(), trust, offer };
+    let wants = Wants { client: how.client, at_least: at_least(&permit) };
+    let (mut leg, mut reused) = acquire(worker, &key, wants, how.judged).await?;
     entry.intend().await?;
     if how.owes_continue {
         body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
@@ -221,7 +234,7 @@ pub async fn forward<B: Inbound>(
                     let slot = leased.into_slot();
                     (leg, reused) = match worker.pool.checkout(&key, how.judged) {
                         Some(leased) => (Leg::Http1(leased), true),
-                        None => Box::pin(dial(worker, &key, &permit, slot)).await?,
+                        None => Box::pin(dial(worker, &key, wants, slot)).await?,
                     };
                     continue;
                 }
@@ -245,7 +258,7 @@ pub async fn forward<B: Inbound>(
                 {
                     drop(answer);
                     (body, again) = (unsent, true);
-                    (leg, reused) = Box::pin(dial(worker, &key, &permit, upstream.into_slot())).await?;
+                    (leg, reused) = Box::pin(dial(worker, &key, wants, upstream.into_slot())).await?;
                     continue;
                 }
                 let waited = started.elapsed();
@@ -255,7 +268,7 @@ pub async fn forward<B: Inbound>(
             // again: nobody can tell what the origin did with it.
             Err(Unanswered { error: ExchangeError::Untaken(_), body: Some(unsent) }) if !again => {
                 (body, again) = (unsent, true);
-                (leg, reused) = Box::pin(acquire(worker, &key, &permit, Instant::now())).await?;
+                (leg, reused) = Box::pin(acquire(worker, &key, wants, Instant::now())).await?;
             }
             Err(failed) => return Err(failed.error.into()),
         }
@@ -272,20 +285,15 @@ enum Leg {
     Http2(http2::client::Lease),
 }
 
-async fn acquire(
-    worker: &Worker,
-    key: &Key,
-    permit: &Permit,
-    now: Instant,
-) -> Result<(Leg, bool), OriginError> {
+async fn acquire(worker: &Worker, key: &Key, wants: Wants, now: Instant) -> Result<(Leg, bool), OriginError> {
     if key.offer == Offer::Both
-        && let Some(shared) = Box::pin(acquire_shared(worker, key, permit)).await
+        && let Some(shared) = Box::pin(acquire_shared(worker, key, wants)).await
     {
         return shared;
     }
     match worker.pool.checkout(key, now) {
         Some(leased) => Ok((Leg::Http1(leased), true)),
-        None => Box::pin(dial(worker, key, permit, None)).await,
+        None => Box::pin(dial(worker, key, wants, None)).await,
     }
 }
 
@@ -294,7 +302,7 @@ async fn acquire(
 async fn acquire_shared(
     worker: &Worker,
     key: &Key,
-    permit: &Permit,
+    wants: Wants,
 ) -> Option<Result<(Leg, bool), OriginError>> {
     let reused = || worker.streams.checkout(key).map(|lease| Ok((Leg::Http2(lease), true)));
     if let Some(reused) = reused() {
@@ -312,7 +320,7 @@ async fn acquire_shared(
     if speaks_http1() {
         return None;
     }
-    let dialled = dial(worker, key, permit, None).await;
+    let dialled = dial(worker, key, wants, None).await;
     drop(turn);
     Some(dialled)
 }
@@ -322,7 +330,7 @@ async fn acquire_shared(
 async fn dial(
     worker: &Worker,
     key: &Key,
-    permit: &Permit,
+    wants: Wants,
     slot: Option<Slot>,
 ) -> Result<(Leg, bool), OriginError> {
     let shared = &worker.shared;
@@ -339,10 +347,10 @@ async fn dial(
         }
     };
     let _turn = turn(worker).await?;
-    let (way, address) = reach(worker, key).await?;
+    let (way, address) = reach(worker, key, wants.client).await?;
     let within = shared.config.limits.handshake;
     let deadline = tokio::time::Instant::now() + within;
-    let shaken = shared.origin_tls.connect(way, &target.host, at_least(permit), key.offer, deadline).await;
+    let shaken = shared.origin_tls.connect(way, &target.host, wants.at_least, key.offer, deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
     worker.recorder.metrics().handshake(metrics::Leg::Upstream, tls.version);
     let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)), slot });
@@ -368,9 +376,18 @@ pub(super) async fn turn(worker: &Worker) -> Result<SemaphorePermit<'_>, OriginE
 }
 
 /// A way to the origin: straight or through the upstream proxy.
-pub(super) async fn reach(worker: &Worker, key: &Key) -> Result<(Way, SocketAddr), OriginError> {
+pub(super) async fn reach(
+    worker: &Worker,
+    key: &Key,
+    client: IpAddr,
+) -> Result<(Way, SocketAddr), OriginError> {
     let shared = &worker.shared;
     let target = &key.authority;
+    if let (Host::Name(name), None) = (&target.host, key.dial) {
+        // The upstream proxy would look it up in our place.
+        shared.lookups.ask(client, name, Instant::now())?;
+        worker.recorder.metrics().lookups.inc();
+    }
     // `connect_to` says where to go itself; a destination that the proxy's bypass list names goes straight.
     let proxy = shared.config.upstream_proxy.as_ref().filter(|p| key.dial.is_none() && p.carries(target));
     match proxy {
@@ -390,7 +407,7 @@ async fn straight(worker: &Worker, key: &Key) -> Result<(TcpStream, SocketAddr),
     let addresses = match key.dial {
         Some(address) => resolve::named(target, address, &shared.own)?,
         None => {
-            let ranges = shared.policy.load().addresses_for(&target.host);
+            let ranges = shared.ranges(target, key.policy);
             resolve::addresses(target, &ranges, &shared.own).await?
         }
     };

@@ -83,7 +83,7 @@ impl Drop for Place {
 }
 
 /// One client is one address; of IPv6 a /64, which is what one machine is given (RFC 6177).
-fn client(ip: IpAddr) -> IpAddr {
+pub(super) fn client(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
         ip => ip,

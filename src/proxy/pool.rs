@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::http1::client;
 use super::http1::io::Io;
+use crate::engine::policy::PolicyId;
 use crate::engine::target::Authority;
 use crate::record::LegText;
 use crate::tls::Offer;
@@ -26,6 +27,8 @@ pub struct Key {
     pub authority: Authority,
     /// Fixed by `--connect-to`; else the name is resolved anew for each connection.
     pub dial: Option<SocketAddr>,
+    /// Under which policy it was dialled: what one lets a name resolve into, another may not.
+    pub policy: PolicyId,
     /// Which roots and versions the origin was checked against.
     pub trust: u32,
     /// What it was offered in ALPN.
@@ -272,7 +275,13 @@ mod tests {
     use crate::engine::facts::{TlsFacts, TlsVersion};
 
     fn key(host: &str, trust: u32) -> Key {
-        Key { authority: Authority::parse(host, Some(443)).unwrap(), dial: None, trust, offer: Offer::Http1 }
+        Key {
+            authority: Authority::parse(host, Some(443)).unwrap(),
+            dial: None,
+            policy: PolicyId::default(),
+            trust,
+            offer: Offer::Http1,
+        }
     }
 
     /// A connection of `pool`, with its slot.

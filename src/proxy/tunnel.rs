@@ -3,16 +3,20 @@
 //! `connection.rs` has read and judged the client's hello and hands it on with its permit. Nothing goes to the client
 //! before the origin's hello was judged, and nothing to the origin before the intent is on record.
 
-use std::cell::RefCell;
+mod carry;
+#[cfg(target_os = "linux")]
+mod pipe;
+
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+
+use carry::{Ended, Passed};
 
 use super::Worker;
 use super::chain::Way;
@@ -21,7 +25,7 @@ use super::pool::Key;
 use crate::engine::facts::{Door, Identity, TlsFacts, TlsVersion};
 use crate::engine::hello::server::{self, Answer, ServerHello};
 use crate::engine::hello::{self, ClientHello, Hello, after_ccs};
-use crate::engine::policy::{TunnelLimits, TunnelPermit};
+use crate::engine::policy::TunnelPermit;
 use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, destination};
 use crate::record::metrics::Leg;
@@ -29,16 +33,10 @@ use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
 use crate::tls::Offer;
 use crate::tls::origin::AtLeast;
 
-/// One for each thread: an idle tunnel holds no buffer.
-const PIECE: usize = 64 * 1024;
 /// While the program drains, a tunnel ends once nothing has passed for this long: what is inside can't be asked.
 const QUIET: Duration = Duration::from_secs(1);
 const PROTOCOL_VERSION: u8 = 70;
 const INTERNAL_ERROR: u8 = 80;
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; PIECE].into());
-}
 
 /// Where a connection wants to be tunnelled.
 pub struct Asked {
@@ -48,6 +46,8 @@ pub struct Asked {
     /// All that the client sent so far: its hello, and what came behind it.
     pub bytes: Vec<u8>,
     pub hello: ClientHello,
+    /// Given back when the tunnel ends.
+    pub place: OwnedSemaphorePermit,
 }
 
 /// Why a tunnel did not come about, or ended before one side ended it.
@@ -91,29 +91,15 @@ impl TunnelError {
     }
 }
 
-/// What is known of a tunnel while it runs; read by its limits and its record.
-#[derive(Default)]
-struct Passed {
-    up: AtomicU64,
-    down: AtomicU64,
-}
-
-impl Passed {
-    fn total(&self) -> u64 {
-        self.up.load(Ordering::Relaxed) + self.down.load(Ordering::Relaxed)
-    }
-}
-
 /// Opens the tunnel and carries it to its end. Recorded in any case.
 pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
-    let Asked { mut socket, peer, target, bytes, hello } = asked;
+    let Asked { mut socket, peer, target, bytes, hello, place: _place } = asked;
     let mut entry = worker.recorder.open_connection(Door::Forward, peer, Some(target.to_string().as_bytes()));
     entry.judged(&request(&target, &permit));
-    let passed = Passed::default();
     let mut seen = Seen::default();
     let deadline = Instant::now() + worker.shared.config.limits.handshake;
     let opened =
-        open(worker, &mut entry, &mut socket, (&target, bytes, &hello), &permit, deadline, &mut seen);
+        open(worker, &mut entry, &mut socket, (peer, &target, bytes, &hello), &permit, deadline, &mut seen);
     let ended = match opened.await {
         Ok(mut origin) => {
             if let Some(facts) = &seen.tls {
@@ -122,9 +108,9 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
             let mut draining = worker.draining.clone();
             let leave = async {
                 super::drained(&mut draining).await;
-                idle(QUIET, &passed).await;
+                carry::idle(QUIET, &seen.passed).await;
             };
-            carry(&mut socket, &mut origin, permit.limits(), &passed, leave).await
+            ended(carry::carry(&mut socket, &mut origin, permit.limits(), &seen.passed, leave).await)
         }
         Err(error) => {
             let alert = match &error {
@@ -151,8 +137,8 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
         waited: Duration::ZERO,
     });
     let outcome = Outcome {
-        bytes_in: seen.hello_bytes.0 + passed.up.load(Ordering::Relaxed),
-        bytes_out: seen.hello_bytes.1 + passed.down.load(Ordering::Relaxed),
+        bytes_in: seen.passed.up(),
+        bytes_out: seen.passed.down(),
         upstream,
         ..Outcome::new(end, 0)
     };
@@ -164,8 +150,17 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
 struct Seen {
     address: Option<SocketAddr>,
     tls: Option<TlsFacts>,
-    /// Bytes that passed while the hellos were read: up, down.
-    hello_bytes: (u64, u64),
+    /// The hellos count like all that follows.
+    passed: Passed,
+}
+
+fn ended(how: Ended) -> Result<(), TunnelError> {
+    match how {
+        Ended::Itself => Ok(()),
+        Ended::Cap(most) => Err(TunnelError::Limit(format!("the tunnel carried its {most} bytes"))),
+        Ended::Idle(limit) => Err(TunnelError::Limit(format!("the tunnel was idle for {limit:?}"))),
+        Ended::Life(limit) => Err(TunnelError::Limit(format!("the tunnel lived for {limit:?}"))),
+    }
 }
 
 fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
@@ -192,7 +187,7 @@ async fn open(
     worker: &Worker,
     entry: &mut Entry,
     client: &mut TcpStream,
-    (target, first, hello): (&Authority, Vec<u8>, &ClientHello),
+    (peer, target, first, hello): (SocketAddr, &Authority, Vec<u8>, &ClientHello),
     permit: &TunnelPermit,
     deadline: Instant,
     seen: &mut Seen,
@@ -201,25 +196,26 @@ async fn open(
     let key = Key {
         authority: target.clone(),
         dial: shared.config.connect_to.lookup(target),
+        policy: permit.policy_id(),
         trust: 0,
         offer: Offer::Http1,
     };
     let _turn = turn(worker).await?;
-    let (mut origin, address) = reach(worker, &key).await?;
+    let (mut origin, address) = reach(worker, &key, peer.ip()).await?;
     seen.address = Some(address);
     entry.intend().await.map_err(OriginError::Audit)?;
     let at_least = if permit.min_tls13() { AtLeast::Tls13 } else { AtLeast::Tls12 };
     let exchange = async {
         send(&mut origin, &first).await?;
-        seen.hello_bytes.0 += first.len() as u64;
+        seen.passed.count_up(first.len());
         let (mut answer, mut chose) = receive(&mut origin, Vec::new(), at_least).await?;
         if chose.as_ref().is_some_and(|chose| chose.retry) {
             client.write_all(&answer).await.map_err(TunnelError::Client)?;
-            seen.hello_bytes.1 += answer.len() as u64;
+            seen.passed.count_down(answer.len());
             // RFC 8446 4.1.2: the second hello names the same; a decision and its routing go by the same name.
             let again = second_hello(client, hello).await?;
             send(&mut origin, &again).await?;
-            seen.hello_bytes.0 += again.len() as u64;
+            seen.passed.count_up(again.len());
             // Of a record that was cut by the network, the beginning went to the client already.
             let begun = unfinished(&answer).to_vec();
             let gone = begun.len();
@@ -228,7 +224,7 @@ async fn open(
         }
         seen.tls = chose.and_then(|chose| facts(&chose, hello));
         client.write_all(&answer).await.map_err(TunnelError::Client)?;
-        seen.hello_bytes.1 += answer.len() as u64;
+        seen.passed.count_down(answer.len());
         Ok(())
     };
     tokio::time::timeout_at(deadline, exchange).await.unwrap_or(Err(TunnelError::Timeout))?;
@@ -325,138 +321,6 @@ fn facts(chose: &ServerHello, hello: &ClientHello) -> Option<TlsFacts> {
         alpn: None,
         sni: hello.sni.as_ref().and_then(|sni| sni.as_name()).map(Into::into),
     })
-}
-
-/// Passes bytes both ways until both sides have ended, one fails, a limit is met, or `leave` says so.
-async fn carry(
-    client: &mut TcpStream,
-    origin: &mut Way,
-    limits: TunnelLimits,
-    passed: &Passed,
-    leave: impl Future<Output = ()>,
-) -> Result<(), TunnelError> {
-    let most = limits.bytes.unwrap_or(u64::MAX);
-    let both = async {
-        // A side that fails ends the other: half a connection is no use to anybody.
-        match origin {
-            Way::Straight(origin) => {
-                let (from_client, to_client) = client.split();
-                let (from_origin, to_origin) = origin.split();
-                let up = pump(from_client, to_origin, &passed.up, passed, most);
-                let down = pump(from_origin, to_client, &passed.down, passed, most);
-                tokio::try_join!(up, down).map(|_| ())
-            }
-            Way::Sealed(origin) => {
-                let (from_client, to_client) = client.split();
-                let (from_origin, to_origin) = tokio::io::split(origin);
-                let up = copy(from_client, to_origin, &passed.up, passed, most);
-                let down = copy(from_origin, to_client, &passed.down, passed, most);
-                tokio::try_join!(up, down).map(|_| ())
-            }
-        }
-    };
-    tokio::select! {
-        ended = both => match ended {
-            Err(Cut::Cap) => Err(TunnelError::Limit(format!("the tunnel carried its {most} bytes"))),
-            // How a TLS peer leaves is its own affair: a reset after close_notify is common.
-            Ok(()) | Err(Cut::Lost) => Ok(()),
-        },
-        () = leave => Ok(()),
-        () = idle(limits.idle, passed) => {
-            Err(TunnelError::Limit(format!("the tunnel was idle for {:?}", limits.idle)))
-        }
-        () = tokio::time::sleep(limits.life) => {
-            Err(TunnelError::Limit(format!("the tunnel lived for {:?}", limits.life)))
-        }
-    }
-}
-
-/// Why one way ended before its sender ended it.
-enum Cut {
-    Lost,
-    Cap,
-}
-
-/// One way. A buffer is held only while there is something in it that the other side has not taken yet.
-async fn pump(
-    from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    mine: &AtomicU64,
-    passed: &Passed,
-    most: u64,
-) -> Result<(), Cut> {
-    loop {
-        from.readable().await.map_err(|_| Cut::Lost)?;
-        let (count, rest) = match SCRATCH.with_borrow_mut(|piece| shovel(&from, &to, piece)) {
-            Ok((0, _)) => {
-                let _ = to.shutdown().await;
-                return Ok(());
-            }
-            Ok(moved) => moved,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => return Err(Cut::Lost),
-        };
-        mine.fetch_add(count as u64, Ordering::Relaxed);
-        if !rest.is_empty() {
-            to.write_all(&rest).await.map_err(|_| Cut::Lost)?;
-        }
-        if passed.total() > most {
-            return Err(Cut::Cap);
-        }
-    }
-}
-
-/// One way of a tunnel through a proxy that speaks TLS itself: rare, so with a buffer of its own.
-async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mine: &AtomicU64,
-    passed: &Passed,
-    most: u64,
-) -> Result<(), Cut> {
-    let mut piece = vec![0; PIECE / 4];
-    loop {
-        let count = from.read(&mut piece).await.map_err(|_| Cut::Lost)?;
-        if count == 0 {
-            let _ = to.shutdown().await;
-            return Ok(());
-        }
-        mine.fetch_add(count as u64, Ordering::Relaxed);
-        to.write_all(&piece[..count]).await.map_err(|_| Cut::Lost)?;
-        to.flush().await.map_err(|_| Cut::Lost)?;
-        if passed.total() > most {
-            return Err(Cut::Cap);
-        }
-    }
-}
-
-/// Reads what is there and writes what goes at once; what doesn't comes back.
-fn shovel(from: &ReadHalf<'_>, to: &WriteHalf<'_>, piece: &mut [u8]) -> io::Result<(usize, Vec<u8>)> {
-    let count = from.try_read(piece)?;
-    let sent = match to.try_write(&piece[..count]) {
-        Ok(sent) => sent,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-        Err(error) => return Err(error),
-    };
-    Ok((count, piece[sent..count].to_vec()))
-}
-
-/// Resolves once nothing has passed for `limit`.
-async fn idle(limit: Duration, passed: &Passed) {
-    let mut before = passed.total();
-    let mut since = Instant::now();
-    // Looked at four times in a limit: no clock is read for each piece.
-    let mut tick = tokio::time::interval(limit / 4);
-    loop {
-        tick.tick().await;
-        let now = passed.total();
-        if now != before {
-            (before, since) = (now, Instant::now());
-        } else if since.elapsed() >= limit {
-            return;
-        }
-    }
 }
 
 /// What a tunnel's hello must be, beyond what every hello must.

@@ -42,6 +42,7 @@ words! {
         Connections = "connections",
         /// Connections to origins in the making.
         Dials = "dials",
+        Tunnels = "tunnels",
         /// Bytes of bodies that are read before they are judged.
         Inspection = "inspection",
     }
@@ -165,6 +166,8 @@ pub struct Metrics {
     pub client_distrusts: IntCounter,
     /// Accepts that failed: descriptors ran out.
     pub accept_failures: IntCounter,
+    /// Names that were asked of the resolver or the upstream proxy.
+    pub lookups: IntCounter,
     /// Signed requests that came before, byte for byte.
     pub repeats: IntCounter,
     pool: Vec<IntGauge>,
@@ -244,6 +247,7 @@ impl Metrics {
             hellos_refused: counter(r, "exeat_hellos_refused_total", "Client hellos refused."),
             client_distrusts: counter(r, "exeat_client_distrusts_total", "Clients that do not trust our CA."),
             accept_failures: counter(r, "exeat_accept_failures_total", "Accepts that the system refused."),
+            lookups: counter(r, "exeat_lookups_total", "Names looked up, by us or by the upstream proxy."),
             repeats: counter(r, "exeat_repeats_total", "Signed requests, reads aside, that had come before."),
             pool: PoolState::WORDS.iter().map(|state| pool.with_label_values(&[state])).collect(),
             in_use: Resource::WORDS.iter().map(|resource| in_use.with_label_values(&[resource])).collect(),

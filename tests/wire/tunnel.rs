@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::aws::until;
-use crate::support::proxy::{Proxy, Setup};
+use crate::support::aws::{self, until};
+use crate::support::proxy::{Proxy, Setup, read_head};
 use crate::support::sign::CREDENTIALS;
 use crate::support::tls::{self, Ca, ClientTls};
 
@@ -73,6 +73,64 @@ async fn scripted(answer: Vec<u8>) -> (std::net::SocketAddr, mpsc::UnboundedRece
         }
     });
     (address, met)
+}
+
+/// A proxy in front of us that opens every CONNECT to `origin`, and tells which it was asked for.
+async fn corporate(
+    origin: std::net::SocketAddr,
+    sealed: Option<TlsAcceptor>,
+) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, met) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (asked, sealed) = (asked.clone(), sealed.clone());
+            tokio::spawn(async move {
+                match sealed {
+                    Some(acceptor) => relay(acceptor.accept(socket).await.unwrap(), origin, &asked).await,
+                    None => relay(socket, origin, &asked).await,
+                }
+            });
+        }
+    });
+    (address, met)
+}
+
+async fn relay(
+    mut near: impl AsyncRead + AsyncWrite + Unpin,
+    origin: std::net::SocketAddr,
+    asked: &mpsc::UnboundedSender<String>,
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(near.read_u8().await.unwrap());
+    }
+    let line = String::from_utf8(head).unwrap();
+    let _ = asked.send(line.split(' ').nth(1).unwrap().to_owned());
+    near.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+    near.flush().await.unwrap();
+    let mut far = TcpStream::connect(origin).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+}
+
+/// As [`proxy`], with origins behind an upstream proxy.
+fn behind(upstream: &str, ca: &Ca, hosts: &str, limits: &str) -> Proxy {
+    Proxy::start(&Setup {
+        policy: &format!(
+            "version: 1
+statements:
+  - {{id: pinned, effect: allow, {TUNNEL}}}
+  - {{id: app, effect: allow, http: {{host: '{hosts}'}}}}
+"
+        ),
+        connect_to: Vec::new(),
+        upstream_ca: ca.pem(),
+        credentials: CREDENTIALS,
+        config: &format!("upstream_proxy: {upstream}\n{limits}"),
+        audit: None,
+    })
 }
 
 async fn event(proxy: &Proxy) -> Value {
@@ -241,6 +299,11 @@ async fn a_tunnel_ends_at_its_limits() {
         let event = event(&proxy).await;
         assert_eq!(event["additionalEventData"]["exeat"]["reason"], "limit.tunnel", "{event}");
         assert!(event["errorMessage"].as_str().unwrap().contains(words), "{limit}: {event}");
+        if limit.starts_with("bytes") {
+            let ours = &event["additionalEventData"]["exeat"];
+            let both = ours["bytesIn"].as_u64().unwrap() + ours["bytesOut"].as_u64().unwrap();
+            assert_eq!(both, 65_536, "{event}");
+        }
     }
 }
 
@@ -258,4 +321,74 @@ async fn a_drain_ends_a_quiet_tunnel_and_its_record_is_whole() {
     assert_eq!(ours["end"], "tunnelled", "{event}");
     assert!(ours["bytesOut"].as_u64().unwrap() > 1000, "{event}");
     assert_eq!(proxy.wait().0, Some(0));
+}
+
+#[tokio::test]
+async fn a_tunnel_goes_through_the_upstream_proxy_and_its_bytes_are_counted_alike() {
+    let ca = Ca::new();
+    let origin = echo(ca.acceptor(&["pinned.test"])).await;
+    for sealed in [None, Some(ca.acceptor(&["127.0.0.1"]))] {
+        let scheme = if sealed.is_some() { "https" } else { "http" };
+        let (upstream, mut asked) = corporate(origin, sealed).await;
+        let proxy = behind(&format!("{scheme}://{upstream}"), &ca, "app.test", "");
+        let mut client = pinned(&proxy, &ca).await;
+        for _ in 0..20_000 / 4 {
+            ping(&mut client).await;
+        }
+        client.shutdown().await.unwrap();
+        let _ = client.read_to_end(&mut Vec::new()).await;
+        drop(client);
+        assert_eq!(asked.recv().await.as_deref(), Some("pinned.test:443"));
+        let event = event(&proxy).await;
+        let ours = &event["additionalEventData"]["exeat"];
+        assert_eq!((&ours["end"], &ours["upstream"]["port"]), (&"tunnelled".into(), &upstream.port().into()));
+        assert!(ours["bytesIn"].as_u64().unwrap() > 20_000, "{scheme}: {event}");
+        assert!(ours["bytesOut"].as_u64().unwrap() > 20_000, "{scheme}: {event}");
+        assert!(asked.try_recv().is_err(), "{scheme}: one way for one tunnel");
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_past_their_number_is_told_so_at_connect_and_a_place_given_back_is_the_next_ones() {
+    let ca = Ca::new();
+    let origin = echo(ca.acceptor(&["pinned.test"])).await;
+    let (upstream, _asked) = corporate(origin, None).await;
+    let proxy = behind(&format!("http://{upstream}"), &ca, "app.test", "limits: {tunnels: 1}\n");
+    let mut client = pinned(&proxy, &ca).await;
+    ping(&mut client).await;
+    proxy.until_metric("exeat_in_use{resource=\"tunnels\"}", 1).await;
+    let mut socket = TcpStream::connect(proxy.address).await.unwrap();
+    socket.write_all(b"CONNECT pinned.test:443 HTTP/1.1\r\nHost: pinned.test:443\r\n\r\n").await.unwrap();
+    let told = read_head(&mut socket).await;
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("reason=limit.tunnels;"), "{told}");
+    assert_eq!(event(&proxy).await["additionalEventData"]["exeat"]["reason"], "limit.tunnels");
+    assert_eq!(proxy.metric("exeat_refusals_total{reason=\"limit.tunnels\"}").await, 1);
+    // What is no tunnel has its place all the same.
+    proxy.connect("app.test:443").await.unwrap();
+    drop(client);
+    proxy.until_metric("exeat_in_use{resource=\"tunnels\"}", 0).await;
+    ping(&mut pinned(&proxy, &ca).await).await;
+}
+
+#[tokio::test]
+async fn names_that_a_client_makes_up_are_bounded_and_a_known_one_is_not() {
+    let ca = Ca::new();
+    let (_origin, address) = aws::origin_saying(&Ca::new(), |_| aws::ok("ok")).await;
+    let (upstream, mut asked) = corporate(address, None).await;
+    let proxy = behind(&format!("http://{upstream}"), &ca, "*.app.test", "limits: {lookups: 2}\n");
+    for (n, name) in ["a.app.test", "b.app.test", "secret.app.test", "a.app.test"].into_iter().enumerate() {
+        let mut client = proxy.intercepted(name).await;
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.flush().await.unwrap();
+        let _ = client.read(&mut [0; 4096]).await;
+        let events = until("the event", || (proxy.events().len() > n).then(|| proxy.events())).await;
+        let reason = &events[n]["additionalEventData"]["exeat"]["reason"];
+        // That origin's root is not believed: each name that is asked for ends there, and the others before.
+        let want = if name.starts_with("secret") { "limit.lookups" } else { "upstream.certificate" };
+        assert_eq!(reason, want, "{name}");
+        let port = format!("{name}:443");
+        assert_eq!(asked.try_recv().ok(), (!name.starts_with("secret")).then_some(port), "{name}");
+    }
+    assert_eq!(proxy.metric("exeat_lookups_total").await, 3);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::admit::{Admission, Destination};
 use super::statement::{Effect, Rule, Statement};
-use super::{Placed, Policy};
+use super::{Placed, Policy, PolicyId};
 use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
 
@@ -44,6 +44,7 @@ impl Default for TunnelLimits {
 /// The right to pass bytes unread to one destination.
 #[derive(Debug)]
 pub struct TunnelPermit {
+    id: PolicyId,
     policy: String,
     placed: Placed,
     min_tls13: bool,
@@ -55,6 +56,10 @@ impl TunnelPermit {
     /// Hash of the policy that gives it: a reload may come before it is used.
     pub fn policy(&self) -> &str {
         &self.policy
+    }
+
+    pub fn policy_id(&self) -> PolicyId {
+        self.id
     }
 
     pub fn statement(&self) -> &Placed {
@@ -94,6 +99,7 @@ impl Policy {
                 statement: Some(deny.placed.clone()),
             }),
             None => Ok(TunnelPermit {
+                id: self.id,
                 policy: self.hash.clone(),
                 placed: statement.placed.clone(),
                 min_tls13: statement.min_tls13,
