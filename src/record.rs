@@ -41,6 +41,7 @@ pub use self::lane::{BootId, FlowId};
 use self::lane::{Lane, LaneId, MAX_END, MAX_LINE, Stamp};
 pub use self::leg::LegText;
 use self::live::Live;
+use self::metrics::Cells;
 pub use self::metrics::Metrics;
 use self::refusals::Refusals;
 pub use self::sink::{AuditDown, Rotation, Sink, SinkError, Target};
@@ -120,6 +121,7 @@ impl Records {
             records: Arc::clone(self),
             id,
             lines: self.metrics.audit_lines(lane),
+            cells: self.metrics.cells(),
             state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new() }),
         });
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&worker));
@@ -164,6 +166,7 @@ impl Records {
         // Read first: the flag hardly ever changes, and a write would pull its cache line from the other workers.
         if self.down.load(Ordering::Relaxed) == taken {
             self.down.store(!taken, Ordering::Relaxed);
+            self.metrics.audit_is_up(taken);
         }
     }
 }
@@ -172,6 +175,7 @@ struct Worker {
     records: Arc<Records>,
     id: LaneId,
     lines: prometheus::IntCounter,
+    cells: Arc<Cells>,
     /// Worker-local, so never contended: it is a `Mutex` only for entries to be `Send`.
     state: Mutex<State>,
 }
@@ -282,6 +286,7 @@ impl Recorder {
             facts: Facts::open(buffer, prelude),
             call,
             opened: Instant::now(),
+            left: None,
             closed: false,
         }
     }
@@ -296,6 +301,8 @@ pub struct Entry {
     /// Where a tally is kept: what it is counted under.
     call: Option<String>,
     opened: Instant,
+    /// How long after that its first byte went upstream.
+    left: Option<Duration>,
     closed: bool,
 }
 
@@ -327,6 +334,11 @@ impl Entry {
         if self.worker.records.tally.get().is_some() {
             self.call = Some(tally::call(request));
         }
+    }
+
+    /// Its first byte goes upstream, `now`.
+    pub fn leaves(&mut self, now: Instant) {
+        self.left = Some(now - self.opened);
     }
 
     /// Parameters and results, as the rules leave them. They are written where the level wants them of such an end.
@@ -367,7 +379,7 @@ impl Entry {
             self.fit_data(outcome, took);
         }
         let records = &self.worker.records;
-        records.metrics.count(&self.facts.labels, outcome, took);
+        records.metrics.count(&self.worker.cells, &self.facts.labels, outcome, took, self.left);
         let refusals = records.refusals.get().filter(|_| outcome.reason().is_some());
         let watched = records.live.is_watched();
         if watched || refusals.is_some() {

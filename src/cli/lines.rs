@@ -17,7 +17,7 @@ use crate::record::verify::each_line;
 pub(super) enum Line {
     Event(Box<Event>),
     Intent(Intent),
-    /// Opens a lane; with its time.
+    /// Opens or ends a lane; with its time.
     Lane(String),
 }
 
@@ -211,7 +211,7 @@ pub(super) fn read_line(bytes: &[u8]) -> Option<Line> {
     if bytes.starts_with(b"{\"exeat\":\"intent\"") {
         return serde_json::from_slice(bytes).ok().map(Line::Intent);
     }
-    if bytes.starts_with(b"{\"exeat\":\"lane\"") {
+    if bytes.starts_with(b"{\"exeat\":\"lane\"") || bytes.starts_with(b"{\"exeat\":\"end\"") {
         return serde_json::from_slice::<LaneLine>(bytes).ok().map(|lane| Line::Lane(lane.time));
     }
     None

@@ -284,7 +284,7 @@ async fn established(
             return entry.close(Outcome::refused(error.reason(), 0, &said)).await;
         }
     };
-    worker.recorder.metrics().handshake(Leg::Client, tls.version);
+    worker.recorder.metrics().handshake(Leg::Client, &tls);
     let arrival = Arrival { door: Door::Forward, target, kind, peer, tls: Some(tls) };
     let caller = Caller::new(arrival, offers.origin);
     if stream.get_ref().1.alpn_protocol() == Some(H2) {

@@ -56,11 +56,11 @@ impl<B: Inbound> Answer<B> {
         }
     }
 
-    /// The body of a request that had none to send, so that it can be sent again; HTTP/1.1 alone.
+    /// The body of a request that had none to send, so that it can be sent again.
     fn take_unsent(&mut self) -> Option<B> {
         match self {
             Self::Http1(answer) => answer.take_unsent(),
-            Self::Http2(_) => None,
+            Self::Http2(answer) => answer.take_unsent(),
         }
     }
 }
@@ -218,6 +218,7 @@ pub async fn forward<B: Inbound>(
         body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
     }
     let started = Instant::now();
+    entry.leaves(started);
     let limits = permit.stream_limits();
     let mut patience = super::origin_patience(&shared.config.limits);
     patience.body = limits.idle.unwrap_or(patience.body);
@@ -352,7 +353,7 @@ async fn dial(
     let deadline = tokio::time::Instant::now() + within;
     let shaken = shared.origin_tls.connect(way, &target.host, wants.at_least, key.offer, deadline).await;
     let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
-    worker.recorder.metrics().handshake(metrics::Leg::Upstream, tls.version);
+    worker.recorder.metrics().handshake(metrics::Leg::Upstream, &tls);
     let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)), slot });
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
     if key.offer == Offer::Both {

@@ -103,7 +103,7 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
     let ended = match opened.await {
         Ok(mut origin) => {
             if let Some(facts) = &seen.tls {
-                worker.recorder.metrics().handshake(Leg::Upstream, facts.version);
+                worker.recorder.metrics().handshake(Leg::Upstream, facts);
             }
             let mut draining = worker.draining.clone();
             let leave = async {

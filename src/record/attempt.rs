@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::engine::facts::{
-    Arrival, Door, Identity, Name, Operation, PayloadOutcome, Protocol, SignatureState, words,
+    Arrival, Auth, Door, Identity, Name, Operation, PayloadOutcome, Protocol, SignatureState, words,
 };
 use crate::engine::policy::Placed;
 use crate::engine::reason::Reason;
@@ -144,8 +144,8 @@ pub struct Labels {
     pub door: Option<Door>,
     pub decision: Decision,
     pub protocol: Option<Protocol>,
-    /// `None` until judged.
-    pub signature: Option<SignatureState>,
+    /// `None` until judged, and of what says nothing of itself.
+    pub signed: Option<(Auth, SignatureState)>,
     pub spent: Duration,
 }
 

@@ -20,10 +20,8 @@ use super::lane::Stamp;
 use super::leg::LegText;
 
 /// Asks that are written out; `askCount` tells how many there were. That many S3 keys of 1,024 bytes fit a line.
-const MAX_ASKS: usize = 7;
-const MAX_ARN: usize = 1_112;
-/// W3C Trace Context's is 55 characters long.
-const MAX_TRACE: usize = 64;
+const MAX_ASKS: usize = 6;
+const MAX_ARN: usize = 1_152;
 const MAX_NAME: usize = 128;
 const MAX_HOST: usize = 270;
 const MAX_TEXT: usize = 512;
@@ -105,7 +103,7 @@ impl Facts {
             door: prelude.door,
             decision: Decision::None,
             protocol: None,
-            signature: None,
+            signed: None,
             spent: Duration::ZERO,
         };
         let (address, arrival) = (prelude.address, mark(&buffer));
@@ -125,8 +123,8 @@ impl Facts {
             door: self.labels.door,
             decision: request.decision,
             protocol: request.operation.map(|operation| operation.protocol),
-            signature: (request.operation.is_some() || request.identity.auth != Auth::None)
-                .then_some(request.identity.signature),
+            signed: (request.operation.is_some() || request.identity.auth != Auth::None)
+                .then_some((request.identity.auth, request.identity.signature)),
             spent: request.spent,
         };
         self.buffer.truncate(self.ends[1] as usize);
@@ -183,7 +181,7 @@ impl Facts {
             json.maybe(",\"path\":", path, 2 * MAX_TEXT);
         }
         json.maybe(",\"trace\":", request.trace, MAX_NAME);
-        json.maybe(",\"traceparent\":", request.traceparent, MAX_TRACE);
+        json.maybe(",\"traceparent\":", request.traceparent, MAX_NAME);
         let ours = mark(json.0);
 
         super::intent::members(&mut json, request);

@@ -1,18 +1,22 @@
 //! What is counted, by Prometheus' names. Labels come from closed sets only: never a host, path, key or statement.
 //!
 //! Filled by `Entry::close` for requests, and by the data path itself for what is no request (handshakes, pool,
-//! reloads); read by `admin.rs`. Children are resolved once, so that counting is an atomic addition.
+//! reloads); read by `admin.rs`. Children are resolved once, so that counting is an atomic addition; what each request
+//! counts stands in its worker's own cells. docs/metrics.md lists all names, and a test holds it to this file.
 
-use std::sync::OnceLock;
+mod cells;
+mod process;
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use crate::engine::facts::{Door, PayloadOutcome, Protocol, SignatureState, TlsVersion, words};
+use self::cells::{Bound, Counts, Timing, write_counts, write_timings};
+use crate::engine::facts::{
+    Auth, Door, PayloadOutcome, Protocol, SignatureState, TlsFacts, TlsVersion, words,
+};
 use crate::engine::reason::Reason;
 
 use super::attempt::{Decision, Labels, Outcome};
@@ -57,11 +61,96 @@ words! {
     }
 }
 
+words! {
+    /// Key exchange of a handshake. ML-KEM is post-quantum.
+    pub enum Group {
+        X25519MlKem768 = "X25519MLKEM768",
+        P256MlKem768 = "secp256r1MLKEM768",
+        P384MlKem1024 = "secp384r1MLKEM1024",
+        X25519 = "X25519",
+        P256 = "secp256r1",
+        P384 = "secp384r1",
+        Other = "other",
+        /// Resumed without one, or not told.
+        None = "none",
+    }
+}
+
+impl Group {
+    fn of(name: Option<&str>) -> Self {
+        name.map_or(Self::None, |name| name.parse().unwrap_or(Self::Other))
+    }
+}
+
+words! {
+    /// What a request went upstream on.
+    pub enum Connection {
+        New = "new",
+        Reused = "reused",
+    }
+}
+
+const fn micros(micros: u64) -> Duration {
+    Duration::from_micros(micros)
+}
+
 /// A Lambda `Invoke` may take 15 minutes, a local cache answers in a fraction of a millisecond.
-const REQUEST_SECONDS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 900.0];
+const REQUEST_SECONDS: &[Bound] = &[
+    (micros(1_000), "0.001"),
+    (micros(2_500), "0.0025"),
+    (micros(5_000), "0.005"),
+    (micros(10_000), "0.01"),
+    (micros(25_000), "0.025"),
+    (micros(50_000), "0.05"),
+    (micros(100_000), "0.1"),
+    (micros(250_000), "0.25"),
+    (micros(500_000), "0.5"),
+    (micros(1_000_000), "1"),
+    (micros(2_500_000), "2.5"),
+    (micros(5_000_000), "5"),
+    (micros(10_000_000), "10"),
+    (micros(60_000_000), "60"),
+    (micros(900_000_000), "900"),
+];
 /// Verifying and deciding is a matter of microseconds; hashing a held body of some MiB of milliseconds.
-const DECISION_SECONDS: &[f64] = &[5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 1e-2, 1e-1];
+const DECISION_SECONDS: &[Bound] = &[
+    (micros(5), "0.000005"),
+    (micros(10), "0.00001"),
+    (micros(25), "0.000025"),
+    (micros(50), "0.00005"),
+    (micros(100), "0.0001"),
+    (micros(250), "0.00025"),
+    (micros(1_000), "0.001"),
+    (micros(10_000), "0.01"),
+    (micros(100_000), "0.1"),
+];
+
+/// What one worker counts for each request.
+pub struct Cells {
+    request_seconds: Timing,
+    decision_seconds: Timing,
+    added_seconds: Timing,
+    upstream_seconds: Timing,
+    upstream_requests: Counts,
+    signatures: Counts,
+    auth: Counts,
+    payloads: Counts,
+}
+
+impl Cells {
+    fn new() -> Self {
+        Self {
+            request_seconds: Timing::new(REQUEST_SECONDS),
+            decision_seconds: Timing::new(DECISION_SECONDS),
+            added_seconds: Timing::new(DECISION_SECONDS),
+            upstream_seconds: Timing::new(REQUEST_SECONDS),
+            upstream_requests: Counts::new::<Connection>(),
+            signatures: Counts::new::<SignatureState>(),
+            auth: Counts::new::<Auth>(),
+            payloads: Counts::new::<PayloadOutcome>(),
+        }
+    }
+}
 
 /// A value of a closed set, as the place it has in an array.
 trait Word: Copy + 'static {
@@ -93,8 +182,11 @@ word!(
     Reason,
     Protocol,
     SignatureState,
+    Auth,
     PayloadOutcome,
     TlsVersion,
+    Group,
+    Connection,
     Leg,
     PoolState,
     Resource,
@@ -108,6 +200,12 @@ impl<W: Word> Row<W> {
     fn new(registry: &Registry, name: &str, help: &str, label: &str) -> Self {
         let vec = register(registry, IntCounterVec::new(Opts::new(name, help), &[label]));
         Self(W::WORDS.iter().map(|word| vec.with_label_values(&[word])).collect(), std::marker::PhantomData)
+    }
+
+    /// The row of one leg.
+    fn beside(vec: &IntCounterVec, leg: Leg) -> Self {
+        let child = |word: &&str| vec.with_label_values(&[leg.as_str(), word]);
+        Self(W::WORDS.iter().map(child).collect(), std::marker::PhantomData)
     }
 
     fn of(&self, word: W) -> &IntCounter {
@@ -154,12 +252,9 @@ pub struct Metrics {
     registry: Registry,
     requests: Grid,
     refusals: Row<Reason>,
-    request_seconds: Histogram,
-    decision_seconds: Histogram,
-    upstream_seconds: Histogram,
-    signatures: Row<SignatureState>,
-    payloads: Row<PayloadOutcome>,
+    cells: Mutex<Vec<Arc<Cells>>>,
     handshakes: [Row<TlsVersion>; Leg::ALL.len()],
+    groups: [Row<Group>; Leg::ALL.len()],
     /// Client hellos refused before a handshake.
     pub hellos_refused: IntCounter,
     /// Clients that rejected our leaf certificate.
@@ -176,7 +271,9 @@ pub struct Metrics {
     lanes: IntCounterVec,
     /// Lines that the sink did not take.
     pub audit_failures: IntCounter,
+    audit_up: IntGauge,
     reloads: Row<Reload>,
+    reload_good: IntGauge,
 }
 
 impl Metrics {
@@ -200,10 +297,13 @@ impl Metrics {
                 &["leg", "version"],
             ),
         );
-        let leg = |leg: &Leg| {
-            let child = |version: &&str| handshakes.with_label_values(&[leg.as_str(), version]);
-            Row(TlsVersion::WORDS.iter().map(child).collect(), std::marker::PhantomData)
-        };
+        let groups = register(
+            r,
+            IntCounterVec::new(
+                Opts::new("exeat_handshake_groups_total", "TLS handshakes by key exchange group."),
+                &["leg", "group"],
+            ),
+        );
         let pool = register(
             r,
             IntGaugeVec::new(Opts::new("exeat_pool_connections", "Connections to origins."), &["state"]),
@@ -223,27 +323,9 @@ impl Metrics {
                     .collect(),
             },
             refusals: Row::new(r, "exeat_refusals_total", "Requests and connections refused.", "reason"),
-            request_seconds: histogram(
-                r,
-                "exeat_request_seconds",
-                "From request to answer.",
-                REQUEST_SECONDS,
-            ),
-            decision_seconds: histogram(
-                r,
-                "exeat_decision_seconds",
-                "Verifying and deciding.",
-                DECISION_SECONDS,
-            ),
-            upstream_seconds: histogram(
-                r,
-                "exeat_upstream_seconds",
-                "From the first byte sent upstream to the answer's head.",
-                REQUEST_SECONDS,
-            ),
-            signatures: Row::new(r, "exeat_signatures_total", "Signatures looked at.", "state"),
-            payloads: Row::new(r, "exeat_payload_total", "Bodies compared with what was signed.", "outcome"),
-            handshakes: [leg(&Leg::Client), leg(&Leg::Upstream)],
+            cells: Mutex::default(),
+            handshakes: [Leg::Client, Leg::Upstream].map(|leg| Row::beside(&handshakes, leg)),
+            groups: [Leg::Client, Leg::Upstream].map(|leg| Row::beside(&groups, leg)),
             hellos_refused: counter(r, "exeat_hellos_refused_total", "Client hellos refused."),
             client_distrusts: counter(r, "exeat_client_distrusts_total", "Clients that do not trust our CA."),
             accept_failures: counter(r, "exeat_accept_failures_total", "Accepts that the system refused."),
@@ -264,13 +346,20 @@ impl Metrics {
                 "exeat_audit_failures_total",
                 "Audit lines that the sink did not take.",
             ),
+            audit_up: up(r, "exeat_audit_up", "1 while the audit sink takes lines."),
             reloads: Row::new(r, "exeat_policy_reloads_total", "Policy reloads.", "result"),
+            reload_good: up(
+                r,
+                "exeat_policy_last_reload_successful",
+                "0 while a newer policy was refused and the old one stays.",
+            ),
             registry,
         }
     }
 
-    pub fn handshake(&self, leg: Leg, version: TlsVersion) {
-        self.handshakes[leg.place()].of(version).inc();
+    pub fn handshake(&self, leg: Leg, tls: &TlsFacts) {
+        self.handshakes[leg.place()].of(tls.version).inc();
+        self.groups[leg.place()].of(Group::of(tls.group)).inc();
     }
 
     pub fn pool(&self, state: PoolState) -> &IntGauge {
@@ -288,6 +377,23 @@ impl Metrics {
 
     pub fn reload(&self, result: Reload) {
         self.reloads.of(result).inc();
+        self.reload_good.set(i64::from(result != Reload::Refused));
+    }
+
+    /// Told when it changes.
+    pub(super) fn audit_is_up(&self, up: bool) {
+        self.audit_up.set(i64::from(up));
+    }
+
+    /// For a worker of its own.
+    pub(super) fn cells(&self) -> Arc<Cells> {
+        let cells = Arc::new(Cells::new());
+        self.all_cells().push(Arc::clone(&cells));
+        cells
+    }
+
+    fn all_cells(&self) -> MutexGuard<'_, Vec<Arc<Cells>>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lanes are workers: as many as the machine has cores.
@@ -295,25 +401,42 @@ impl Metrics {
         self.lanes.with_label_values(&[&lane.to_string()])
     }
 
-    /// All that one ended attempt counts for. Our own calls count nothing here.
-    pub(super) fn count(&self, labels: &Labels, outcome: &Outcome<'_>, took: Duration) {
+    /// All that one ended attempt counts for; `left`: how long after its head a request's first byte went upstream.
+    /// Our own calls count nothing here.
+    pub(super) fn count(
+        &self,
+        cells: &Cells,
+        labels: &Labels,
+        outcome: &Outcome<'_>,
+        took: Duration,
+        left: Option<Duration>,
+    ) {
         let Some(door) = labels.door else { return };
         let reason = outcome.reason();
         self.requests.of(door, labels.decision, reason, labels.protocol).inc();
         if let Some(reason) = reason {
             self.refusals.of(reason).inc();
+            if reason == Reason::TlsClientDistrusts {
+                self.client_distrusts.inc();
+            }
         }
         if labels.decision == Decision::None {
             return;
         }
-        self.request_seconds.observe(took.as_secs_f64());
-        self.decision_seconds.observe(labels.spent.as_secs_f64());
+        cells.request_seconds.observe(took);
+        cells.decision_seconds.observe(labels.spent);
         if let Some(upstream) = &outcome.upstream {
-            self.upstream_seconds.observe(upstream.waited.as_secs_f64());
+            cells.upstream_seconds.observe(upstream.waited);
+            cells.upstream_requests.inc(if upstream.reused { Connection::Reused } else { Connection::New });
+            // Else it holds the time of a dial, which is the network's.
+            if let Some(left) = left.filter(|_| upstream.reused) {
+                cells.added_seconds.observe(left);
+            }
         }
-        if let Some(signature) = labels.signature {
-            self.signatures.of(signature).inc();
-            self.payloads.of(outcome.payload).inc();
+        if let Some((auth, signature)) = labels.signed {
+            cells.auth.inc(auth);
+            cells.signatures.inc(signature);
+            cells.payloads.inc(outcome.payload);
         }
     }
 
@@ -322,10 +445,46 @@ impl Metrics {
         if let Some(gauged) = self.gauged.get() {
             gauged(self);
         }
-        let mut text = Vec::with_capacity(16 * 1024);
+        let mut text = Vec::with_capacity(32 * 1024);
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
             .expect("a Vec takes all that is written");
+        text.extend_from_slice(self.cells_text().as_bytes());
+        text
+    }
+
+    fn cells_text(&self) -> String {
+        let mut text = String::new();
+        let cells = self.all_cells();
+        let all = || cells.iter();
+        let help = "From request to answer.";
+        let timings = all().map(|cells| &cells.request_seconds);
+        write_timings(&mut text, "exeat_request_seconds", help, timings, REQUEST_SECONDS);
+        let help = "Verifying and deciding, with the wait for a body that is part of the question.";
+        let timings = all().map(|cells| &cells.decision_seconds);
+        write_timings(&mut text, "exeat_decision_seconds", help, timings, DECISION_SECONDS);
+        let help = "From a request's head to its first byte upstream, on a connection that was open already.";
+        let timings = all().map(|cells| &cells.added_seconds);
+        write_timings(&mut text, "exeat_added_seconds", help, timings, DECISION_SECONDS);
+        let help = "From the first byte sent upstream to the answer's head.";
+        let timings = all().map(|cells| &cells.upstream_seconds);
+        write_timings(&mut text, "exeat_upstream_seconds", help, timings, REQUEST_SECONDS);
+        let (name, help) =
+            ("exeat_upstream_requests_total", "Requests that went upstream, by their connection.");
+        write_counts::<Connection>(
+            &mut text,
+            name,
+            help,
+            "connection",
+            &all().map(|cells| &cells.upstream_requests),
+        );
+        let (name, help) = ("exeat_auth_total", "Requests by how they say who they are.");
+        write_counts::<Auth>(&mut text, name, help, "auth", &all().map(|cells| &cells.auth));
+        let (name, help) = ("exeat_signatures_total", "Signatures looked at.");
+        write_counts::<SignatureState>(&mut text, name, help, "state", &all().map(|cells| &cells.signatures));
+        let (name, help) = ("exeat_payload_total", "Bodies compared with what was signed.");
+        write_counts::<PayloadOutcome>(&mut text, name, help, "outcome", &all().map(|cells| &cells.payloads));
+        process::write(&mut text);
         text
     }
 }
@@ -337,12 +496,15 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prom
     collector
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help))
+/// A gauge that is 1 until something is wrong.
+fn up(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    let gauge = register(registry, IntGauge::new(name, help));
+    gauge.set(1);
+    gauge
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
 }
 
 #[cfg(test)]
@@ -363,14 +525,23 @@ mod tests {
             door: Some(Door::Forward),
             decision: Decision::Deny,
             protocol: Some(Protocol::S3),
-            signature: Some(SignatureState::Bad),
+            signed: Some((Auth::Presigned, SignatureState::Bad)),
             spent: Duration::from_micros(20),
         };
         let outcome = Outcome::refused(Reason::SigV4Signature, 403, "no");
-        metrics.count(&labels, &outcome, Duration::from_millis(2));
+        let cells = metrics.cells();
+        metrics.count(&cells, &labels, &outcome, Duration::from_millis(2), None);
         labels.door = None;
-        metrics.count(&labels, &outcome, Duration::from_millis(2));
-        metrics.handshake(Leg::Client, TlsVersion::Tls13);
+        metrics.count(&cells, &labels, &outcome, Duration::from_millis(2), None);
+        let tls = |group| TlsFacts {
+            version: TlsVersion::Tls13,
+            cipher: "TLS13_AES_128_GCM_SHA256",
+            group,
+            alpn: None,
+            sni: None,
+        };
+        metrics.handshake(Leg::Client, &tls(Some("X25519MLKEM768")));
+        metrics.handshake(Leg::Upstream, &tls(Some("X448")));
         metrics.gauged_by(|metrics| {
             metrics.pool(PoolState::Idle).set(7);
             metrics.in_use(Resource::Dials).set(3);
@@ -382,7 +553,12 @@ mod tests {
             r#"exeat_refusals_total{reason="sigv4.signature"} 1"#,
             r#"exeat_refusals_total{reason="policy.denied"} 0"#,
             r#"exeat_signatures_total{state="bad"} 1"#,
+            r#"exeat_auth_total{auth="presigned"} 1"#,
             r#"exeat_payload_total{outcome="unchecked"} 1"#,
+            r#"exeat_handshake_groups_total{group="X25519MLKEM768",leg="client"} 1"#,
+            r#"exeat_handshake_groups_total{group="other",leg="upstream"} 1"#,
+            "exeat_policy_last_reload_successful 0",
+            "exeat_audit_up 1",
             r#"exeat_decision_seconds_bucket{le="0.000025"} 1"#,
             "exeat_upstream_seconds_count 0",
             r#"exeat_handshakes_total{leg="client",version="TLSv1.3"} 1"#,

@@ -52,9 +52,10 @@ class World:
             self.program, self.folder, policy=Path(__file__).parent / "policy.yaml", audit=self.audit.path, upstream_ca=authority.certificate,
             credentials=lab.credentials_file(self.folder / "credentials", trial=(KEY, SECRET)),
             connect_to=[f"{SINK_BUCKET}.s3.amazonaws.com:443=127.0.0.1:{self.sink.port}", f"{OLD_HOST}:443=127.0.0.1:{old_port}",
-                        f"*:443=127.0.0.1:{self.moto.port}"]), self.folder / "exeat.log", clean_environment())
+                        f"*:443=127.0.0.1:{self.moto.port}"]) + ["--admin", "127.0.0.1:0"], self.folder / "exeat.log", clean_environment())
         self.running.append(self.exeat)
         self.port = self.exeat.listening()
+        self.admin = self.exeat.wait_for(r"admin door on (\S+)")[1]
         self.proxy = f"http://127.0.0.1:{self.port}"
 
     def stop(self):

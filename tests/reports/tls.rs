@@ -107,4 +107,6 @@ fn what_is_no_audit_file_is_no_answer() {
         [lane(0), event(1, 1, "sqs:SendMessage", None, |_| {}), "{\"eventVersion\":\"1.11\",\"ev".into()];
     let said = exeat(&["report", "tls", &folder.file("torn.jsonl", torn.concat())]);
     assert!(said.code == 0 && said.out.contains("1 lines unreadable"), "{}{}", said.out, said.err);
+    let lines = exeat(&["report", "tls", &folder.path("torn.jsonl"), "-o", "json"]).json()["lines"].clone();
+    assert_eq!(lines, json!({"lines": 3, "events": 1, "unreadable": 1, "foreign": 0}));
 }

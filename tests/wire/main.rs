@@ -14,6 +14,7 @@ mod idle;
 mod lesson;
 mod life;
 mod limits;
+mod metrics;
 mod pool;
 mod request;
 mod secrets;

@@ -103,6 +103,13 @@ impl Proxy {
 
     /// The value of one line of `/metrics`, by its name and labels.
     pub async fn metric(&self, line: &str) -> u64 {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{line} is not in\n{text}")).parse().unwrap()
+    }
+
+    /// All that `/metrics` tells.
+    pub async fn metrics(&self) -> String {
         let mut socket = TcpStream::connect(self.admin).await.unwrap();
         socket
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -110,8 +117,7 @@ impl Proxy {
             .unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).await.unwrap();
-        let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("{line} is not in\n{text}")).parse().unwrap()
+        text.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
     /// Waits until that line says so.
