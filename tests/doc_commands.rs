@@ -20,11 +20,17 @@ use std::process::Command;
 use program::Program;
 
 /// Commands that are shown and not run here, each with its reason.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 7] = [
     ("cargo test", "it would run itself"),
     (
         "docker build -f deploy/Containerfile -t exeat .",
         "needs an engine and a registry; deploy/check, tests/deploy.rs",
+    ),
+    ("exeat tail verdict:deny service:s3,sqs", "it goes on; tests/reports"),
+    ("exeat tail --audit audit.jsonl --last 20 'reason:tls.*'", "it goes on; tests/reports"),
+    (
+        "exeat reconcile --audit audit.jsonl* --cloudtrail AWSLogs/",
+        "needs what CloudTrail delivered; tests/reports",
     ),
     ("docker compose -f deploy/compose.yaml up --build", "needs an engine; tests/deploy.rs"),
     (
