@@ -5,12 +5,16 @@
 mod chunk_signer;
 #[path = "sigv4/chunks.rs"]
 mod chunks;
+#[path = "sigv4/cves.rs"]
+mod cves;
 #[path = "sigv4/events.rs"]
 mod events;
 #[path = "sigv4/explain.rs"]
 mod explain;
 #[path = "sigv4/message.rs"]
 mod message;
+#[path = "sigv4/mutations.rs"]
+mod mutations;
 #[path = "sigv4/negative.rs"]
 mod negative;
 #[path = "sigv4/post.rs"]

@@ -53,6 +53,12 @@ fn changed(change: impl FnOnce(&mut Fields)) -> Result<Verdict, Reason> {
     verify(&fields, "hello", "examplebucket", &known, RECORDED).map_err(|refusal| refusal.reason)
 }
 
+/// The recorded form, sent to a bucket.
+pub fn for_bucket(bucket: &str) -> Result<(), Reason> {
+    let (fields, known) = recorded();
+    verify(&fields, "hello", bucket, &known, RECORDED).map(drop).map_err(|refusal| refusal.reason)
+}
+
 fn set(fields: &mut Fields, name: &str, value: &str) {
     fields.retain(|(n, _)| n != name);
     fields.push((name.to_owned(), value.to_owned()));
