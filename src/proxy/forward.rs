@@ -56,11 +56,11 @@ impl<B: Inbound> Answer<B> {
         }
     }
 
-    /// The body of a request that had none to send, so that it can be sent again; HTTP/1.1 alone.
+    /// The body of a request that had none to send, so that it can be sent again.
     fn take_unsent(&mut self) -> Option<B> {
         match self {
             Self::Http1(answer) => answer.take_unsent(),
-            Self::Http2(_) => None,
+            Self::Http2(answer) => answer.take_unsent(),
         }
     }
 }

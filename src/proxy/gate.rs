@@ -82,7 +82,7 @@ impl Drop for Place {
     }
 }
 
-/// One client is one address; of IPv6 a /64, which is what one machine is given (RFC 6177).
+/// One client is one address; of IPv6 a /64, in which a machine picks addresses as it likes (RFC 4862).
 pub(super) fn client(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),

@@ -20,7 +20,7 @@ use super::lane::Stamp;
 use super::leg::LegText;
 
 /// Asks that are written out; `askCount` tells how many there were. That many S3 keys of 1,024 bytes fit a line.
-const MAX_ASKS: usize = 7;
+const MAX_ASKS: usize = 6;
 const MAX_ARN: usize = 1_152;
 const MAX_NAME: usize = 128;
 const MAX_HOST: usize = 270;

@@ -157,7 +157,7 @@ async fn a_body_for_which_there_is_no_room_is_refused_after_its_turn() {
 
 #[tokio::test]
 async fn half_open_connections_keep_no_good_client_out_and_are_let_go_of() {
-    let (proxy, _origin) = start("limits: {head: 1s, handshake: 1s}\n").await;
+    let (proxy, _origin) = start("limits: {head: 5s, handshake: 5s}\n").await;
     let mut silent = Vec::new();
     for at in 0..200 {
         let mut socket = TcpStream::connect(proxy.address).await.unwrap();

@@ -143,8 +143,11 @@ enum Upload<B> {
 pub struct Answer<B> {
     /// `None` once both messages have ended, or never will.
     lease: Option<Lease>,
+    connection: Arc<Connection>,
     send: SendStream<Bytes>,
     upload: Upload<B>,
+    /// Of a request that has none to send.
+    unsent: Option<B>,
     recv: Option<RecvStream>,
     early: bool,
     /// Of the answer, and of the upload.
@@ -176,11 +179,21 @@ pub async fn send<B: Inbound>(
         (Upload::Running { body, data: Bytes::new(), last: false }, None)
     };
     let clocks = [Clock::default(), Clock::default()];
-    let mut answer =
-        Box::new(Answer { lease: Some(lease), send, upload, recv: None, early: false, clocks, patience });
+    let connection = Arc::clone(lease.connection());
+    let mut answer = Box::new(Answer {
+        connection,
+        lease: Some(lease),
+        send,
+        upload,
+        unsent,
+        recv: None,
+        early: false,
+        clocks,
+        patience,
+    });
     match answer.final_head(head, &mut response).await {
         Ok(response) => Ok((response, answer)),
-        Err(error) => Err(Unanswered { error, body: unsent }),
+        Err(error) => Err(Unanswered { error, body: answer.unsent }),
     }
 }
 
@@ -206,6 +219,12 @@ impl<B: Inbound> Answer<B> {
     /// The answer came before the request was complete.
     pub fn is_early(&self) -> bool {
         self.early
+    }
+
+    /// The body of a request that had none to send: it may be sent again, and not on this connection.
+    pub fn take_unsent(&mut self) -> Option<B> {
+        self.connection.retire();
+        self.unsent.take()
     }
 
     /// The answer's head, after its interim ones.

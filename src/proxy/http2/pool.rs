@@ -11,6 +11,9 @@ use crate::proxy::pool::Key;
 /// As idle connections of HTTP/1.1 are kept.
 const IDLE_FOR: Duration = Duration::from_secs(50);
 
+/// Connections of one key: 800 streams. Beyond, requests wait on the least busy one for a stream to open.
+const MOST: usize = 8;
+
 /// One worker's shared connections.
 #[derive(Default)]
 pub struct Pool {
@@ -25,14 +28,17 @@ struct Origin {
 }
 
 impl Pool {
-    /// Room on a connection that stands; the fullest with room, so that the others can end.
+    /// Room on a connection that stands; the fullest with room, so that the others can end. `None`: one more may be
+    /// dialled.
     pub fn checkout(&self, key: &Key) -> Option<Lease> {
         let mut origins = self.lock();
         let origin = origins.get_mut(key)?;
         origin.connections.retain(|connection| connection.is_open());
         let free = origin.connections.iter().filter(|connection| connection.room() > 0);
-        let fullest = free.min_by_key(|connection| connection.room())?;
-        Some(Lease::new(Arc::clone(fullest)))
+        let fullest = free.min_by_key(|connection| connection.room());
+        let least_busy = || origin.connections.iter().min_by_key(|connection| connection.active());
+        let taken = fullest.or_else(|| least_busy().filter(|_| origin.connections.len() >= MOST))?;
+        Some(Lease::new(Arc::clone(taken)))
     }
 
     pub fn add(&self, key: Key, connection: Arc<Connection>) -> Lease {

@@ -399,6 +399,12 @@ async fn serve_h2(stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>
             // This one is refused, whatever a GOAWAY that comes with it says.
             connection.graceful_shutdown();
         }
+        if seen.path == "/misdirected" && served > 1 {
+            let mut respond = respond;
+            let answer = http::Response::builder().status(421).body(()).unwrap();
+            respond.send_response(answer, true).unwrap();
+            continue;
+        }
         if seen.path.starts_with("/refuse") && served == 1 {
             let mut respond = respond;
             respond.send_reset(h2::Reason::REFUSED_STREAM);
