@@ -103,8 +103,13 @@ fn what_is_no_audit_file_is_no_answer() {
     let said = exeat(&["report", "tls", &folder.path("gone.jsonl")]);
     assert!(said.code == 1 && said.err.contains("gone.jsonl"), "{}", said.err);
     // Lines that a crash cut short are counted, and the others told.
-    let torn =
-        [lane(0), event(1, 1, "sqs:SendMessage", None, |_| {}), "{\"eventVersion\":\"1.11\",\"ev".into()];
+    let end = lane(9).replace("{\"exeat\":\"lane\"", "{\"exeat\":\"end\"");
+    let torn = [
+        lane(0),
+        end,
+        event(1, 1, "sqs:SendMessage", None, |_| {}),
+        "{\"eventVersion\":\"1.11\",\"ev".into(),
+    ];
     let said = exeat(&["report", "tls", &folder.file("torn.jsonl", torn.concat())]);
     assert!(said.code == 0 && said.out.contains("1 lines unreadable"), "{}{}", said.out, said.err);
     let lines = exeat(&["report", "tls", &folder.path("torn.jsonl"), "-o", "json"]).json()["lines"].clone();
