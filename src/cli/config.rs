@@ -68,7 +68,7 @@ pub(super) fn show(args: ShowArgs, out: &mut dyn Write) -> Result<bool, Error> {
                 }
             }
             if loaded.config.tls != TlsSettings::default() {
-                // The file's alone, and a tree: one line of JSON, which the file takes as it is.
+                // The file's alone, and a tree: one line of JSON.
                 writeln!(out, "{:<22} {}", "tls", loaded.config.tls.shown())?;
             }
             for warning in loaded.warnings {

@@ -254,10 +254,15 @@ impl Reader<'_> {
 }
 
 impl TlsSettings {
-    /// In the spelling of the file, for `config show`: what reads back as the same. Files are named, not read.
+    /// With the words of the file, for `config show`. Origins are a list, since the first that matches counts. Files
+    /// are named, not read.
     pub fn shown(&self) -> Value {
-        let origins: Map<String, Value> =
-            self.origins.iter().map(|(pattern, asked)| (pattern.to_string(), asked.shown().into())).collect();
+        let origin = |(pattern, asked): &(Pattern, OriginOptions)| {
+            let mut shown = asked.shown();
+            shown.insert("host".to_owned(), pattern.to_string().into());
+            Value::from(shown)
+        };
+        let origins: Vec<Value> = self.origins.iter().map(origin).collect();
         json!({"client": self.client.shown(), "origins": origins})
     }
 }
@@ -445,8 +450,15 @@ origins:
         assert_eq!((options.pins.as_slice(), options.crls.len()), (&[[7; 32]][..], 2));
         assert_eq!(options.client, Some(("c.pem".into(), "k.pem".into())));
         assert_eq!(rest.leg.groups, Some(vec![0x11ec, 0x001d]));
-        // JSON is YAML: what is shown reads back.
-        assert_eq!(read(&settings.shown().to_string()), (settings, Vec::new()));
+        let shown = json!({
+            "client": {"min": "1.3", "ciphers": ["TLS_AES_256_GCM_SHA384"], "resumption": false},
+            "origins": [
+                {"host": "api.corp.test", "min": "1.2", "resumption": true, "ca": ["corp.pem"], "client_cert": "c.pem",
+                 "client_key": "k.pem", "pins": [format!("sha256/{pin}")], "crls": ["a.crl", "b.crl"]},
+                {"host": "*", "min": "1.2", "resumption": true, "groups": ["X25519MLKEM768", "X25519"]},
+            ],
+        });
+        assert_eq!(settings.shown(), shown);
     }
 
     #[test]
