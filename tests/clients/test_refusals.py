@@ -55,7 +55,7 @@ class ByTheSdk(Trial):
         self.refuses("sqs", lambda sqs: sqs.send_message(QueueUrl=url, MessageBody="leak"), "policy.no_match")
 
     def test_a_role_that_no_statement_names(self):
-        role = f"arn:aws:iam::{FOREIGN_ACCOUNT}:role/trial"
+        role = f"arn:aws:iam::{FOREIGN_ACCOUNT}:role/unnamed"
         self.refuses("sts", lambda sts: sts.assume_role(RoleArn=role, RoleSessionName="trial"), "policy.no_match")
 
     def test_a_region_that_no_statement_names(self):
