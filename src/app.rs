@@ -126,6 +126,9 @@ impl App {
                 "`limits.connections` is {most} instead of {asked}: too few descriptors may be opened"
             );
         }
+        // First of all: who can't have the door must not touch the certificate of the proxy that has it.
+        let bind = |address| listener::bind(address).map_err(|error| Error::Listen { address, error });
+        let forward = bind(config.listen)?;
         if let Some(path) = &config.ca_out {
             Mint::retract_ca(path)?;
         }
@@ -160,8 +163,6 @@ impl App {
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
-        let bind = |address| listener::bind(address).map_err(|error| Error::Listen { address, error });
-        let forward = bind(config.listen)?;
         let admin = config.admin.map(bind).transpose()?;
         let operator = config.admin_socket.as_deref().map(OperatorSocket::bind).transpose()?;
         let jvm = match config.exec {

@@ -136,7 +136,7 @@ words! {
 /// 3128 is where people expect a proxy; loopback, because nobody else was asked for.
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 3128);
-/// A sidecar shares its machine: beyond four, contention costs more than it brings (facts/crates.md 3).
+/// A sidecar shares its machine: beyond four, contention costs more than it brings.
 const MOST_DEFAULT_WORKERS: usize = 4;
 const MOST_WORKERS: usize = 256;
 /// More of anything that a limit counts is a slip of the pen.

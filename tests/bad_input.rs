@@ -221,6 +221,12 @@ fn what_run_cannot_have_is_one_sentence_and_nothing_is_half_started() {
             assert!(!Path::new(trace).exists(), "{name}: half started, {trace} is there");
         }
     }
+    // Who can't have the door leaves the certificate of the proxy that has it.
+    let theirs = folder.path("theirs.pem");
+    std::fs::write(&theirs, "a certificate").unwrap();
+    let said = exeat(&["run", "--listen", &taken, "--ca-out", &theirs]);
+    assert_eq!(said.code, Some(78), "{}", said.err);
+    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "a certificate");
     // Nor does it say that it runs where its certificate can't be put.
     let said = exeat(&["run", "--listen", "127.0.0.1:0", "--ca-out", &below_file]);
     assert_eq!((said.code, said.err.contains("listening")), (Some(78), false), "{}", said.err);

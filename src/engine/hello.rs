@@ -2,8 +2,7 @@
 //!
 //! Comes after somebody has bytes in hand (`tls/handshake.rs`, the tunnel); its answers are judged by admission and
 //! recorded. Knows nothing of sockets: give it bytes from the start, get an answer or how many more it takes.
-//! Own reader, because rustls names no offered version and answers an old client with the wrong alert
-//! (facts/crates.md P3).
+//! Own reader, because rustls names no offered version and answers an old client with the wrong alert.
 
 mod records;
 pub mod server;
@@ -11,7 +10,7 @@ pub mod server;
 use self::records::{Reader, Stop};
 use super::target::Host;
 
-/// Nothing of a hello is read beyond this many bytes, record headers included (facts/security.md I4).
+/// Nothing of a hello is read beyond this many bytes, record headers included.
 pub const MAX_HELLO: usize = 64 * 1024;
 
 /// The floor: a constant, never lowered.

@@ -2,7 +2,7 @@
 //!
 //! One parse gives what is judged and what is sent: the head stays one `Bytes`, fields are spans into it, duplicates
 //! stay visible. Framing is typed here and written anew by `proxy/http1`; nobody else reads `Content-Length`.
-//! Rules: RFC 9112 2.2, 3, 5, 6.3 where it says MUST, and refused where it leaves a choice (facts/security.md H1-H5).
+//! Rules: RFC 9112 2.2, 3, 5, 6.3 where it says MUST, and refused where it leaves a choice.
 
 mod http2;
 mod response;

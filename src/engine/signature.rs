@@ -2,7 +2,7 @@
 //!
 //! `read` (head alone) → [`Claim`] → `verify` (keys, clock, body where it is needed) → [`Verdict`]: the identity for
 //! `engine/policy.rs`, and what the body must still prove for the forwarder. A form upload's claim stands in its body:
-//! [`PostClaim`]. Rules: facts/sigv4.md A1-A9, always the strict side where AWS leaves a choice; docs/signatures.md.
+//! [`PostClaim`]. Rules: docs/signatures.md, always the strict side where AWS leaves a choice.
 
 mod account;
 mod canonical;

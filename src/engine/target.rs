@@ -1,6 +1,6 @@
 //! Names of destinations: text becomes an [`Authority`] once, at the edge, or is refused.
 //!
-//! The normal form is what is matched, resolved, sent as SNI, verified and logged (facts/security.md D3-D6).
+//! The normal form is what is matched, resolved, sent as SNI, verified and logged.
 //! `target/address.rs` judges what a name resolved to, `target/destination.rs` has the steps from text to dialled address.
 
 mod address;

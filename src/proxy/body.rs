@@ -1,7 +1,7 @@
 //! Bodies as the data path passes them on: what a client sends, held to what was promised of it.
 //!
 //! [`Outbound`] hashes or decodes while it streams and withholds what is not proven yet: the completing bytes, and
-//! of a body signed in chunks each chunk until its signature holds (facts/http1.md 3). What had to be read before the
+//! of a body signed in chunks each chunk until its signature holds. What had to be read before the
 //! judgement goes first, the same bytes.
 
 use std::io;

@@ -1,6 +1,6 @@
 //! Refusals, in the wire protocol of the request: what an SDK raises as its own error, after one attempt.
 //!
-//! Shapes: facts/sigv4.md A10, each tried with botocore. Whole answers, head and body, ready to be written.
+//! Each shape was tried with botocore. Whole answers, head and body, ready to be written.
 
 mod grpc;
 
@@ -111,7 +111,7 @@ fn render(refusal: &Refusal<'_>, status: u16, style: Style) -> Vec<u8> {
         _ => {}
     }
     if query_mode {
-        // Services that moved from query to json: SDKs show this code (facts/sigv4.md A10).
+        // Services that moved from query to json: SDKs show this code.
         let fault = if status >= 500 { "Receiver" } else { "Sender" };
         field("x-amzn-query-error", &format!("{};{fault}", self::code(Protocol::Query, *reason)));
     }

@@ -1,7 +1,7 @@
 //! What the data path tells of an attempt: the words and values that its lines and metrics are made of.
 //!
 //! Fields are listed one by one, and borrowed. There is none for a header map, a query, a body, a token or a
-//! signature, so no secret can reach a line by way of them (facts/security.md L3).
+//! signature, so no secret can reach a line by way of them.
 
 use std::net::SocketAddr;
 use std::time::Duration;

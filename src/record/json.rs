@@ -1,7 +1,7 @@
 //! An append-only JSON writer over a byte buffer, for the lines of `record`.
 //!
 //! Serde is not used here: two lines are written for each request, and every text in them comes from a stranger, so
-//! each is escaped to printable ASCII and cut at a stated length in one place (facts/security.md L1).
+//! each is escaped to printable ASCII and cut at a stated length in one place.
 
 use crate::engine::facts::AccountId;
 

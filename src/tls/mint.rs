@@ -2,7 +2,7 @@
 //!
 //! Used by `tls/handshake.rs` once the ClientHello is read and its name was found equal to the CONNECT host. The CA's
 //! key stays in this file: everything else gets leaves, or the CA certificate as PEM.
-//! Leaf rules: facts/security.md L5 and vectors/tls `l-san`.
+//! Leaf rules: tests/vectors/tls, `l-san`.
 
 mod files;
 mod kept;

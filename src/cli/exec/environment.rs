@@ -1,4 +1,4 @@
-//! The variables that lead a program's clients through the proxy and have them believe its CA (facts/runtime.md C).
+//! The variables that lead a program's clients through the proxy and have them believe its CA.
 //!
 //! What a variable held before is merged, never dropped: bundles into ours, options before ours, the outer proxy as the
 //! way upstream.

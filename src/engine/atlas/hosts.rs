@@ -1,4 +1,4 @@
-//! Which service a host name belongs to: parsed from the right, by the file's rows (facts/sigv4.md F).
+//! Which service a host name belongs to: parsed from the right, by the file's rows.
 //!
 //! Comes first: a host that looks like AWS and is no row is unknown, and a name that anybody can rent is not AWS.
 //! A row's key is the name before its partition's suffix, the region written `R`, S3 Express's zone `ZONE`; what may

@@ -1,6 +1,6 @@
 //! Query strings and form bodies, decoded once: the one reading of them that recognition uses.
 //!
-//! `+` is a space and `%XX` a byte, in names and values alike (facts/sigv4.md A2). Names are kept with their
+//! `+` is a space and `%XX` a byte, in names and values alike. Names are kept with their
 //! duplicates: whoever asks for one says what a repeat means.
 
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! Which operation a method, path and query name, where a service's API is REST.
 //!
 //! A service's templates are one tree. A literal segment is tried before a label, a label before a greedy one, and a
-//! longer literal tail of a greedy one before a shorter (facts/sigv4.md D). What else must be in the request, literal
+//! longer literal tail of a greedy one before a shorter. What else must be in the request, literal
 //! query keys and S3's required members, settles the rest; two readings that contradict are refused.
 
 use super::actions::{Condition, Row};

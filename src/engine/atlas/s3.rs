@@ -2,7 +2,7 @@
 //!
 //! S3 reads neither paths nor query strings as others do: a key may hold `..`, `//` and a leading `/`, and one query
 //! key makes another operation. A query key that no operation has makes the operation unknown. `x-amz-*` headers may
-//! stand in the query of a presigned request (facts/sigv4.md D, E; S3 API reference, "Actions").
+//! stand in the query of a presigned request (S3 API reference, "Actions").
 
 use std::borrow::Cow;
 

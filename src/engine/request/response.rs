@@ -8,7 +8,7 @@ use super::{
     Fields, Framing, HeadError, MAX_FIELDS, Version, lines, mark_connection_fields, read_fields, travelling,
 };
 
-/// Head of a response, read as strictly (facts/security.md H10).
+/// Head of a response, read as strictly.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
     raw: Bytes,

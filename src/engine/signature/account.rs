@@ -1,6 +1,6 @@
 //! The account inside an access key id.
 //!
-//! AWS doesn't document the format; it holds for ids issued since about March 2019 (facts/sigv4.md G).
+//! AWS doesn't document the format; it holds for ids issued since about March 2019.
 
 use crate::engine::facts::AccountId;
 

@@ -1,4 +1,4 @@
-//! The canonical request and the string to sign (facts/sigv4.md A2; IAM User Guide, "Create a signed request").
+//! The canonical request and the string to sign (IAM User Guide, "Create a signed request").
 //!
 //! Written into one buffer and hashed in one go: for texts of this size that costs less than feeding a hash
 //! context piece by piece, and `explain` shows the very bytes that were hashed.

@@ -1,4 +1,4 @@
-//! aws-chunked: sizes, data, the signatures of chunks, one checksum trailer (facts/sigv4.md A6).
+//! aws-chunked: sizes, data, the signatures of chunks, one checksum trailer.
 //!
 //! ```text
 //! c\r\n  hello stream  \r\n  0\r\n  x-amz-checksum-crc32:gtnkmQ==\r\n  \r\n

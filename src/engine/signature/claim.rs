@@ -1,6 +1,6 @@
 //! Parsing of a SigV4 claim, header form and query form: one struct gives the identity **and** the signature.
 //!
-//! Everything that needs neither key nor clock is judged here (facts/sigv4.md A1, A3, A5): scopes, dates, signed
+//! Everything that needs neither key nor clock is judged here: scopes, dates, signed
 //! headers, paths. `super::seen` found the fields; `super::Claim::verify` does the rest.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Header fields under a signature: which are in it, and which must be (facts/sigv4.md A2, A3).
+//! Header fields under a signature: which are in it, and which must be.
 
 use std::borrow::Cow;
 use std::ops::Range;

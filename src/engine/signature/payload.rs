@@ -11,7 +11,7 @@ use crate::engine::facts::{PayloadOutcome, PayloadState, Timestamp};
 use crate::engine::hex;
 use crate::engine::reason::Reason;
 
-/// The payload line of a canonical request (`x-amz-content-sha256`, facts/sigv4.md A6).
+/// The payload line of a canonical request (`x-amz-content-sha256`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// Stated as 64 hex digits.

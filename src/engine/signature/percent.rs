@@ -1,6 +1,6 @@
 //! Percent-encoding as SigV4 has it: bytes in, RFC 3986 unreserved bytes and upper-case escapes out.
 //!
-//! Works on bytes throughout: a lossy text form would give two requests one signature (facts/sigv4.md A2).
+//! Works on bytes throughout: a lossy text form would give two requests one signature.
 
 use std::borrow::Cow;
 

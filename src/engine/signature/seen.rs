@@ -1,6 +1,6 @@
 //! Where a claim may stand in a head: header fields and query parameters, each at most once.
 //!
-//! One pass over each. What is repeated or spelt another way is refused here, whichever the form (facts/sigv4.md A5).
+//! One pass over each. What is repeated or spelt another way is refused here, whichever the form.
 
 use super::Refusal;
 use super::canonical::halves;

@@ -1,4 +1,4 @@
-//! Which addresses may be dialled: special ones are shut, whatever a name resolves to (facts/security.md D1, D2).
+//! Which addresses may be dialled: special ones are shut, whatever a name resolves to.
 //!
 //! Asked by `target/destination.rs` for every answer before a connection is tried. An IPv4 address
 //! inside an IPv6 one is decoded first: what is judged is where the packets end up.

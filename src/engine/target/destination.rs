@@ -139,7 +139,7 @@ pub fn enter(policy: &Policy, target: &Authority) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The hello's server name must be the destination's (facts/security.md I1, I2).
+/// The hello's server name must be the destination's.
 pub fn greet(target: &Authority, sni: Option<&Host>) -> Result<(), Refused> {
     match sni {
         None => Err(no_sni()),

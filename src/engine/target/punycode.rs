@@ -1,4 +1,4 @@
-//! `xn--` labels: opened only to see that they are what they claim (RFC 3492, facts/security.md D6).
+//! `xn--` labels: opened only to see that they are what they claim (RFC 3492).
 //!
 //! Names stay A-labels from the socket to the record; nothing is ever matched on the decoded form. What is refused is
 //! a label that another program would read as some other name: ASCII in disguise (RUSTSEC-2024-0421), capitals,

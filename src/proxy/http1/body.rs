@@ -1,6 +1,6 @@
 //! Message bodies on the wire: reads their framing off a buffer, and writes it anew. Pure: bytes in, bytes out.
 //!
-//! [`Decoder`] is strict where smugglers live (facts/security.md H4): one spelling of a chunk size, CR LF only,
+//! [`Decoder`] is strict where smugglers live: one spelling of a chunk size, CR LF only,
 //! extensions bounded and dropped. [`Encoder`] is the only place that writes framing.
 
 use bytes::{Buf, BufMut, BytesMut};

@@ -1,7 +1,7 @@
 //! The origin's side: sends a request on a connection, and reads its answer while the request is still on its way.
 //!
 //! One task drives both directions: polling the answer also pulls the upload. An answer that comes before the
-//! upload is complete is passed on at once; the connection is then not used again (facts/http1.md 4, 5).
+//! upload is complete is passed on at once; the connection is then not used again.
 
 use std::future::poll_fn;
 use std::io;
@@ -20,7 +20,7 @@ use super::wire::{Reader, Writer};
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead, Version};
 use crate::proxy::body::{BodyError, Inbound};
 
-/// Interim answers of one request (facts/security.md H10).
+/// Interim answers of one request.
 pub const MAX_INTERIM: usize = 16;
 
 /// How long an origin may take.

@@ -1,7 +1,7 @@
 //! Whom we believe upstream: the anchors, and the verifier that refuses what webpki alone lets pass.
 //!
 //! webpki never looks at an anchor's dates and takes an issuer whose keyUsage forbids signing certificates
-//! (facts/security.md T, vectors/tls README). Anchors are therefore dropped when they end, intermediates that may not
+//! (tests/vectors/tls/README.md). Anchors are therefore dropped when they end, intermediates that may not
 //! sign are taken out of the chain before webpki sees it, and a leaf that claims to sign certificates is refused.
 
 use std::path::{Path, PathBuf};
