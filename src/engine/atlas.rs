@@ -15,7 +15,7 @@ mod query;
 mod resource;
 mod rest;
 mod s3;
-mod xml;
+pub(in crate::engine) mod xml;
 
 pub use data::{Atlas, AtlasError};
 pub use hosts::{Endpoint, HostKind};

@@ -63,13 +63,9 @@ impl<B: Inbound> Answer<B> {
             Self::Http2(answer) => answer.take_unsent(),
         }
     }
-}
 
-/// An origin's connection after a 101.
-pub type Switched = (Reader<OriginStream>, Writer<OriginStream>);
-
-impl<B: Inbound> Answer<B> {
-    pub fn switched(&mut self) -> Option<Switched> {
+    /// The origin's connection after a 101.
+    pub fn switched(&mut self) -> Option<(Reader<OriginStream>, Writer<OriginStream>)> {
         match self {
             Self::Http1(answer) => answer.switched(),
             Self::Http2(_) => None,

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use crate::support::aws;
 use crate::support::proxy::{Proxy, Setup, folder};
 use crate::support::sign::CREDENTIALS;
-use crate::support::tls::{self, Ca};
+use crate::support::tls::{self, Ca, ClientTls};
 
 fn exeat(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_exeat")).env_clear().args(args).output().unwrap();
@@ -87,14 +87,20 @@ async fn a_new_policy_is_taken_on_sighup_and_a_bad_one_is_not() {
     panic!("the new policy was never taken");
 }
 
-#[tokio::test]
-async fn sigterm_finishes_what_is_under_way_and_exits_0() {
-    let (proxy, origin) = aws::start().await;
-    let mut idle = proxy.intercepted("app.test").await;
+/// A client in the midst of an upload: `llo` is still to come.
+async fn uploading(proxy: &Proxy, origin: &aws::Origin) -> ClientTls {
     let mut busy = proxy.intercepted("app.test").await;
     busy.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhe").await.unwrap();
     busy.flush().await.unwrap();
     aws::until("the upload", || (origin.bytes() > 0).then_some(())).await;
+    busy
+}
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_under_way_and_exits_0() {
+    let (proxy, origin) = aws::start().await;
+    let mut idle = proxy.intercepted("app.test").await;
+    let mut busy = uploading(&proxy, &origin).await;
     proxy.signal("-TERM");
     let mut rest = Vec::new();
     let ended = tokio::io::AsyncReadExt::read_to_end(&mut idle, &mut rest).await;
@@ -113,10 +119,7 @@ async fn sigterm_finishes_what_is_under_way_and_exits_0() {
 #[tokio::test]
 async fn what_outlives_the_drain_is_cut_and_recorded() {
     let (proxy, origin) = aws::start_configured("limits: {drain: 300ms}\n").await;
-    let mut busy = proxy.intercepted("app.test").await;
-    busy.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhe").await.unwrap();
-    busy.flush().await.unwrap();
-    aws::until("the upload", || (origin.bytes() > 0).then_some(())).await;
+    let mut busy = uploading(&proxy, &origin).await;
     proxy.signal("-TERM");
     let mut rest = Vec::new();
     assert!(
@@ -131,10 +134,7 @@ async fn what_outlives_the_drain_is_cut_and_recorded() {
 #[tokio::test]
 async fn a_second_signal_ends_the_drain_at_once() {
     let (proxy, origin) = aws::start_configured("limits: {drain: 1h}\n").await;
-    let mut busy = proxy.intercepted("app.test").await;
-    busy.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nhe").await.unwrap();
-    busy.flush().await.unwrap();
-    aws::until("the upload", || (origin.bytes() > 0).then_some(())).await;
+    let _busy = uploading(&proxy, &origin).await;
     proxy.signal("-TERM");
     let shut = || std::net::TcpStream::connect(proxy.address).is_err().then_some(());
     aws::until("the door is shut", shut).await;

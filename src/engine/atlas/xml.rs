@@ -100,7 +100,6 @@ impl<'b> Reader<'b> {
     }
 }
 
-/// The five named entities and character references.
 fn unescaped(text: &str) -> Option<String> {
     let Some((first, rest)) = text.split_once('&') else {
         return (!text.contains(['>', '\r'])).then(|| text.to_owned());
@@ -108,17 +107,22 @@ fn unescaped(text: &str) -> Option<String> {
     let mut out = first.to_owned();
     for piece in rest.split('&') {
         let (entity, after) = piece.split_once(';')?;
-        out.push(match entity {
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "quot" => '"',
-            "apos" => '\'',
-            _ => reference(entity)?,
-        });
+        out.push(character(entity)?);
         out.push_str(after);
     }
     (!first.contains('>')).then_some(out)
+}
+
+/// What stands between `&` and `;`: one of the five named entities, or a character reference.
+pub fn character(entity: &str) -> Option<char> {
+    Some(match entity {
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        "quot" => '"',
+        "apos" => '\'',
+        _ => return reference(entity),
+    })
 }
 
 fn reference(entity: &str) -> Option<char> {

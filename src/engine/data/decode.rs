@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::MAX_DEPTH;
 use crate::engine::atlas::Pairs;
+use crate::engine::atlas::xml::character;
 use crate::engine::facts::Protocol;
 
 /// A body of [`super::MOST_READ`] bytes has room for no more.
@@ -138,21 +139,7 @@ fn unescaped(text: &str) -> Option<String> {
     out.push_str(pieces.next()?);
     for piece in pieces {
         let (entity, after) = piece.split_once(';')?;
-        out.push(match entity {
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "quot" => '"',
-            "apos" => '\'',
-            number => {
-                let digits = number.strip_prefix('#')?;
-                let code = match digits.strip_prefix('x') {
-                    Some(hex) => u32::from_str_radix(hex, 16),
-                    None => digits.parse(),
-                };
-                char::from_u32(code.ok()?)?
-            }
-        });
+        out.push(character(entity)?);
         out.push_str(after);
     }
     Some(out)
