@@ -21,6 +21,7 @@ pub mod pool;
 mod process;
 pub mod repeats;
 mod reply;
+mod requests;
 mod resolve;
 mod sockets;
 pub mod spoken;
