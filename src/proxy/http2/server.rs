@@ -13,6 +13,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 
+use super::watch::Watched;
 use super::{io_error, message, pinned, poll_room};
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead};
 use crate::engine::target::Authority;
@@ -23,10 +24,10 @@ use crate::proxy::http1::server::AnswerError;
 use crate::proxy::http1::wire::Clock;
 
 /// A client's connection.
-pub type Connection<S> = h2::server::Connection<S, Bytes>;
+pub type Connection<S> = h2::server::Connection<Watched<S>, Bytes>;
 
 /// Waits for the client's preface, no longer than `within`.
-pub async fn shake<S: Io>(io: S, within: Duration) -> Result<Connection<S>, h2::Error> {
+pub async fn shake<S: Io>(io: Watched<S>, within: Duration) -> Result<Connection<S>, h2::Error> {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(super::UPLOAD_WINDOW)

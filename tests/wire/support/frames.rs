@@ -59,6 +59,16 @@ pub fn block(fields: &Value) -> Vec<u8> {
     fields.iter().flat_map(|field| literal(0, &text(&field[0]), &text(&field[1]))).collect()
 }
 
+/// The block of a request to app.test.
+pub fn request(method: &str, path: &str) -> Vec<u8> {
+    block(&serde_json::json!([
+        [":method", method],
+        [":scheme", "https"],
+        [":authority", "app.test"],
+        [":path", path]
+    ]))
+}
+
 /// A header block, in as many frames as it takes.
 pub fn headers(stream: u32, block: &[u8], ended: bool, pad: Option<u8>) -> Vec<u8> {
     let end = if ended { END_STREAM } else { 0 };
@@ -83,14 +93,6 @@ fn padded(kind: u8, flags: u8, stream: u32, payload: &[u8], pad: u8) -> Vec<u8> 
 
 /// What a case sends, in pieces to be written one after the other; a pause is a piece without bytes.
 pub fn script(send: &Value) -> Vec<Vec<u8>> {
-    let get = |method: &str, path: &str| {
-        block(&serde_json::json!([
-            [":method", method],
-            [":scheme", "https"],
-            [":authority", "app.test"],
-            [":path", path]
-        ]))
-    };
     let mut settings = Vec::new();
     let mut out = Vec::new();
     for step in send.as_array().unwrap() {
@@ -122,12 +124,12 @@ pub fn script(send: &Value) -> Vec<Vec<u8>> {
             out.push(frame(1, END_STREAM, 1, &block(&step["headers_open"])));
         } else if let Some(bomb) = step["hpack_bomb"].as_object() {
             let value = vec![b'a'; bomb["value_bytes"].as_u64().unwrap() as usize];
-            let mut fields = get("GET", "/a");
+            let mut fields = request("GET", "/a");
             fields.extend(literal(0x40, b"x", &value));
             fields.extend(vec![0x80 | 62; bomb["references"].as_u64().unwrap() as usize]);
             out.push(headers(1, &fields, true, None));
         } else if let Some(size) = step["hpack_table_update"].as_u64() {
-            let fields = [number(0x20, 5, size as usize), get("GET", "/a")].concat();
+            let fields = [number(0x20, 5, size as usize), request("GET", "/a")].concat();
             out.push(headers(1, &fields, true, None));
         } else if let Some(times) = step["repeat"].as_u64() {
             let (mut stream, mut piece) = (u32::MAX, Vec::new());
@@ -139,9 +141,9 @@ pub fn script(send: &Value) -> Vec<Vec<u8>> {
                     }
                     let on = if stream == u32::MAX { 1 } else { stream };
                     piece.extend(match word {
-                        "headers:GET" => headers(on, &get("GET", "/a"), true, None),
-                        "headers:GET:1MiB-response" => headers(on, &get("GET", "/mebibyte"), true, None),
-                        "headers:POST:open" => headers(on, &get("POST", "/hold"), false, None),
+                        "headers:GET" => headers(on, &request("GET", "/a"), true, None),
+                        "headers:GET:1MiB-response" => headers(on, &request("GET", "/mebibyte"), true, None),
+                        "headers:POST:open" => headers(on, &request("POST", "/hold"), false, None),
                         "rst_stream:CANCEL" => frame(3, 0, on, &8u32.to_be_bytes()),
                         "window_update:0" => frame(8, 0, on, &0u32.to_be_bytes()),
                         "window_update:2147483647" => frame(8, 0, on, &0x7fff_ffffu32.to_be_bytes()),
