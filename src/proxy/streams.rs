@@ -19,8 +19,8 @@ use super::forward::OriginError;
 use super::http1::io::Io;
 use super::http1::server::AnswerError;
 use super::http1::wire::Clock;
-use super::http2::server::{self, Connection, Stream};
-use super::http2::watch::{Fate, Refused, Seen, Watched};
+use super::http2::server::{self, Connection, Last, Stream};
+use super::http2::watch::{Fate, Refused, Seen, Taken, Watched};
 use super::telling::Overheard;
 use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
@@ -60,8 +60,8 @@ pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Susp
             next = next(&mut connection, &seen, &mut head, tasks.len() < MOST_TASKS) => match next {
                 Next::Request(request, respond) => {
                     suspect = None;
-                    seen.take(respond.stream_id().into());
-                    tasks.spawn(stream(worker.clone(), request, respond, Arc::clone(&caller)));
+                    let taken = seen.take(respond.stream_id().into());
+                    tasks.spawn(stream(worker.clone(), request, respond, Arc::clone(&caller), taken));
                 }
                 Next::Refused(refused) => {
                     suspect = None;
@@ -208,6 +208,7 @@ async fn stream(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     caller: Arc<Caller>,
+    taken: Taken,
 ) {
     let patience = worker.shared.config.limits.body_idle;
     let (head, mut body, mut client) = server::read(request, respond, Some(&caller.arrival.target), patience);
@@ -223,8 +224,18 @@ async fn stream(
         let reason = OriginError::of_body(&error);
         return malformed(&worker, client, &caller, reason, &error.to_string()).await;
     }
-    let exchange = Box::pin(exchange(&worker, &head, body, &caller));
-    let Some(answer) = client.unless_reset(exchange).await else { return };
+    let mut exchange = Box::pin(exchange(&worker, &head, body, &caller));
+    let answer = match client.unless_reset(exchange.as_mut()).await {
+        Ok(answer) => answer,
+        Err(code) => {
+            // The library reset it, for what the client sent.
+            let fault = code.filter(|_| !taken.is_given_up()).and_then(server::fault);
+            if let Some(reason) = fault {
+                worker.recorder.gives_up(reason, || drop(exchange));
+            }
+            return;
+        }
+    };
     match answer {
         Answer::Refused(answer) => {
             let _ = client.answer_whole(&answer).await;
@@ -239,10 +250,11 @@ async fn stream(
                     Box::pin(within(life, client.pass(&forwarded.head, &mut overheard))).await
                 }
             };
-            let (bytes, last, broke) = match passed {
-                Ok((bytes, last)) => (bytes, Some(last), None),
-                Err(error) => (0, None, Some(error)),
+            let (last, broke) = match passed {
+                Ok(last) => (Some(last), None),
+                Err(error) => (None, Some(error)),
             };
+            let bytes = client.carried() + last.as_ref().map_or(0, Last::bytes);
             let code = match &broke {
                 Some(AnswerError::Client(_)) => Code::CANCEL,
                 _ => Code::INTERNAL_ERROR,

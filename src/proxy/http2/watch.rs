@@ -32,15 +32,56 @@ struct State {
     begun: bool,
     /// The newest stream that the client opened.
     newest: u32,
-    /// Opened, and not handed over; in their order. INVARIANT: bounded by what the library holds back and resets
-    /// (`STREAMS`, `PENDING_RESETS`, `ERROR_RESETS`) and by one read of its, ahead of what it looked at.
-    open: VecDeque<(u32, Option<Fate>)>,
+    /// In their order. INVARIANT: bounded by what we take up, what the library holds back and resets (`STREAMS`,
+    /// `PENDING_RESETS`, `ERROR_RESETS`), and one read of its, ahead of what it looked at.
+    open: VecDeque<Opened>,
     /// Streams above it are not processed in any way, as the client was told (RFC 9113 6.8).
     last: u32,
     /// Of the newest head more frames are to come.
     continues: bool,
     /// Heads so far.
     heads: u64,
+}
+
+/// A stream of the client's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Opened {
+    stream: u32,
+    with: With,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum With {
+    Library,
+    /// Which refused it.
+    Refused(Fate),
+    Us,
+    /// And the client gave it up.
+    UsAlone,
+}
+
+/// A stream that was handed over, until this is dropped.
+pub struct Taken {
+    seen: Seen,
+    stream: u32,
+}
+
+impl Taken {
+    /// The client reset it, or the connection has ended: where neither is so, a reset is the library's, for what the
+    /// client sent.
+    pub fn is_given_up(&self) -> bool {
+        let state = self.seen.state();
+        state.find(self.stream).is_none_or(|at| state.open[at].with == With::UsAlone)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut state = self.seen.state();
+        if let Some(at) = state.find(self.stream) {
+            state.open.remove(at);
+        }
+    }
 }
 
 /// A request that never was one.
@@ -82,26 +123,25 @@ impl Seen {
         self.state().begun
     }
 
-    /// The library handed it over: whatever becomes of it is seen elsewhere.
-    pub fn take(&self, stream: u32) {
-        let state = &mut *self.state();
+    /// The library handed it over.
+    pub fn take(&self, stream: u32) -> Taken {
+        let mut state = self.state();
         if let Some(at) = state.find(stream) {
-            state.open.remove(at);
+            state.open[at].with = With::Us;
         }
+        Taken { seen: self.clone(), stream }
     }
 
     /// One that the library refused; each is told of once. To be asked when nothing is to be handed over any more.
     pub fn refused(&self) -> Option<Refused> {
         let state = &mut *self.state();
-        let at = state.open.iter().position(|(_, fate)| fate.is_some())?;
-        let (stream, fate) = state.open.remove(at)?;
-        Some(Refused { stream, fate: fate? })
+        let at = state.open.iter().position(|one| matches!(one.with, With::Refused(_)))?;
+        state.open.remove(at)?.refused()
     }
 
-    /// All that are left, once the connection has ended.
+    /// All that the library kept, once the connection has ended.
     pub fn left(&self) -> impl Iterator<Item = Refused> + use<> {
-        let open = std::mem::take(&mut self.state().open);
-        open.into_iter().map(|(stream, fate)| Refused { stream, fate: fate.unwrap_or(Fate::Forgotten) })
+        std::mem::take(&mut self.state().open).into_iter().filter_map(Opened::refused)
     }
 
     /// The head that has begun and is not whole yet, by a number of its own. No other frame may come in between
@@ -116,8 +156,8 @@ impl Seen {
     pub fn give_up_head(&self) -> Option<u32> {
         let state = &mut *self.state();
         let newest = state.newest;
-        let (stream, _) = state.open.pop_back_if(|(stream, _)| *stream == newest)?;
-        Some(stream)
+        let given_up = state.open.pop_back_if(|one| one.stream == newest && one.with == With::Library)?;
+        Some(given_up.stream)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -125,15 +165,36 @@ impl Seen {
     }
 }
 
+impl Opened {
+    fn refused(self) -> Option<Refused> {
+        let fate = match self.with {
+            With::Library => Fate::Forgotten,
+            With::Refused(fate) => fate,
+            With::Us | With::UsAlone => return None,
+        };
+        Some(Refused { stream: self.stream, fate })
+    }
+}
+
+fn find(open: &VecDeque<Opened>, stream: u32) -> Option<usize> {
+    open.binary_search_by_key(&stream, |one| one.stream).ok()
+}
+
 impl State {
     fn find(&self, stream: u32) -> Option<usize> {
-        self.open.binary_search_by_key(&stream, |(stream, _)| *stream).ok()
+        find(&self.open, stream)
     }
 
     fn came(&mut self, bytes: &[u8]) {
         self.begun |= !bytes.is_empty();
         let Self { inbound, newest, open, last, continues, heads, .. } = self;
         inbound.pass(bytes, |frame| {
+            if frame.kind == RST_STREAM
+                && let Some(at) = find(open, frame.stream)
+                && open[at].with == With::Us
+            {
+                open[at].with = With::UsAlone;
+            }
             if !matches!(frame.kind, HEADERS | CONTINUATION) {
                 return;
             }
@@ -141,7 +202,7 @@ impl State {
             if frame.kind == HEADERS && frame.stream > *newest && frame.stream % 2 == 1 {
                 *newest = frame.stream;
                 if frame.stream <= *last {
-                    open.push_back((frame.stream, None));
+                    open.push_back(Opened { stream: frame.stream, with: With::Library });
                 }
             }
             *heads += u64::from(frame.kind == HEADERS);
@@ -157,13 +218,15 @@ impl State {
                 HEADERS => Fate::TooLarge,
                 GOAWAY => {
                     *last = frame.words[0] & 0x7fff_ffff;
-                    open.retain(|(stream, fate)| stream <= last || fate.is_some());
+                    open.retain(|one| one.stream <= *last || one.with != With::Library);
                     return;
                 }
                 _ => return,
             };
-            if let Ok(at) = open.binary_search_by_key(&frame.stream, |(stream, _)| *stream) {
-                open[at].1.get_or_insert(fate);
+            if let Some(at) = find(open, frame.stream)
+                && open[at].with == With::Library
+            {
+                open[at].with = With::Refused(fate);
             }
         });
     }
@@ -250,18 +313,29 @@ mod tests {
     #[test]
     fn each_stream_is_told_of_once_unless_it_was_handed_over() {
         let seen = seen(&[head(1), head(3), head(5), head(7), head(9)]);
-        seen.take(3);
+        let taken = seen.take(3);
         seen.state().went(&reset(5, Reason::PROTOCOL_ERROR));
         seen.state().went(&frame(HEADERS, END_HEADERS, 7, b"431"));
         seen.state().went(&reset(7, Reason::PROTOCOL_ERROR));
         // An answer of ours, and a reset of a stream that is ours.
         seen.state().went(&[frame(HEADERS, END_HEADERS, 3, b"200"), reset(3, Reason::CANCEL)].concat());
+        assert!(!taken.is_given_up());
+        seen.state().came(&reset(3, Reason::CANCEL));
+        assert!(taken.is_given_up());
         let reset = Fate::Reset(Reason::PROTOCOL_ERROR);
         assert_eq!(seen.refused(), Some(Refused { stream: 5, fate: reset }));
         assert_eq!(seen.refused(), Some(Refused { stream: 7, fate: Fate::TooLarge }));
         assert_eq!(seen.refused(), None);
         assert_eq!(left(&seen), [(1, Fate::Forgotten), (9, Fate::Forgotten)]);
         assert_eq!(left(&seen), []);
+        drop(taken);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_stream_that_is_over() {
+        let seen = seen(&[head(1), head(3)]);
+        drop((seen.take(1), seen.take(3)));
+        assert!(seen.state().open.is_empty());
     }
 
     #[test]

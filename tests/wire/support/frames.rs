@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::cases::latin1;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 /// The largest frame that a peer must take.
 const MOST: usize = 16_384;
@@ -185,31 +185,59 @@ pub async fn outcome<S: AsyncRead + Unpin>(io: &mut S, stream: u32, patience: Du
     let mut buf = Vec::new();
     let mut answered = None;
     loop {
-        while buf.len() >= 9 {
+        let one = match tokio::time::timeout_at(deadline, next(io, &mut buf)).await {
+            Err(_) => return Did::Nothing,
+            Ok(None) => return Did::Closed,
+            Ok(Some(one)) => one,
+        };
+        if one.kind == 1 && one.stream == stream && answered.is_none() {
+            answered = Some(status(&one.payload));
+        }
+        match one.kind {
+            0 | 1 if one.stream == stream && one.flags & END_STREAM != 0 => {
+                return Did::Answered(answered.expect("a head before a body"));
+            }
+            3 if one.stream == stream => return Did::Reset(one.word(0)),
+            7 => return Did::GoAway(one.word(4)),
+            _ => {}
+        }
+    }
+}
+
+/// A frame that came.
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    fn word(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+
+    /// Nothing more comes on its stream.
+    pub fn ends(&self) -> bool {
+        self.kind < 2 && self.flags & END_STREAM != 0
+    }
+}
+
+/// The next frame; `None` where the stream ends. `buf` keeps what came behind it.
+pub async fn next<S: AsyncRead + Unpin>(io: &mut S, buf: &mut Vec<u8>) -> Option<Frame> {
+    loop {
+        if buf.len() >= 9 {
             let length = usize::from(buf[0]) << 16 | usize::from(buf[1]) << 8 | usize::from(buf[2]);
-            if buf.len() < 9 + length {
-                break;
-            }
-            let one: Vec<u8> = buf.drain(..9 + length).collect();
-            let on = u32::from_be_bytes(one[5..9].try_into().unwrap()) & 0x7fff_ffff;
-            let word = |at: usize| u32::from_be_bytes(one[9 + at..13 + at].try_into().unwrap());
-            if one[3] == 1 && on == stream && answered.is_none() {
-                answered = Some(status(&one[9..]));
-            }
-            match one[3] {
-                0 | 1 if on == stream && one[4] & END_STREAM != 0 => {
-                    return Did::Answered(answered.expect("a head before a body"));
-                }
-                3 if on == stream => return Did::Reset(word(0)),
-                7 => return Did::GoAway(word(4)),
-                _ => {}
+            if buf.len() >= 9 + length {
+                let one: Vec<u8> = buf.drain(..9 + length).collect();
+                let stream = u32::from_be_bytes(one[5..9].try_into().unwrap()) & 0x7fff_ffff;
+                return Some(Frame { kind: one[3], flags: one[4], stream, payload: one[9..].to_vec() });
             }
         }
         let mut piece = [0; 16 * 1024];
-        match tokio::time::timeout_at(deadline, io.read(&mut piece)).await {
-            Err(_) => return Did::Nothing,
-            Ok(Ok(0) | Err(_)) => return Did::Closed,
-            Ok(Ok(n)) => buf.extend_from_slice(&piece[..n]),
+        match io.read(&mut piece).await {
+            Ok(n @ 1..) => buf.extend_from_slice(&piece[..n]),
+            Ok(_) | Err(_) => return None,
         }
     }
 }
