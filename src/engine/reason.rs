@@ -59,6 +59,7 @@ words! {
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
         LimitStream = "limit.stream",
+        LimitStreams = "limit.streams",
         LimitTunnels = "limit.tunnels",
         LimitLookups = "limit.lookups",
         LimitFlood = "limit.flood",
@@ -95,6 +96,7 @@ impl Reason {
             | Self::LimitConnections
             | Self::LimitOrigin
             | Self::LimitDials
+            | Self::LimitStreams
             | Self::LimitTunnels
             | Self::LimitLookups
             | Self::LimitDraining => 503,
@@ -171,6 +173,7 @@ impl Reason {
             Self::LimitStream => "the stream reached one of its limits",
             Self::LimitFlood => "the connection sent too much that asks for nothing",
             Self::LimitTunnel => "the tunnel reached one of its limits",
+            Self::LimitStreams => "too many requests at once on one connection",
             Self::LimitTunnels => "too many tunnels are open",
             Self::LimitLookups => "too many different names were looked up for this client",
             Self::UpstreamResolve => "the name did not resolve",

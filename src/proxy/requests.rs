@@ -74,8 +74,7 @@ pub async fn requests<S: Io>(
                         Box::pin(within(life, client.pass(passed, &mut overheard))).await
                     }
                 };
-                let (bytes, broke) = passed.map_or_else(|error| (0, Some(error)), |bytes| (bytes, None));
-                let whole = record(entry, &forwarded, &passage, bytes, broke).await;
+                let whole = record(entry, &forwarded, &passage, client.carried(), passed.err()).await;
                 // The origin's connection must not wait for this client.
                 drop(forwarded);
                 if !whole {
