@@ -3,6 +3,7 @@
 //! `tls/mint.rs` is the local CA, `tls/handshake.rs` the client's leg, `tls/origin.rs` the upstream one with its
 //! verifier. Nothing here decides: facts and typed errors go to `proxy`, which refuses and records.
 
+mod chain;
 pub mod handshake;
 pub mod mint;
 mod options;
@@ -65,7 +66,7 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// What was negotiated. `None` before the handshake is done, or for a version that no config of ours offers.
+/// What was negotiated, and the chain that the peer showed. `None` before the handshake is done, or for a version that no config of ours offers.
 fn facts(state: &CommonState, sni: Option<Name>) -> Option<TlsFacts> {
     Some(TlsFacts {
         version: match state.protocol_version()? {
@@ -77,6 +78,7 @@ fn facts(state: &CommonState, sni: Option<Name>) -> Option<TlsFacts> {
         group: state.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
         alpn: state.alpn_protocol().and_then(|alpn| std::str::from_utf8(alpn).ok()).map(Name::from),
         sni,
+        chain: chain::told(state.peer_certificates().unwrap_or_default()),
     })
 }
 

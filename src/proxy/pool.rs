@@ -287,7 +287,14 @@ mod tests {
     /// A connection of `pool`, with its slot.
     async fn leased(pool: &Arc<Pool<DuplexStream>>, key: &Key) -> (Leased<DuplexStream>, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
-        let tls = TlsFacts { version: TlsVersion::Tls13, cipher: "", group: None, alpn: None, sni: None };
+        let tls = TlsFacts {
+            version: TlsVersion::Tls13,
+            cipher: "",
+            group: None,
+            alpn: None,
+            sni: None,
+            chain: Arc::default(),
+        };
         let leg = LegText::dialled_at(([127, 0, 0, 1], 443).into(), Some(&tls));
         let Some(Turn::Dial(slot)) = pool.turn(key, SOON).await else { panic!("no slot is free") };
         (

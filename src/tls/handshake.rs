@@ -160,7 +160,7 @@ where
     };
     // INVARIANT: both configs speak 1.2 and 1.3 only, and the handshake is done.
     let facts = super::facts(stream.get_ref().1, sni).ok_or(HandshakeError::BelowFloor)?;
-    Ok((stream, facts))
+    Ok((stream, TlsFacts { chain: mint.shows(host)?, ..facts }))
 }
 
 /// Closed or reset, without a word of TLS.

@@ -25,9 +25,9 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use time::OffsetDateTime;
 
 pub use self::kept::init;
-use super::{Clock, Offer, options};
+use super::{Clock, Offer, chain, options};
 use crate::config::LegOptions;
-use crate::engine::facts::Timestamp;
+use crate::engine::facts::{Certificate, Timestamp};
 use crate::engine::hex;
 use crate::engine::target::Host;
 
@@ -42,6 +42,8 @@ const LEAF_STARTS_BACK: i64 = HOUR;
 const LEAF_RENEW_BEFORE: i64 = 12 * HOUR;
 /// The key dies with the process, so the certificate's end doesn't matter; it must outlast the longest process.
 const CA_LIFE: i64 = 3650 * DAY;
+/// Of a chain of ours, in records: the leaf, and who signed it.
+const SHOWN: usize = 2;
 /// Names whose leaf is kept: more than any workload talks to, about 4 MiB when full.
 const LEAVES: usize = 4096;
 
@@ -104,6 +106,8 @@ struct Leaves {
 #[derive(Clone)]
 struct Leaf {
     key: Arc<CertifiedKey>,
+    /// The same as records tell of it.
+    told: Arc<[Certificate]>,
     /// Not served from here on.
     stale_from: Timestamp,
 }
@@ -156,7 +160,12 @@ impl Mint {
 
     /// The leaf for one name: minted once for all who ask at the same time, kept until it is due for renewal.
     pub fn leaf_for(&self, host: &Host) -> Result<Arc<CertifiedKey>, MintError> {
-        self.leaves.leaf_for(host)
+        self.leaves.leaf_for(host).map(|leaf| leaf.key)
+    }
+
+    /// What clients of `host` are shown, for records.
+    pub(super) fn shows(&self, host: &Host) -> Result<Arc<[Certificate]>, MintError> {
+        self.leaves.leaf_for(host).map(|leaf| leaf.told)
     }
 
     /// The CA certificate, and the ones it was given with, as PEM. Never a key.
@@ -223,15 +232,15 @@ impl fmt::Debug for Mint {
 }
 
 impl Leaves {
-    fn leaf_for(&self, host: &Host) -> Result<Arc<CertifiedKey>, MintError> {
+    fn leaf_for(&self, host: &Host) -> Result<Leaf, MintError> {
         let now = (self.clock)();
         if let Some(leaf) = self.cache.get(host) {
             if now < leaf.stale_from {
-                return Ok(leaf.key);
+                return Ok(leaf);
             }
             self.cache.remove_if(host, |leaf| now >= leaf.stale_from);
         }
-        self.cache.get_or_insert_with(host, || self.mint(host, now)).map(|leaf| leaf.key)
+        self.cache.get_or_insert_with(host, || self.mint(host, now))
     }
 
     fn mint(&self, host: &Host, now: Timestamp) -> Result<Leaf, MintError> {
@@ -264,16 +273,20 @@ impl Leaves {
         let certificate = params.signed_by(&self.leaf_key, &self.issuer)?;
         let mut chain = vec![certificate.der().clone()];
         chain.extend_from_slice(&self.ca.sent);
+        let told = chain::told(&chain[..chain.len().min(SHOWN)]);
         let key = Arc::new(CertifiedKey::new(chain, self.signer.clone()));
         let stale_from = Timestamp((ends - LEAF_RENEW_BEFORE).max(now.0 + (ends - now.0) / 2));
-        Ok(Leaf { key, stale_from })
+        Ok(Leaf { key, told, stale_from })
     }
 }
 
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let host = Host::parse(hello.server_name()?).ok()?;
-        self.leaf_for(&host).inspect_err(|error| tracing::error!(%host, %error, "no leaf was minted")).ok()
+        self.leaf_for(&host)
+            .inspect_err(|error| tracing::error!(%host, %error, "no leaf was minted"))
+            .ok()
+            .map(|leaf| leaf.key)
     }
 }
 

@@ -18,6 +18,7 @@ mod metrics;
 mod pool;
 mod request;
 mod secrets;
+mod shown;
 mod support;
 mod trace;
 mod tunnel;
