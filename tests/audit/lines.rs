@@ -193,7 +193,7 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         entry.is_of(u32::MAX);
         let data = serde_json::json!({ long.as_str(): vec![long.as_str(); 50] });
         entry.tell(Some(&data), Some(&data));
-        let outcome = Outcome::refused(Reason::UpstreamBelowFloor, 502, &long);
+        let outcome = Outcome::refused(Reason::UpstreamBelowFloor, 403, &long);
         wait(entry.close(Outcome { bytes_in: u64::MAX, bytes_out: u64::MAX, upstream: Some(up), ..outcome }));
     }
     wait(recorder.open_connection(Door::Forward, arrival.peer, Some(&bad)).close(Outcome::refused(
