@@ -79,6 +79,8 @@ pub enum MintError {
     Key(#[from] rustls::Error),
     #[error("no random bytes")]
     Random,
+    #[error("this build keeps to FIPS 140-3, and the clients' leg would not")]
+    NotFips,
 }
 
 /// The CA as a certificate, without its key: what clients are given and what upstream never trusts.
@@ -222,6 +224,9 @@ fn server(leaves: Arc<Leaves>, options: &LegOptions) -> Result<ServerConfig, Min
         server.send_tls13_tickets = 0;
     }
     server.max_early_data_size = 0;
+    if super::leaves_fips(server.fips()) {
+        return Err(MintError::NotFips);
+    }
     Ok(server)
 }
 

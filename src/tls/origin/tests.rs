@@ -514,9 +514,9 @@ async fn versions_suites_and_groups_can_be_narrowed() {
     anchors.add(&root.der).unwrap();
     let with = |leg| special(anchors.clone(), OriginOptions { leg, ..OriginOptions::default() }).unwrap();
     let tls =
-        with(LegOptions { ciphers: Some(vec![0x1303]), groups: Some(vec![0x0018]), ..LegOptions::default() });
+        with(LegOptions { ciphers: Some(vec![0x1301]), groups: Some(vec![0x0018]), ..LegOptions::default() });
     let facts = meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls12).await.unwrap();
-    assert_eq!(facts.cipher, "TLS13_CHACHA20_POLY1305_SHA256");
+    assert_eq!(facts.cipher, "TLS13_AES_128_GCM_SHA256");
     assert_eq!(facts.group, Some("secp384r1"));
     assert!(meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls12).await.is_err());
     let tls = with(LegOptions { only_tls13: true, ..LegOptions::default() });
