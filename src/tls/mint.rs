@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use quick_cache::sync::Cache;
 use rcgen::{
@@ -73,6 +73,10 @@ pub enum MintError {
     Folder { path: PathBuf, what: &'static str },
     #[error("the CA certificate cannot be used: {0}")]
     UnfitCa(&'static str),
+    #[error(
+        "the CA has ended, so nobody can be shown a certificate: start exeat anew (under `exec` it lives a day)"
+    )]
+    Ended,
     #[error("certificate could not be made")]
     Generate(#[from] rcgen::Error),
     #[error("key could not be loaded")]
@@ -98,6 +102,7 @@ struct Leaves {
     ca: CaCertificate,
     /// The CA's end; later than its certificate's once it was renewed while we ran.
     ends: AtomicI64,
+    end_told: AtomicBool,
     /// One for all leaves, apart from the CA's.
     leaf_key: KeyPair,
     signer: Arc<dyn SigningKey>,
@@ -149,7 +154,16 @@ impl Mint {
         let signer = provider.key_provider.load_private_key(der)?;
         let cache = Cache::new(LEAVES);
         let ends = AtomicI64::new(ca.ends);
-        let leaves = Arc::new(Leaves { issuer, ca, ends, leaf_key, signer, cache, clock });
+        let leaves = Arc::new(Leaves {
+            issuer,
+            ca,
+            ends,
+            end_told: AtomicBool::new(false),
+            leaf_key,
+            signer,
+            cache,
+            clock,
+        });
         let (server, server_both) = servers(&leaves, &LegOptions::default())?;
         Ok(Self { leaves, server, server_both, kept: None })
     }
@@ -251,7 +265,11 @@ impl Leaves {
     fn mint(&self, host: &Host, now: Timestamp) -> Result<Leaf, MintError> {
         let ca_ends = self.ends.load(Ordering::Relaxed);
         if now.0 >= ca_ends {
-            return Err(MintError::UnfitCa("expired"));
+            // Once: every connection from now on ends so, each with a record of its own.
+            if !self.end_told.swap(true, Ordering::Relaxed) {
+                tracing::error!("{}", MintError::Ended);
+            }
+            return Err(MintError::Ended);
         }
         let starts = (now.0 - LEAF_STARTS_BACK).max(self.ca.starts);
         let ends = (starts + LEAF_LIFE).min(ca_ends);
