@@ -272,7 +272,9 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
+    use crate::engine::atlas::Atlas;
     use crate::engine::facts::{TlsFacts, TlsVersion};
+    use crate::engine::policy::Policy;
 
     fn key(host: &str, trust: u32) -> Key {
         Key {
@@ -282,6 +284,11 @@ mod tests {
             trust,
             offer: Offer::Http1,
         }
+    }
+
+    fn policy(id: &str) -> PolicyId {
+        let text = format!("version: 1\nstatements: [{{id: {id}, effect: allow, http: {{host: a.test}}}}]\n");
+        Policy::read("p.yaml", &text, Atlas::built_in()).unwrap().0.id()
     }
 
     /// A connection of `pool`, with its slot.
@@ -309,13 +316,17 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[tokio::test]
-    async fn never_reuses_a_connection_across_authorities_or_trust() {
+    async fn never_reuses_a_connection_across_authorities_policies_or_trust() {
         let pool = Pool::new(8);
         let (one, _far) = leased(&pool, &key("a.test", 0)).await;
         pool.give_back(one);
         assert!(pool.checkout(&key("b.test", 0), Instant::now()).is_none());
         assert!(pool.checkout(&key("a.test:444", 0), Instant::now()).is_none());
         assert!(pool.checkout(&key("a.test", 1), Instant::now()).is_none());
+        let newer = Key { policy: policy("newer"), ..key("a.test", 0) };
+        assert!(pool.checkout(&newer, Instant::now()).is_none(), "dialled under another policy");
+        let both = Key { offer: Offer::Both, ..key("a.test", 0) };
+        assert!(pool.checkout(&both, Instant::now()).is_none());
         let out = pool.checkout(&key("a.test", 0), Instant::now());
         assert!(out.is_some());
         assert!(pool.checkout(&key("a.test", 0), Instant::now()).is_none());

@@ -48,8 +48,8 @@ ELSEWHERE = {
     "l-ca": ("src/tls/mint/tests.rs", "the_ca_may_sign_leaves_only_and_its_name_is_its_own"),
     "l-ca-modes": ("src/tls/mint/tests.rs", "a_key_that_others_may_read_is_made_private"),
     "l-upstream-bad": ("tests/clients/test_tls_vectors.py", "test_the_upstream_leg"),
-    "p-h2-reuse": ("src/proxy/pool.rs", "never_reuses_a_connection_across_authorities_or_trust"),
-    "p-key-policy": ("src/proxy/pool.rs", "never_reuses_a_connection_across_authorities_or_trust"),
+    "p-h2-reuse": ("src/proxy/pool.rs", "never_reuses_a_connection_across_authorities_policies_or_trust"),
+    "p-key-policy": ("src/proxy/pool.rs", "never_reuses_a_connection_across_authorities_policies_or_trust"),
     "chain-connect": ("tests/exec/upstream.rs", "a_proxy_that_fails_is_not_gone_around"),
     "chain-down": ("tests/exec/upstream.rs", "a_proxy_that_fails_is_not_gone_around"),
 }
