@@ -1,6 +1,7 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod banners;
 mod chaos;
 mod chaos_http2;
 mod chunks;
@@ -19,6 +20,7 @@ mod metrics;
 mod pool;
 mod request;
 mod secrets;
+mod shown;
 mod support;
 mod trace;
 mod tunnel;
