@@ -1,6 +1,7 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod caller;
 mod chaos;
 mod chunks;
 mod codec;
