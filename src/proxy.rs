@@ -4,6 +4,7 @@
 
 mod advice;
 pub mod body;
+pub mod caller;
 mod chain;
 mod connection;
 pub mod distrust;
@@ -77,6 +78,7 @@ pub struct Shared {
     pub watch: distrust::Watch,
     pub spoken: spoken::Spoken,
     pub repeats: repeats::Signatures,
+    pub callers: caller::Callers,
 }
 
 impl Shared {

@@ -75,6 +75,7 @@ words! {
         UpstreamProtocol = "upstream.protocol",
         UpstreamClosed = "upstream.closed",
         UpstreamReset = "upstream.reset",
+        UpstreamIdentity = "upstream.identity",
         Internal = "internal.error",
     }
 }
@@ -108,7 +109,8 @@ impl Reason {
             | Self::UpstreamProxy
             | Self::UpstreamProtocol
             | Self::UpstreamClosed
-            | Self::UpstreamReset => 502,
+            | Self::UpstreamReset
+            | Self::UpstreamIdentity => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal | Self::RequestAborted => 500,
             _ => 403,
@@ -186,6 +188,7 @@ impl Reason {
             Self::UpstreamProtocol => "the origin's answer was malformed",
             Self::UpstreamClosed => "the origin closed the connection",
             Self::UpstreamReset => "the origin broke off this request",
+            Self::UpstreamIdentity => "AWS did not tell whose the access key is",
             Self::Internal => "an internal error",
         }
     }

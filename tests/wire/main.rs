@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod banners;
+mod caller;
 mod chaos;
 mod chaos_http2;
 mod chunks;
