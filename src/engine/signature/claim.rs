@@ -364,7 +364,7 @@ fn read_date(text: &[u8]) -> Option<Timestamp> {
     };
     let pair = |tens: u8, ones: u8| {
         let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
-        (tens < 10 && ones < 10).then_some(tens * 10 + ones)
+        (tens < 10 && ones < 10).then(|| tens * 10 + ones)
     };
     let year = i32::from(pair(y0, y1)?) * 100 + i32::from(pair(y2, y3)?);
     let month = time::Month::try_from(pair(month0, month1)?).ok()?;

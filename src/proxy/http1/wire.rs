@@ -1,24 +1,21 @@
 //! A socket as HTTP/1.1 uses it: two halves, one read buffer, one write buffer, one lazily moved clock.
 //!
-//! Nothing is held while idle: heads are read on a scratch, large buffers live only while a body passes.
+//! Nothing is held while idle: large buffers live only while a body passes.
 
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, Sleep};
 
 use super::io::Io;
 use crate::engine::request::{HeadError, HeadScanner};
 
-/// Heads are read on a scratch of this size, so that an idle connection holds no buffer.
-const HEAD_SCRATCH: usize = 8 * 1024;
 /// One read of a body, and what may wait in the write buffer before the reader is told to wait.
 pub const BODY_BUFFER: usize = 64 * 1024;
 /// A write buffer that grew larger than this is given back when it runs empty.
@@ -126,14 +123,13 @@ impl<S: Io> Reader<S> {
 
     /// Reads what has come, a head's worth. `Ok(0)` is the end of the stream.
     pub fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        ready!(self.io.with(|mut io| io.poll_readable(cx)));
-        // Not zeroed: 8 KiB of zeros a poll were a third of a request's instructions.
-        let mut scratch = [MaybeUninit::uninit(); HEAD_SCRATCH];
-        let mut read = ReadBuf::uninit(&mut scratch);
-        ready!(self.io.with(|io| io.poll_read(cx, &mut read)))?;
-        self.buf.extend_from_slice(read.filled());
-        self.eof = read.filled().is_empty();
-        Poll::Ready(Ok(read.filled().len()))
+        let buf = &mut self.buf;
+        let n = ready!(self.io.with(|mut io| {
+            ready!(io.poll_readable(cx));
+            io.poll_append(cx, buf)
+        }))?;
+        self.eof = n == 0;
+        Poll::Ready(Ok(n))
     }
 
     /// Reads what has come of a body.
