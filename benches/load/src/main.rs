@@ -1,6 +1,6 @@
 //! Sends a counted number of signed GETs through a proxy, so that somebody else can count what they cost it.
 //!
-//! `load PROXY HOST PATH CA KEY_ID SECRET`: opens one connection (CONNECT HOST:443, TLS 1.3 trusting CA, one GET),
+//! `load PROXY HOST PATH CA KEY_ID SECRET [h2]`: opens one connection (CONNECT HOST:443, TLS 1.3 trusting CA, one GET),
 //! prints `ready`, then answers each line of stdin with one line of JSON, `{"n":…,"errors":…,"first_error":…}`:
 //! `req N` sends N requests on that connection, `conn N` opens N new connections with one request each.
 
@@ -11,6 +11,7 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use client::{Client, Route};
+use request::Request;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -39,8 +40,8 @@ async fn within<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     tokio::time::timeout(PATIENCE, work).await.map_err(|_| format!("no answer in {PATIENCE:?}"))?
 }
 
-async fn run(route: &Route, requests: &[Vec<u8>]) -> Outcome<()> {
-    let mut turn = requests.iter().cycle().map(Vec::as_slice);
+async fn run(route: &Route, requests: &[Request]) -> Outcome<()> {
+    let mut turn = requests.iter().cycle();
     let mut next = || turn.next().expect("a cycle of 64 requests has no end");
     let mut kept = within(Client::open(route)).await?;
     within(kept.get(next())).await?;
@@ -69,11 +70,12 @@ async fn run(route: &Route, requests: &[Vec<u8>]) -> Outcome<()> {
 
 fn main() -> Outcome<()> {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    let [proxy, host, path, ca, key_id, secret] = given.as_slice() else {
-        return Err("usage: load PROXY HOST PATH CA KEY_ID SECRET".into());
+    let [proxy, host, path, ca, key_id, secret, version @ ..] = given.as_slice() else {
+        return Err("usage: load PROXY HOST PATH CA KEY_ID SECRET [h2]".into());
     };
-    let requests = request::signed(host, path, key_id, secret)?;
-    let route = Route::new(proxy, host, ca)?;
+    let http2 = !version.is_empty();
+    let requests = request::signed(host, path, key_id, secret, http2)?;
+    let route = Route::new(proxy, host, ca, http2)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(&route, &requests))
 }

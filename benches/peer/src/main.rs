@@ -1,6 +1,6 @@
 //! The peer of `benches/figures`: hudsucker as a bare intercepting proxy. No policy, no signature check, no record.
 //!
-//! `peer LISTEN CA_CERT CA_KEY UPSTREAM_CA DIAL`: intercepts every CONNECT with leaves of the CA, trusts only
+//! `peer LISTEN CA_CERT CA_KEY UPSTREAM_CA DIAL [h2]`: intercepts every CONNECT with leaves of the CA, trusts only
 //! UPSTREAM_CA, and dials DIAL whatever name is asked for, as exeat's `--connect-to '*:443=DIAL'` does: both
 //! programs are sent the same bytes. Says `listening on ADDR` on stderr, as exeat does. One thread.
 
@@ -47,7 +47,7 @@ impl tower_service::Service<Uri> for Always {
     }
 }
 
-async fn serve(listen: &str, ca: &str, key: &str, upstream: &str, dial: &str) -> Outcome<()> {
+async fn serve(listen: &str, ca: &str, key: &str, upstream: &str, dial: &str, http2: bool) -> Outcome<()> {
     let key = KeyPair::from_pem(&std::fs::read_to_string(key)?)?;
     let issuer = Issuer::from_ca_cert_pem(&std::fs::read_to_string(ca)?, key)?;
     let mint = RcgenAuthority::new(issuer, 1000, aws_lc_rs::default_provider());
@@ -60,11 +60,9 @@ async fn serve(listen: &str, ca: &str, key: &str, upstream: &str, dial: &str) ->
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let https = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_only()
-        .enable_http1()
-        .wrap_connector(Always(dial.parse()?));
+    let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
+    let dial = Always(dial.parse()?);
+    let https = if http2 { https.enable_http2().wrap_connector(dial) } else { https.wrap_connector(dial) };
 
     let listener = tokio::net::TcpListener::bind(listen).await?;
     eprintln!("listening on {}", listener.local_addr()?);
@@ -81,9 +79,9 @@ async fn serve(listen: &str, ca: &str, key: &str, upstream: &str, dial: &str) ->
 
 fn main() -> Outcome<()> {
     let given: Vec<String> = std::env::args().skip(1).collect();
-    let [listen, ca, key, upstream, dial] = given.as_slice() else {
-        return Err("usage: peer LISTEN CA_CERT CA_KEY UPSTREAM_CA DIAL".into());
+    let [listen, ca, key, upstream, dial, version @ ..] = given.as_slice() else {
+        return Err("usage: peer LISTEN CA_CERT CA_KEY UPSTREAM_CA DIAL [h2]".into());
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(listen, ca, key, upstream, dial))
+    runtime.block_on(serve(listen, ca, key, upstream, dial, !version.is_empty()))
 }
