@@ -9,6 +9,7 @@ mod combinations;
 mod connect;
 mod distrust;
 mod events;
+mod flood;
 mod forms;
 mod http2;
 mod idle;
