@@ -21,7 +21,7 @@ pub mod words;
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
 use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Timestamp};
 use self::form::Form;
-use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy, TunnelPermit};
+use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy, TunnelPermit, Wants};
 use self::reason::Reason;
 use self::request::RequestHead;
 use self::signature::{Algorithm, Claim, Clock, KnownKeys, PayloadClaim, PostClaim, Reading, Scope};
@@ -38,6 +38,8 @@ pub struct Question<'a> {
     pub now: Timestamp,
     /// Seconds that a signature's date may be off, either way.
     pub max_skew: i64,
+    /// Whose a key is can be asked for: then it is not guessed.
+    pub asks: bool,
 }
 
 impl Question<'_> {
@@ -60,6 +62,9 @@ pub enum Judgement {
     Deny(Denial),
     /// Ask again with the body: operation, resource or digest is inside.
     NeedBody,
+    /// Ask again once [`KnownKeys`] tells whose the signer's key is: a statement turns on it. Where that can't be had
+    /// the request is refused. Only where the question says that it `asks`.
+    NeedSigner(Facts),
 }
 
 /// The right to forward, and what the body must still prove.
@@ -364,6 +369,7 @@ fn decide(
     claim: Option<&Claim<'_>>,
 ) -> Judgement {
     let signed = |name: &str| claim.is_some_and(|claim| claim.signs(name));
+    let wants = Wants::default();
     let decision = policy.decide(&policy::Request {
         head: question.head,
         arrival: question.arrival,
@@ -373,7 +379,11 @@ fn decide(
         signed_header: &signed,
         own_accounts: question.keys.own_accounts(),
         now: question.now,
+        wants: &wants,
     });
+    if question.asks && wants.could_change(&decision) {
+        return Judgement::NeedSigner(facts);
+    }
     match decision {
         Decision::Allow(permit) => Judgement::Allow(Allowed { permit, due, facts, mark: 0 }),
         Decision::Deny(denied) => {

@@ -4,6 +4,7 @@
 
 mod advice;
 pub mod body;
+pub mod caller;
 mod chain;
 mod connection;
 pub mod distrust;
@@ -21,6 +22,7 @@ pub mod pool;
 mod process;
 pub mod repeats;
 mod reply;
+mod requests;
 mod resolve;
 mod sockets;
 pub mod spoken;
@@ -76,6 +78,7 @@ pub struct Shared {
     pub watch: distrust::Watch,
     pub spoken: spoken::Spoken,
     pub repeats: repeats::Signatures,
+    pub callers: caller::Callers,
 }
 
 impl Shared {

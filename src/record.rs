@@ -122,7 +122,7 @@ impl Records {
             id,
             lines: self.metrics.audit_lines(lane),
             cells: self.metrics.cells(),
-            state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new() }),
+            state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new(), gives_up: None }),
         });
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&worker));
         Recorder(worker)
@@ -184,6 +184,8 @@ struct State {
     lane: Lane,
     flows: u64,
     spare: Vec<Vec<u8>>,
+    /// Why entries are dropped open in this moment, where it is known.
+    gives_up: Option<Reason>,
 }
 
 impl Worker {
@@ -245,6 +247,13 @@ impl Recorder {
         self.entry(&Prelude::of(Source::Peer { door, peer, asked }), call)
     }
 
+    /// Says why the entry that `drop` drops open ends: not because its client went away.
+    pub fn gives_up(&self, why: Reason, drop: impl FnOnce()) {
+        self.0.state().gives_up = Some(why);
+        drop();
+        self.0.state().gives_up = None;
+    }
+
     /// A call of our own (`origin: exeat`).
     pub fn open_own(&self) -> Entry {
         self.entry(&Prelude::of(Source::Own), || None)
@@ -287,6 +296,7 @@ impl Recorder {
             call,
             opened: Instant::now(),
             left: None,
+            carried: 0,
             closed: false,
         }
     }
@@ -303,6 +313,8 @@ pub struct Entry {
     opened: Instant,
     /// How long after that its first byte went upstream.
     left: Option<Duration>,
+    /// Body bytes that went upstream; known where there was no answer.
+    carried: u64,
     closed: bool,
 }
 
@@ -339,6 +351,16 @@ impl Entry {
     /// Its first byte goes upstream, `now`.
     pub fn leaves(&mut self, now: Instant) {
         self.left = Some(now - self.opened);
+    }
+
+    /// So many bytes of its body went upstream, should it have no answer.
+    pub fn carried(&mut self, bytes: u64) {
+        self.carried = bytes;
+    }
+
+    /// Body bytes that went upstream, as far as was told.
+    pub fn bytes_in(&self) -> u64 {
+        self.carried
     }
 
     /// Parameters and results, as the rules leave them. They are written where the level wants them of such an end.
@@ -442,12 +464,14 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.closed {
-            let (reason, said) = if std::thread::panicking() {
-                (Reason::Internal, "a bug ended it: its task panicked")
-            } else {
-                (Reason::RequestAborted, "given up before it was answered")
+            let told = self.worker.state().gives_up;
+            let (reason, said) = match told {
+                _ if std::thread::panicking() => (Reason::Internal, "a bug ended it: its task panicked"),
+                Some(reason) => (reason, reason.why()),
+                None => (Reason::RequestAborted, "given up before it was answered"),
             };
-            drop(self.end(&Outcome::refused(reason, 0, said)));
+            let bytes_in = self.carried;
+            drop(self.end(&Outcome { bytes_in, ..Outcome::refused(reason, 0, said) }));
         }
         let buffer = self.facts.take_buffer();
         if buffer.capacity() <= SPARE_BYTES {

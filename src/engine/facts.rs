@@ -112,6 +112,8 @@ pub struct Signer {
     pub role: Option<Name>,
     /// The key is one that we were given: its account counts as `self`, whether or not we know its number.
     pub own: bool,
+    /// The account or the role is not known, and AWS was not asked yet.
+    pub untold: bool,
     /// Of a key that AWS handed out in an answer: who asked for it, nearest first.
     pub parents: Option<Arc<[Parent]>>,
 }

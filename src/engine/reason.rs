@@ -59,6 +59,7 @@ words! {
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
         LimitStream = "limit.stream",
+        LimitStreams = "limit.streams",
         LimitTunnels = "limit.tunnels",
         LimitLookups = "limit.lookups",
         LimitFlood = "limit.flood",
@@ -74,6 +75,7 @@ words! {
         UpstreamProtocol = "upstream.protocol",
         UpstreamClosed = "upstream.closed",
         UpstreamReset = "upstream.reset",
+        UpstreamIdentity = "upstream.identity",
         Internal = "internal.error",
     }
 }
@@ -96,6 +98,7 @@ impl Reason {
             | Self::LimitConnections
             | Self::LimitOrigin
             | Self::LimitDials
+            | Self::LimitStreams
             | Self::LimitTunnels
             | Self::LimitLookups
             | Self::LimitDraining => 503,
@@ -106,7 +109,8 @@ impl Reason {
             | Self::UpstreamProxy
             | Self::UpstreamProtocol
             | Self::UpstreamClosed
-            | Self::UpstreamReset => 502,
+            | Self::UpstreamReset
+            | Self::UpstreamIdentity => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal | Self::RequestAborted => 500,
             _ => 403,
@@ -169,6 +173,7 @@ impl Reason {
             Self::LimitStream => "the stream reached one of its limits",
             Self::LimitFlood => "the connection sent too much that asks for nothing",
             Self::LimitTunnel => "the tunnel reached one of its limits",
+            Self::LimitStreams => "too many requests at once on one connection",
             Self::LimitTunnels => "too many tunnels are open",
             Self::LimitLookups => "too many different names were looked up for this client",
             Self::UpstreamResolve => "the name did not resolve",
@@ -183,6 +188,7 @@ impl Reason {
             Self::UpstreamProtocol => "the origin's answer was malformed",
             Self::UpstreamClosed => "the origin closed the connection",
             Self::UpstreamReset => "the origin broke off this request",
+            Self::UpstreamIdentity => "AWS did not tell whose the access key is",
             Self::Internal => "an internal error",
         }
     }

@@ -5,6 +5,7 @@
 //! [`PostClaim`]. Rules: docs/signatures.md, always the strict side where AWS leaves a choice.
 
 mod account;
+pub mod caller;
 mod canonical;
 mod chain;
 mod check;
@@ -34,7 +35,7 @@ pub use chunked::MAX_SIGNED_CHUNK;
 pub use claim::{Algorithm, Scope};
 pub use explain::explain;
 pub use fields::SignedFields;
-pub use keys::{KnownKey, SigningKey};
+pub use keys::{KnownKey, SigningKey, Told};
 pub use known::KnownKeys;
 pub use post::PostClaim;
 pub use v4a::PublicKey;
@@ -352,16 +353,24 @@ impl<'a> Claim<'a> {
 
 /// A key that we don't know: all that is told is in its id.
 fn unknown_signer(key_id: &str) -> Signer {
-    Signer { key_id: key_id.into(), account: account_of(key_id), role: None, own: false, parents: None }
+    Signer {
+        key_id: key_id.into(),
+        account: account_of(key_id),
+        role: None,
+        own: false,
+        untold: false,
+        parents: None,
+    }
 }
 
 /// A key that we know, as its source describes it.
 fn signer_of(key: &KnownKey) -> Signer {
     Signer {
         key_id: key.id.clone(),
-        account: key.account,
-        role: key.role.clone(),
+        account: key.account(),
+        role: key.role().cloned(),
         own: key.own,
+        untold: key.is_untold(),
         parents: key.parents.clone(),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
+use super::caller as signer;
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
@@ -70,6 +71,7 @@ pub async fn exchange<B: Inbound>(
             atlas: shared.atlas,
             now,
             max_skew: shared.config.max_skew,
+            asks: true,
         };
         let judgement = engine::judge(&policy, &question);
         if let Some(unknown) = unknown_signer(&judgement)
@@ -92,6 +94,17 @@ pub async fn exchange<B: Inbound>(
                     denial.said = format!("{}; {why}", denial.said);
                 }
                 break Err(denial);
+            }
+            // Nothing passes on a guess.
+            Judgement::NeedSigner(facts) => {
+                drop(keys);
+                match Box::pin(signer::ask(worker, &facts, &caller.arrival)).await {
+                    Ok(()) => continue,
+                    Err(error) => {
+                        let said = format!("whose the signer's key is can't be told: {error}");
+                        break Err(Denial { reason: Reason::UpstreamIdentity, said, facts, denied: None });
+                    }
+                }
             }
             Judgement::NeedBody => {}
         }
@@ -161,7 +174,11 @@ pub async fn exchange<B: Inbound>(
         owes_continue: !continued,
         judged,
     };
-    match forward::forward(worker, permit, head, outbound, how, &mut entry).await {
+    let forwarded = {
+        let carried = Carried { entry: &mut entry, passage: &passage };
+        forward::forward(worker, permit, head, outbound, how, carried.entry).await
+    };
+    match forwarded {
         Ok(forwarded) => {
             let lesson = Lesson::of(facts.operation.as_ref(), facts.identity.signer.as_ref());
             Answer::Passed(forwarded, entry, passage, lesson)
@@ -178,6 +195,18 @@ pub async fn exchange<B: Inbound>(
     }
 }
 
+/// Tells the entry what went upstream, also where the exchange is given up.
+struct Carried<'a> {
+    entry: &'a mut Entry,
+    passage: &'a Passage,
+}
+
+impl Drop for Carried<'_> {
+    fn drop(&mut self) {
+        self.entry.carried(self.passage.bytes());
+    }
+}
+
 /// RFC 9110 9.2.1.
 fn is_safe(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS")
@@ -188,7 +217,7 @@ fn unknown_signer(judgement: &Judgement) -> Option<&Signer> {
     let identity = match judgement {
         Judgement::Allow(allowed) => &allowed.facts.identity,
         Judgement::Deny(denial) => &denial.facts.identity,
-        Judgement::NeedBody => return None,
+        Judgement::NeedBody | Judgement::NeedSigner(_) => return None,
     };
     identity.signer.as_ref().filter(|_| identity.signature == SignatureState::UnknownKey)
 }
@@ -252,7 +281,8 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         detail: refusal.detail.as_deref(),
     };
     let (status, answer) = reply::to_request(&shown, head);
-    entry.close(Outcome::refused(refusal.reason, status, &refusal.said)).await;
+    let bytes_in = entry.bytes_in();
+    entry.close(Outcome { bytes_in, ..Outcome::refused(refusal.reason, status, &refusal.said) }).await;
     Answer::Refused(answer)
 }
 

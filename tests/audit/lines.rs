@@ -141,6 +141,7 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         account: AccountId::parse("111122223333"),
         role: Some(name.clone()),
         own: true,
+        untold: false,
         parents: Some(
             vec![
                 Parent {

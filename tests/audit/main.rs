@@ -102,6 +102,7 @@ fn identity() -> Identity {
             account: AccountId::parse("111122223333"),
             role: Some("orders-writer".into()),
             own: true,
+            untold: false,
             parents: Some(
                 [Parent {
                     by: "sts:AssumeRole",

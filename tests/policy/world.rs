@@ -116,7 +116,8 @@ pub fn judged(
     now: Timestamp,
 ) -> Judgement {
     let ask = |body| {
-        let question = Question { head, body, arrival, keys, atlas: Atlas::built_in(), now, max_skew: 900 };
+        let question =
+            Question { head, body, arrival, keys, atlas: Atlas::built_in(), now, max_skew: 900, asks: false };
         judge(policy, &question)
     };
     match ask(BodySeen::Unread) {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod banners;
+mod caller;
 mod chaos;
+mod chaos_http2;
 mod chunks;
 mod codec;
 mod combinations;

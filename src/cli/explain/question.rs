@@ -14,7 +14,7 @@ use crate::engine::facts::{
     AccountId, Action, Arrival, Ask, Auth, Door, Identity, Operation, PayloadState, Protocol, Resource,
     SignatureState, Signer, TlsFacts, TlsVersion,
 };
-use crate::engine::policy::{Decision, Mode, Request};
+use crate::engine::policy::{Decision, Mode, Request, Wants};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::signature::{KnownKeys, account_of};
@@ -49,7 +49,9 @@ pub(super) fn ask(
     let identity = identity(&call, given, &ours)?;
     let signed = |name: &str| call.signs(name) && identity.auth == Auth::SigV4;
     let arrival = arrival(&call.head);
+    let wants = Wants::default();
     let decision = policy.decide(&Request {
+        wants: &wants,
         head: &call.head,
         arrival: &arrival,
         host: call.head.authority(),
@@ -272,6 +274,7 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
             account: ours.accounts.first().copied(),
             role: None,
             own: true,
+            untold: false,
             parents: None,
         },
         Some(text) => {
@@ -280,6 +283,7 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
                 account: key.account,
                 role: key.role.clone(),
                 own: key.own,
+                untold: false,
                 parents: key.parents.clone(),
             });
             let (account, key_id) = match AccountId::parse(text) {
@@ -291,7 +295,14 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
                 return Err(Error::Usage(format!("--signer {text}: {want}")));
             }
             let own = account.is_some_and(|account| ours.accounts.contains(&account));
-            known.unwrap_or(Signer { key_id: key_id.into(), account, role: None, own, parents: None })
+            known.unwrap_or(Signer {
+                key_id: key_id.into(),
+                account,
+                role: None,
+                own,
+                untold: false,
+                parents: None,
+            })
         }
     };
     let signature = if signer.own { SignatureState::Verified } else { SignatureState::UnknownKey };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::data::{Atlas, AtlasError, Otherwise, Partition, Suffix, list};
 use crate::engine::facts::{AccountId, Name};
-use crate::engine::target::Host;
+use crate::engine::target::{Authority, Host};
 
 /// More labels than a name of AWS has; a bucket has at most 32.
 const MAX_LABELS: usize = 48;
@@ -215,6 +215,22 @@ impl Atlas {
             None if suffix.otherwise == Otherwise::Outside => HostKind::Outside,
             None => HostKind::UnknownAws,
         }
+    }
+
+    /// The STS endpoint, and its region, beside another endpoint: in the region that was asked for, else where the
+    /// partition's global services are.
+    pub fn sts_of(&'static self, endpoint: &Endpoint, region: &str) -> Option<(Authority, Name)> {
+        let partition = endpoint.partition;
+        let region = if partition.has_region(region) { region } else { partition.implicit_region };
+        let suffixes = self.suffixes.iter().filter(|suffix| suffix.otherwise == Otherwise::Partition);
+        let mut hosts = suffixes.map(|suffix| format!("sts.{region}.{}:443", suffix.text));
+        let sts = hosts.find_map(|host| {
+            let target = Authority::parse(&host, None).ok()?;
+            let HostKind::Service(sts) = self.host(&target.host) else { return None };
+            let here = sts.partition() == partition.name && sts.allows_scope("sts", region);
+            here.then_some(target)
+        });
+        Some((sts?, partition.region(region)))
     }
 
     fn suffix_of(&self, name: &str) -> Option<&Suffix> {

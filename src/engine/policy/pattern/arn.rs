@@ -108,6 +108,16 @@ impl ArnPattern {
         }
     }
 
+    /// It names this thing if it is of the account of the signer's key, which is not known.
+    pub fn could_be_of_signer(&self, arn: &str, own: Own<'_>) -> bool {
+        match split(arn) {
+            Some((_, "", _)) => !is_bucket(arn) && self.could_match(arn, own),
+            Some((_, account, _)) => AccountId::parse(account)
+                .is_some_and(|account| own.signer && self.matches(arn, Own { accounts: &[account], ..own })),
+            None => false,
+        }
+    }
+
     /// Whatever `other` matches, this matches too, whoever signs.
     pub fn covers(&self, other: &Self) -> bool {
         match (&self.around_self, &other.around_self) {
