@@ -17,6 +17,7 @@ mod life;
 mod limits;
 mod metrics;
 mod pool;
+mod rented;
 mod request;
 mod secrets;
 mod support;
