@@ -21,6 +21,7 @@ use crate::engine::atlas::Atlas;
 use crate::engine::policy::{Mode, Policy, Problem, Severity};
 use crate::keys::{self, Keyring, Refresher};
 use crate::proxy::body::Budget;
+use crate::proxy::caller::Callers;
 use crate::proxy::distrust::Watch;
 use crate::proxy::gate::Gate;
 use crate::proxy::http2::pool::Pool as Streams;
@@ -200,6 +201,7 @@ impl App {
             watch: Watch::default(),
             spoken: Spoken::default(),
             repeats: Signatures::within(config.max_skew),
+            callers: Callers::default(),
             config,
         });
         let keeping = Arc::clone(&shared);

@@ -12,6 +12,7 @@ pub mod hello;
 mod pieces;
 pub mod policy;
 pub mod reason;
+mod rented;
 pub mod request;
 pub mod signature;
 pub mod suggest;
@@ -21,7 +22,7 @@ pub mod words;
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
 use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Timestamp};
 use self::form::Form;
-use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy, TunnelPermit};
+use self::policy::{Admission, Decision, Denied, Destination, Permit, Policy, TunnelPermit, Wants};
 use self::reason::Reason;
 use self::request::RequestHead;
 use self::signature::{Algorithm, Claim, Clock, KnownKeys, PayloadClaim, PostClaim, Reading, Scope};
@@ -38,6 +39,8 @@ pub struct Question<'a> {
     pub now: Timestamp,
     /// Seconds that a signature's date may be off, either way.
     pub max_skew: i64,
+    /// Whose a key is can be asked for: then it is not guessed.
+    pub asks: bool,
 }
 
 impl Question<'_> {
@@ -60,6 +63,9 @@ pub enum Judgement {
     Deny(Denial),
     /// Ask again with the body: operation, resource or digest is inside.
     NeedBody,
+    /// Ask again once [`KnownKeys`] tells whose the signer's key is: a statement turns on it. Where that can't be had
+    /// the request is refused. Only where the question says that it `asks`.
+    NeedSigner(Facts),
 }
 
 /// The right to forward, and what the body must still prove.
@@ -100,8 +106,8 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
             let said = format!("`{asked}` looks like AWS and is no endpoint the atlas knows");
             Judgement::Deny(Denial::new(Reason::TargetUnknownAws, said, nothing))
         }
-        HostKind::Rented { .. } => judge_other(policy, question, true),
-        HostKind::Outside => judge_other(policy, question, false),
+        HostKind::Rented(rented) => rented::judge(policy, question, rented),
+        HostKind::Outside => judge_other(policy, question),
     }
 }
 
@@ -151,11 +157,17 @@ fn place<T>(
         HostKind::Service(endpoint) => {
             let (services, region) =
                 (atlas.prefixes_of(&endpoint), endpoint.region().map(|region| &**region));
-            Some(ask(&Destination { target, services: Some(&services), region, now }))
+            Some(ask(&Destination { target, services: Some(&services), third_party: false, region, now }))
         }
         HostKind::UnknownAws => None,
-        HostKind::Rented { .. } | HostKind::Outside => {
-            Some(ask(&Destination { target, services: None, region: None, now }))
+        HostKind::Rented(rented) => {
+            let services: Option<[&str; 1]> = rented.signs_as().map(|service| [service]);
+            let services = services.as_ref().map(<[&str; 1]>::as_slice);
+            let region = rented.region().map(|region| &**region);
+            Some(ask(&Destination { target, services, third_party: true, region, now }))
+        }
+        HostKind::Outside => {
+            Some(ask(&Destination { target, services: None, third_party: true, region: None, now }))
         }
     }
 }
@@ -336,22 +348,15 @@ fn region_at<'a>(claim: &Claim<'a>, endpoint: &'a Endpoint) -> Option<&'a str> {
 }
 
 /// A host that is no AWS endpoint: `http:` statements judge it.
-fn judge_other(policy: &Policy, question: &Question<'_>, rented: bool) -> Judgement {
+fn judge_other(policy: &Policy, question: &Question<'_>) -> Judgement {
     let mut facts = Facts { operation: None, identity: Identity::NONE };
     match signature::read(question.head) {
         Ok(Reading::Unsigned(auth)) => facts.identity.auth = auth,
         // Only an endpoint of AWS reads such a form.
         Ok(Reading::Form) => {}
-        Ok(Reading::Signed(claim)) => {
-            facts.identity = claim.unproven();
-            if rented {
-                let said = "a signed call to a name that anyone can rent is not judged yet";
-                return Judgement::Deny(Denial::new(Reason::SigV4Unsupported, said, facts));
-            }
-        }
+        Ok(Reading::Signed(claim)) => facts.identity = claim.unproven(),
         // Somebody else's scheme that reads like ours: only an endpoint of AWS would care.
-        Err(_) if !rented => facts.identity.auth = Auth::Token,
-        Err(refusal) => return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts)),
+        Err(_) => facts.identity.auth = Auth::Token,
     }
     decide(policy, question, facts, PayloadClaim::Nothing, None)
 }
@@ -364,6 +369,7 @@ fn decide(
     claim: Option<&Claim<'_>>,
 ) -> Judgement {
     let signed = |name: &str| claim.is_some_and(|claim| claim.signs(name));
+    let wants = Wants::default();
     let decision = policy.decide(&policy::Request {
         head: question.head,
         arrival: question.arrival,
@@ -373,7 +379,11 @@ fn decide(
         signed_header: &signed,
         own_accounts: question.keys.own_accounts(),
         now: question.now,
+        wants: &wants,
     });
+    if question.asks && wants.could_change(&decision) {
+        return Judgement::NeedSigner(facts);
+    }
     match decision {
         Decision::Allow(permit) => Judgement::Allow(Allowed { permit, due, facts, mark: 0 }),
         Decision::Deny(denied) => {

@@ -1,8 +1,9 @@
 //! Who may sign: gathers the keys we are given into a [`KnownKeys`] for the verifier, and the accounts that are ours.
 //!
 //! Sources: one file that was named (then no other is asked), else the environment, the profile that the workload's
-//! SDK would select, and the endpoints of the platform (container, instance). AWS is never asked: where a source makes
-//! its keys later (SSO, an assumed role, a web identity), what it says of the account is enough to know `self`.
+//! SDK would select, and the endpoints of the platform (container, instance). AWS is not asked here: where a source
+//! makes its keys later (SSO, an assumed role, a web identity), what it says of the account is enough to know `self`;
+//! whose a key is that says nothing of itself, `proxy/caller.rs` asks when a statement turns on it.
 //! Variables and files are read through functions passed in.
 
 mod cached;

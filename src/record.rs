@@ -397,8 +397,13 @@ impl Entry {
     fn end(&mut self, outcome: &Outcome<'_>) -> Option<Acknowledgement> {
         self.closed = true;
         let took = self.opened.elapsed();
+        self.facts.tells_chain = outcome.upstream.is_some_and(|up| up.leg.chain().is_due());
         if self.facts.data.is_some() {
             self.fit_data(outcome, took);
+        }
+        if self.facts.tells_chain && !self.fits(outcome, took) {
+            self.facts.tells_chain = false;
+            outcome.upstream.inspect(|up| up.leg.chain().put_back());
         }
         let records = &self.worker.records;
         records.metrics.count(&self.worker.cells, &self.facts.labels, outcome, took, self.left);
@@ -442,13 +447,17 @@ impl Entry {
         self.facts.data.take_if(|_| !wanted);
         let Some(data) = &self.facts.data else { return };
         let cut = data.cut();
+        if !self.fits(outcome, took) {
+            self.facts.data = Some(Box::new(cut));
+        }
+    }
+
+    fn fits(&self, outcome: &Outcome<'_>, took: Duration) -> bool {
         let line = self.worker.state().lane.unchained(
             |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
             event::CLOSERS,
         );
-        if line.len() + MAX_END > MAX_LINE {
-            self.facts.data = Some(Box::new(cut));
-        }
+        line.len() + MAX_END <= MAX_LINE
     }
 }
 

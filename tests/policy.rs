@@ -13,5 +13,7 @@ mod program;
 #[path = "sigv4/signer.rs"]
 #[allow(dead_code)]
 mod signer;
+#[path = "policy/wants.rs"]
+mod wants;
 #[path = "policy/world.rs"]
 mod world;

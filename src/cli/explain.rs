@@ -441,6 +441,10 @@ pub fn page(reason: Reason) -> Page {
             "Over HTTP/2, the origin reset the request's stream, or refused to take it; the connection goes on. The record names its error code. A request that was refused unprocessed and has no body was sent once more before this.",
             "`REFUSED_STREAM` and `ENHANCE_YOUR_CALM` mean that the origin is short of something: retry later. Other codes are the origin's to explain.",
         ),
+        Reason::UpstreamIdentity => (
+            "A statement turns on the account or the role behind the access key (`signer.role`, an account in an ARN, `perimeter`). The key's source does not tell it, and the one GetCallerIdentity that the proxy sends with that key gave no usable answer. Nothing passes on a guess; the call is not repeated within 5 seconds. The record names what failed, and the call has a record of its own (`origin: exeat`).",
+            "let the proxy reach `sts.REGION.amazonaws.com` (a VPC endpoint, `addresses:`), or say whose the key is where it comes from: `AWS_ACCOUNT_ID`, `aws_account_id` or `role_arn` of the profile.",
+        ),
         Reason::Internal => (
             "Something inside the proxy failed that should not. The request was refused, as everything unknown is.",
             "please report it with the flow id and the log lines around it.",

@@ -19,6 +19,7 @@ pub mod schema;
 mod statement;
 mod tunnel;
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,9 +57,43 @@ pub struct Request<'a> {
     /// What `self` stands for.
     pub own_accounts: &'a [AccountId],
     pub now: Timestamp,
+    /// Filled while it is decided.
+    pub wants: &'a Wants,
+}
+
+/// Which statements turn on whose the signer's key is, where that is not known yet but could be asked.
+#[derive(Debug, Default)]
+pub struct Wants {
+    allow: Cell<bool>,
+    deny: Cell<bool>,
+}
+
+impl Wants {
+    /// The answer could make another decision.
+    pub fn could_change(&self, decision: &Decision) -> bool {
+        let (allow, deny) = (self.allow.get(), self.deny.get());
+        match decision {
+            Decision::Allow(permit) => deny || (allow && permit.observed()),
+            Decision::Deny(Denied { reason: Reason::PolicyDenied, .. }) => deny,
+            Decision::Deny(_) => allow || deny,
+        }
+    }
 }
 
 impl Request<'_> {
+    /// A statement of this effect turns on what is not known of the signer.
+    fn want_signer(&self, effect: Effect) {
+        match effect {
+            Effect::Allow => self.wants.allow.set(true),
+            Effect::Deny => self.wants.deny.set(true),
+        }
+    }
+
+    /// The signer has an account that could be asked for.
+    fn account_is_untold(&self) -> bool {
+        self.identity.signer.as_ref().is_some_and(|signer| signer.untold && signer.account.is_none())
+    }
+
     fn own(&self) -> Own<'_> {
         let signer = self.identity.signer.as_ref().is_some_and(|signer| signer.own);
         Own { accounts: self.own_accounts, signer }
@@ -316,9 +351,8 @@ impl Policy {
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
     fn unnamed(&self, request: &Request<'_>, ask: Option<&Ask>, would: Vec<Name>) -> Decision {
         let identity = request.identity;
-        let outside = identity.signer.is_some()
-            && request.operation.is_some()
-            && !self.perimeter.holds_signer(identity, request.own());
+        let outside =
+            identity.signer.is_some() && request.operation.is_some() && !self.perimeter.holds_signer(request);
         let observed = self.report || (self.report_http && request.operation.is_none());
         if observed && !outside {
             let (min_tls13, stream) = Default::default();

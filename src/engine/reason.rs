@@ -75,13 +75,15 @@ words! {
         UpstreamProtocol = "upstream.protocol",
         UpstreamClosed = "upstream.closed",
         UpstreamReset = "upstream.reset",
+        UpstreamIdentity = "upstream.identity",
         Internal = "internal.error",
     }
 }
 
 impl Reason {
-    /// HTTP status of the refusal: 403 for what we refuse, 400 only for what doesn't parse, 503 for our own shortage,
-    /// 502 and 504 only when the network failed (SDKs retry on those three).
+    /// HTTP status of the refusal: 403 for what we refuse, an origin below the floor, without TLS or with a bad certificate
+    /// too; 400 only for what doesn't parse, 503 for our own shortage, 502 and 504 only when the network or the origin
+    /// failed (SDKs retry on those three).
     pub const fn status(self) -> u16 {
         match self {
             Self::RequestMalformed | Self::RequestFraming | Self::RequestUpgrade | Self::TargetMalformed => {
@@ -102,15 +104,13 @@ impl Reason {
             | Self::LimitDraining => 503,
             Self::UpstreamResolve
             | Self::UpstreamConnect
-            | Self::UpstreamBelowFloor
-            | Self::UpstreamCertificate
             | Self::UpstreamClientCertificate
-            | Self::UpstreamNotTls
             | Self::UpstreamTls
             | Self::UpstreamProxy
             | Self::UpstreamProtocol
             | Self::UpstreamClosed
-            | Self::UpstreamReset => 502,
+            | Self::UpstreamReset
+            | Self::UpstreamIdentity => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal | Self::RequestAborted => 500,
             _ => 403,
@@ -188,7 +188,25 @@ impl Reason {
             Self::UpstreamProtocol => "the origin's answer was malformed",
             Self::UpstreamClosed => "the origin closed the connection",
             Self::UpstreamReset => "the origin broke off this request",
+            Self::UpstreamIdentity => "AWS did not tell whose the access key is",
             Self::Internal => "an internal error",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_that_we_refuse_is_403_and_one_that_fails_is_502_or_504() {
+        for &reason in Reason::ALL.iter().filter(|reason| reason.as_str().starts_with("upstream.")) {
+            let want = match reason {
+                Reason::UpstreamBelowFloor | Reason::UpstreamCertificate | Reason::UpstreamNotTls => 403,
+                Reason::UpstreamTimeout => 504,
+                _ => 502,
+            };
+            assert_eq!(reason.status(), want, "{reason}");
         }
     }
 }

@@ -99,7 +99,14 @@ mod tests {
     #[test]
     fn names_both_accounts_where_the_key_is_anothers() {
         let account = AccountId::parse("210987654321");
-        let signer = Some(Signer { key_id: "AKIA".into(), account, role: None, own: false, parents: None });
+        let signer = Some(Signer {
+            key_id: "AKIA".into(),
+            account,
+            role: None,
+            own: false,
+            untold: false,
+            parents: None,
+        });
         let facts = Facts { operation: None, identity: Identity { signer, ..Identity::NONE } };
         let own = [AccountId::parse("123456789012").unwrap()];
         let told = of(&denial(Reason::SigV4Perimeter, facts), &head(), &own);

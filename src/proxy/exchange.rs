@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
+use super::caller as signer;
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
 use super::reply;
@@ -70,6 +71,7 @@ pub async fn exchange<B: Inbound>(
             atlas: shared.atlas,
             now,
             max_skew: shared.config.max_skew,
+            asks: true,
         };
         let judgement = engine::judge(&policy, &question);
         if let Some(unknown) = unknown_signer(&judgement)
@@ -92,6 +94,17 @@ pub async fn exchange<B: Inbound>(
                     denial.said = format!("{}; {why}", denial.said);
                 }
                 break Err(denial);
+            }
+            // Nothing passes on a guess.
+            Judgement::NeedSigner(facts) => {
+                drop(keys);
+                match Box::pin(signer::ask(worker, &facts, &caller.arrival)).await {
+                    Ok(()) => continue,
+                    Err(error) => {
+                        let said = format!("whose the signer's key is can't be told: {error}");
+                        break Err(Denial { reason: Reason::UpstreamIdentity, said, facts, denied: None });
+                    }
+                }
             }
             Judgement::NeedBody => {}
         }
@@ -204,7 +217,7 @@ fn unknown_signer(judgement: &Judgement) -> Option<&Signer> {
     let identity = match judgement {
         Judgement::Allow(allowed) => &allowed.facts.identity,
         Judgement::Deny(denial) => &denial.facts.identity,
-        Judgement::NeedBody => return None,
+        Judgement::NeedBody | Judgement::NeedSigner(_) => return None,
     };
     identity.signer.as_ref().filter(|_| identity.signature == SignatureState::UnknownKey)
 }

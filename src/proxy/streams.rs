@@ -12,7 +12,7 @@ use h2::{Reason as Code, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
 
-use super::connection::{left, of_head, record, record_malformed, within};
+use super::connection::of_head;
 use super::distrust::Suspect;
 use super::exchange::{Answer, exchange};
 use super::forward::OriginError;
@@ -21,6 +21,7 @@ use super::http1::server::AnswerError;
 use super::http1::wire::Clock;
 use super::http2::server::{self, Connection, Last, Stream};
 use super::http2::watch::{Fate, Refused, Seen, Taken, Watched};
+use super::requests::{left, record, record_malformed, within};
 use super::telling::Overheard;
 use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;

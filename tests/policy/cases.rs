@@ -171,7 +171,7 @@ impl Case {
                 };
                 (seen, denial.said)
             }
-            Judgement::NeedBody => panic!("{}: asked for the body twice", self.name),
+            Judgement::NeedBody | Judgement::NeedSigner(_) => panic!("{}: can't be judged", self.name),
         }
     }
 

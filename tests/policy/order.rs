@@ -96,7 +96,7 @@ fn outcome(policy: &Policy, message: &Message) -> (bool, Option<String>, String,
             let by = denied.statement.map(|placed| placed.id.to_string());
             (false, by, denied.reason.to_string(), would)
         }
-        Judgement::NeedBody => panic!("asked for the body twice"),
+        Judgement::NeedBody | Judgement::NeedSigner(_) => panic!("it can't be judged"),
     }
 }
 

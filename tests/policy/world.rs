@@ -101,6 +101,7 @@ pub fn arrival(head: &RequestHead, peer: Option<&str>, tls: TlsVersion) -> Arriv
         group: None,
         alpn: None,
         sni: target.host.as_name().map(Into::into),
+        chain: std::sync::Arc::default(),
     };
     Arrival::new(Door::Forward, target, peer, Some(tls), Atlas::built_in())
 }
@@ -115,7 +116,8 @@ pub fn judged(
     now: Timestamp,
 ) -> Judgement {
     let ask = |body| {
-        let question = Question { head, body, arrival, keys, atlas: Atlas::built_in(), now, max_skew: 900 };
+        let question =
+            Question { head, body, arrival, keys, atlas: Atlas::built_in(), now, max_skew: 900, asks: false };
         judge(policy, &question)
     };
     match ask(BodySeen::Unread) {

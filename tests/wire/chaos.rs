@@ -181,7 +181,7 @@ async fn whatever_an_origin_does_at_any_step_is_one_typed_outcome_and_the_next_r
     let points = [
         (Origin::Handshake(Die), "502", "upstream.closed"),
         (Origin::Handshake(Stall), "504", "upstream.timeout"),
-        (Origin::Handshake(Lie), "502", "upstream.certificate"),
+        (Origin::Handshake(Lie), "403", "upstream.certificate"),
         (Origin::Request(Die), "502", "upstream.closed"),
         (Origin::Request(Stall), "504", "upstream.timeout"),
         // An early answer is an answer.

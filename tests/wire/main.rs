@@ -1,6 +1,8 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod banners;
+mod caller;
 mod chaos;
 mod chaos_http2;
 mod chunks;
@@ -18,8 +20,10 @@ mod life;
 mod limits;
 mod metrics;
 mod pool;
+mod rented;
 mod request;
 mod secrets;
+mod shown;
 mod support;
 mod trace;
 mod tunnel;

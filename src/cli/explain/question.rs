@@ -14,7 +14,7 @@ use crate::engine::facts::{
     AccountId, Action, Arrival, Ask, Auth, Door, Identity, Operation, PayloadState, Protocol, Resource,
     SignatureState, Signer, TlsFacts, TlsVersion,
 };
-use crate::engine::policy::{Decision, Mode, Request};
+use crate::engine::policy::{Decision, Mode, Request, Wants};
 use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::signature::{KnownKeys, account_of};
@@ -49,7 +49,9 @@ pub(super) fn ask(
     let identity = identity(&call, given, &ours)?;
     let signed = |name: &str| call.signs(name) && identity.auth == Auth::SigV4;
     let arrival = arrival(&call.head);
+    let wants = Wants::default();
     let decision = policy.decide(&Request {
+        wants: &wants,
         head: &call.head,
         arrival: &arrival,
         host: call.head.authority(),
@@ -189,9 +191,7 @@ impl Asked {
         };
         let head = head(&method.to_ascii_uppercase(), authority, path, given)?;
         match Atlas::built_in().host(&head.authority().host) {
-            HostKind::Outside | HostKind::Rented { .. } => {
-                Ok(Self { head, operation: None, unknown_aws: false })
-            }
+            HostKind::Outside | HostKind::Rented(_) => Ok(Self { head, operation: None, unknown_aws: false }),
             HostKind::UnknownAws => Ok(Self { head, operation: None, unknown_aws: true }),
             HostKind::Service(_) => Err(Error::Usage(format!(
                 "`{authority}` is an endpoint of AWS: `http:` statements never name it; ask about an action"
@@ -272,6 +272,7 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
             account: ours.accounts.first().copied(),
             role: None,
             own: true,
+            untold: false,
             parents: None,
         },
         Some(text) => {
@@ -280,6 +281,7 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
                 account: key.account,
                 role: key.role.clone(),
                 own: key.own,
+                untold: false,
                 parents: key.parents.clone(),
             });
             let (account, key_id) = match AccountId::parse(text) {
@@ -291,7 +293,14 @@ fn identity(call: &Asked, given: &Circumstances<'_>, ours: &Ours) -> Result<Iden
                 return Err(Error::Usage(format!("--signer {text}: {want}")));
             }
             let own = account.is_some_and(|account| ours.accounts.contains(&account));
-            known.unwrap_or(Signer { key_id: key_id.into(), account, role: None, own, parents: None })
+            known.unwrap_or(Signer {
+                key_id: key_id.into(),
+                account,
+                role: None,
+                own,
+                untold: false,
+                parents: None,
+            })
         }
     };
     let signature = if signer.own { SignatureState::Verified } else { SignatureState::UnknownKey };
@@ -312,6 +321,7 @@ fn arrival(head: &RequestHead) -> Arrival {
         group: None,
         alpn: None,
         sni: head.authority().host.as_name().map(Into::into),
+        chain: std::sync::Arc::default(),
     };
     let peer = ([127, 0, 0, 1], 0).into();
     Arrival::new(Door::Forward, head.authority().clone(), peer, Some(tls), Atlas::built_in())

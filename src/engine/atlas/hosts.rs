@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use super::data::{Atlas, AtlasError, Otherwise, Partition, Suffix, list};
+use super::rented::Rented;
 use crate::engine::facts::{AccountId, Name};
-use crate::engine::target::Host;
+use crate::engine::target::{Authority, Host};
 
 /// More labels than a name of AWS has; a bucket has at most 32.
 const MAX_LABELS: usize = 48;
@@ -33,10 +34,8 @@ pub enum HostKind {
     /// An AWS service's API.
     Service(Endpoint),
     /// A name under AWS's domains that anybody can rent from that service: EC2, ELB, API Gateway, CloudFront, …
-    /// Not AWS's voice: judged as a third party.
-    Rented {
-        service: &'static str,
-    },
+    /// Not AWS's voice: judged as a third party, but for what is signed for it.
+    Rented(Rented),
     /// Under AWS's domains, and nothing is known of it: to be denied.
     UnknownAws,
     Outside,
@@ -217,6 +216,26 @@ impl Atlas {
         }
     }
 
+    /// The STS endpoint, and its region, beside another endpoint: in the region that was asked for, else where the
+    /// partition's global services are.
+    pub fn sts_of(&'static self, beside: &HostKind, region: &str) -> Option<(Authority, Name)> {
+        let partition = match beside {
+            HostKind::Service(endpoint) => endpoint.partition,
+            HostKind::Rented(rented) => rented.partition?,
+            HostKind::UnknownAws | HostKind::Outside => return None,
+        };
+        let region = if partition.has_region(region) { region } else { partition.implicit_region };
+        let suffixes = self.suffixes.iter().filter(|suffix| suffix.otherwise == Otherwise::Partition);
+        let mut hosts = suffixes.map(|suffix| format!("sts.{region}.{}:443", suffix.text));
+        let sts = hosts.find_map(|host| {
+            let target = Authority::parse(&host, None).ok()?;
+            let HostKind::Service(sts) = self.host(&target.host) else { return None };
+            let here = sts.partition() == partition.name && sts.allows_scope("sts", region);
+            here.then_some(target)
+        });
+        Some((sts?, partition.region(region)))
+    }
+
     fn suffix_of(&self, name: &str) -> Option<&Suffix> {
         let ends = |s: &&Suffix| {
             name.strip_suffix(s.text).is_some_and(|before| before.is_empty() || before.ends_with('.'))
@@ -308,7 +327,7 @@ impl Atlas {
             && let Some(service) = entry.rented
             && entry.left == Left::Nothing
         {
-            return Some(HostKind::Rented { service });
+            return Some(HostKind::Rented(Rented::named(service, before, shape.region)));
         }
         if entry.services.is_empty() {
             return None;
@@ -369,12 +388,13 @@ impl Atlas {
         let labels = || body.split('.');
         let id = labels().position(|l| l.starts_with("vpce-") && !l.starts_with("vpce-svc-"))?;
         if labels().nth(id + 1)?.starts_with("vpce-svc-") {
-            return Some(HostKind::Rented { service: "vpce" });
+            return Some(HostKind::Rented(Rented::named("vpce", "", None)));
         }
         let key = &shape.key[usize::from(shape.labels.get(id + 1)?.0)..];
         let entry = self.entry(key)?;
         if entry.services.is_empty() {
-            return entry.rented.map(|service| HostKind::Rented { service });
+            // Which one it is, is said elsewhere in the request.
+            return entry.rented.map(|service| HostKind::Rented(Rented::named(service, "", shape.region)));
         }
         let before = &body[..usize::from(shape.labels[id].1).saturating_sub(1)];
         if entry.left != Left::S3(Style::Bucket) {

@@ -90,12 +90,14 @@ mod tests {
             atlas: Atlas::built_in(),
             now,
             max_skew: 900,
+            asks: false,
         };
         match judge(policy, &question) {
             Judgement::Allow(allowed) if allowed.permit.observed() => "report".to_owned(),
             Judgement::Allow(allowed) => allowed.permit.statement().unwrap().id.to_string(),
             Judgement::Deny(denial) => denial.reason.to_string(),
             Judgement::NeedBody => "need body".to_owned(),
+            Judgement::NeedSigner(_) => "need signer".to_owned(),
         }
     }
 

@@ -130,15 +130,25 @@ enum Answer {
     Missing,
     /// It has one that could not be read: a deny means what it could be.
     Unread,
+    /// It is about the signer's key, and AWS could be asked.
+    Untold,
+}
+
+/// Whether a condition holds.
+pub enum Held {
+    Known(bool),
+    /// What it does as long as nobody has asked whose key it is.
+    Untold(bool),
 }
 
 impl Condition {
     /// `deny`: the statement's effect decides what a missing key means to `not`.
-    pub fn holds(&self, request: &Request<'_>, ask: Option<&Ask>, deny: bool) -> bool {
+    pub fn holds(&self, request: &Request<'_>, ask: Option<&Ask>, deny: bool) -> Held {
         match self.answer(request, ask, deny) {
-            Answer::Known(any) => any != self.not,
-            Answer::Missing => self.not && deny,
-            Answer::Unread => deny,
+            Answer::Known(any) => Held::Known(any != self.not),
+            Answer::Missing => Held::Known(self.not && deny),
+            Answer::Unread => Held::Known(deny),
+            Answer::Untold => Held::Untold(self.not && deny),
         }
     }
 
@@ -176,6 +186,11 @@ impl Condition {
             Want::Text(glob) => account.is_some_and(|account| glob.matches(&account.to_string())),
             _ => false,
         });
+        let could_be_ours =
+            account.is_some() && request.own().signer && self.wants.contains(&Want::OurAccount);
+        if !any && request.account_is_untold() && (account.is_none() || could_be_ours) {
+            return Answer::Untold;
+        }
         // Without the number, only `self` can be told.
         if any || account.is_some() { Answer::Known(any) } else { Answer::Missing }
     }
@@ -203,10 +218,13 @@ impl Condition {
                 Some(signer) => self.account(request, signer.account, signer.own),
                 None => Answer::Missing,
             },
-            Named::SignerRole => {
-                let role = identity.signer.as_ref().and_then(|signer| signer.role.as_ref());
-                known(role.map(|role| self.any_text(role)))
-            }
+            Named::SignerRole => match &identity.signer {
+                Some(signer) if signer.role.is_none() && signer.untold => Answer::Untold,
+                signer => {
+                    let role = signer.as_ref().and_then(|signer| signer.role.as_ref());
+                    known(role.map(|role| self.any_text(role)))
+                }
+            },
             Named::TlsVersion => known(tls.map(|tls| {
                 self.any_text(tls.version.as_str())
                     || self.wants.iter().any(|want| match want {
@@ -217,6 +235,8 @@ impl Condition {
             })),
             Named::TlsCipher => known(tls.map(|tls| self.any_text(tls.cipher))),
             Named::ResourceAccount => match ask.map(|ask| &ask.resource) {
+                // A bucket's is nobody's to tell.
+                Some(Resource::Arn { account: None, arn }) if is_bucket(arn) => Answer::Missing,
                 Some(Resource::Arn { account, arn }) => {
                     let ours = account.is_none() && request.own().signer && !is_bucket(arn);
                     self.account(request, *account, ours)

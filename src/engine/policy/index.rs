@@ -360,7 +360,7 @@ mod tests {
 
             let (policy, _) = Policy::read("p", &written(&drawn), Atlas::built_in()).unwrap();
             let ours = [AccountId::parse("111111111111").unwrap()];
-            let signer = Signer { key_id: "AKID".into(), account: Some(ours[0]), role: None, own: true, parents: None };
+            let signer = Signer { key_id: "AKID".into(), account: Some(ours[0]), role: None, own: true, untold: false, parents: None };
             let identity = Identity {
                 auth: Auth::SigV4,
                 signature: SignatureState::Verified,
@@ -392,7 +392,9 @@ mod tests {
                 asks: asks.clone(),
             };
             for ask in asks.iter().map(Some).chain([None]) {
+                let wants = crate::engine::policy::Wants::default();
                 let request = Request {
+                    wants: &wants,
                     head: &head,
                     arrival: &arrival,
                     host: head.authority(),

@@ -2,7 +2,8 @@
 
 use super::Request;
 use super::pattern::{ArnPattern, Own, is_bucket};
-use crate::engine::facts::{AccountId, Action, Ask, Identity, Resource};
+use super::statement::Effect;
+use crate::engine::facts::{AccountId, Action, Ask, Resource};
 
 /// Accounts: ours, and some by number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,21 @@ impl Accounts {
         account.is_some_and(|account| {
             self.named.contains(&account) || (self.ours && own.accounts.contains(&account))
         })
+    }
+
+    /// The same, and what is held in case the account of the signer's key is another than those known.
+    fn holds_or_wants(&self, account: Option<AccountId>, request: &Request<'_>) -> bool {
+        let held = self.holds(account, request.own());
+        if !held && request.account_is_untold() {
+            let could = match account {
+                Some(_) => self.ours && request.own().signer,
+                None => !self.named.is_empty(),
+            };
+            if could {
+                request.want_signer(Effect::Allow);
+            }
+        }
+        held
     }
 }
 
@@ -36,9 +52,9 @@ impl Default for Perimeter {
 
 impl Perimeter {
     /// Whose keys may sign: the keys we were given where our accounts may, and the accounts that are named.
-    pub fn holds_signer(&self, identity: &Identity, own: Own<'_>) -> bool {
-        identity.signer.as_ref().is_some_and(|signer| {
-            (self.signers.ours && signer.own) || self.signers.holds(signer.account, own)
+    pub fn holds_signer(&self, request: &Request<'_>) -> bool {
+        request.identity.signer.as_ref().is_some_and(|signer| {
+            (self.signers.ours && signer.own) || self.signers.holds_or_wants(signer.account, request)
         })
     }
 
@@ -54,15 +70,18 @@ impl Perimeter {
         match &ask.resource {
             Resource::None => true,
             Resource::Unknown => false,
-            Resource::Arn { account: Some(account), .. } => inside.holds(Some(*account), request.own()),
+            Resource::Arn { account: Some(account), .. } => inside.holds_or_wants(Some(*account), request),
             Resource::Arn { account: None, .. } if by.names_literally() => true,
             Resource::Arn { account: None, arn } if is_bucket(arn) => {
                 let name = owner_header(request, &ask.action);
                 let owner = request.head.only_text(name).filter(|_| (request.signed_header)(name));
-                inside.holds(owner.and_then(AccountId::parse), request.own())
+                let owner = owner.and_then(AccountId::parse);
+                owner.is_some() && inside.holds_or_wants(owner, request)
             }
             // The signer's account, which is ours and whose number we don't know.
-            Resource::Arn { account: None, .. } => inside.ours && by.is_self(),
+            Resource::Arn { account: None, .. } => {
+                (inside.ours && by.is_self()) || inside.holds_or_wants(None, request)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::action::ActionPattern;
 use super::built_in::SignIn;
-use super::condition::{Condition, Named};
+use super::condition::{Condition, Held, Named};
 use super::http::HttpRule;
 use super::pattern::{ArnPattern, Own};
 use super::perimeter::Perimeter;
@@ -124,7 +124,19 @@ impl Statement {
     }
 
     fn conditions_hold(&self, request: &Request<'_>, ask: Option<&Ask>) -> bool {
-        self.when.iter().all(|condition| condition.holds(request, ask, self.effect == Effect::Deny))
+        let (mut all, mut untold) = (true, false);
+        for condition in &self.when {
+            match condition.holds(request, ask, self.effect == Effect::Deny) {
+                Held::Known(true) => {}
+                // Whatever is not known changes nothing.
+                Held::Known(false) => return false,
+                Held::Untold(held) => (all, untold) = (all && held, true),
+            }
+        }
+        if untold && !self.report {
+            request.want_signer(self.effect);
+        }
+        all
     }
 
     /// A deny means what it names and what it could name.
@@ -137,7 +149,23 @@ impl Statement {
             (Rule::Http(rule), None) => rule.could_match(request),
             _ => false,
         };
-        named && self.conditions_hold(request, ask)
+        let denies = named && self.conditions_hold(request, ask);
+        if denies && !self.report && self.turns_on_account(request, ask) {
+            request.want_signer(Effect::Deny);
+        }
+        denies
+    }
+
+    /// It names the resource only if the signer's account, which could be asked for, is the one that it names.
+    fn turns_on_account(&self, request: &Request<'_>, ask: Option<&Ask>) -> bool {
+        let (Rule::Aws(rule), Some(Ask { resource: resource @ Resource::Arn { arn, .. }, .. })) =
+            (&self.rule, ask)
+        else {
+            return false;
+        };
+        request.account_is_untold()
+            && rule.on(resource, request.own()).next().is_none()
+            && rule.resources.iter().any(|pattern| pattern.could_be_of_signer(arn, request.own()))
     }
 
     /// An allow means only what it surely names; of AWS, signed by somebody inside the perimeter.
@@ -159,6 +187,11 @@ impl Statement {
         }
         let own = request.own();
         if rule.on(&ask.resource, own).next().is_none() {
+            let could =
+                !self.report && !self.is_over(request.now) && self.turns_on_account(request, Some(ask));
+            if could && self.conditions_hold(request, Some(ask)) {
+                request.want_signer(Effect::Allow);
+            }
             return Fit::Resource;
         }
         if self.is_over(request.now) {
@@ -182,7 +215,7 @@ impl Statement {
                 return Fit::Signature;
             }
         }
-        if !perimeter.holds_signer(identity, own) {
+        if !perimeter.holds_signer(request) {
             return Fit::Perimeter;
         }
         self.within(rule, request, ask, perimeter)

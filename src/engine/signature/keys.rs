@@ -26,6 +26,7 @@ pub struct KnownKey {
     pub secret: Secret,
     /// Session token; a request under this key must carry exactly it, or none where this is `None`.
     pub token: Option<Secret>,
+    /// As its id or its source tells.
     pub account: Option<AccountId>,
     /// Role name or ARN, where the key's source names one.
     pub role: Option<Name>,
@@ -35,6 +36,7 @@ pub struct KnownKey {
     pub parents: Option<Arc<[Parent]>>,
     /// Its end, where its source tells.
     pub expires: Option<Timestamp>,
+    told: OnceLock<Told>,
     signing_keys: SigningKeys,
     /// Of version 4A; derived at its first use.
     public_key: OnceLock<Option<Arc<PublicKey>>>,
@@ -52,9 +54,36 @@ impl KnownKey {
             own: true,
             parents: None,
             expires: None,
+            told: OnceLock::new(),
             signing_keys: SigningKeys::default(),
             public_key: OnceLock::new(),
         }
+    }
+
+    /// Whose it is, as far as its id, its source and AWS have told.
+    pub fn account(&self) -> Option<AccountId> {
+        self.account.or_else(|| self.told.get().map(|told| told.account))
+    }
+
+    /// `None` also where it is no role's, but a user's.
+    pub fn role(&self) -> Option<&Name> {
+        self.role.as_ref().or_else(|| self.told.get()?.role.as_ref())
+    }
+
+    /// AWS could tell more of it.
+    pub fn is_untold(&self) -> bool {
+        (self.account.is_none() || self.role.is_none()) && self.told.get().is_none()
+    }
+
+    /// What GetCallerIdentity says of it. `false`, and nothing is taken, where that is not what its id or its source
+    /// says: one of them is not about this key.
+    pub(super) fn tell(&self, told: Told) -> bool {
+        let agrees = self.account.is_none_or(|account| account == told.account);
+        if agrees {
+            // Two may have asked; AWS says the same to both.
+            let _ = self.told.set(told);
+        }
+        agrees
     }
 
     pub(super) fn has_ended(&self, now: Timestamp) -> bool {
@@ -82,6 +111,7 @@ impl KnownKey {
             role: self.role.clone(),
             own: self.own,
             parents: self.parents.clone(),
+            told: self.told.clone(),
             ..Self::new(&self.id, self.secret.clone(), self.token.clone())
         }
     }
@@ -114,6 +144,14 @@ impl KnownKey {
             std::iter::once(cached).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
         });
     }
+}
+
+/// What GetCallerIdentity says of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub account: AccountId,
+    /// `None` where it is a user's.
+    pub role: Option<Name>,
 }
 
 /// The key that signs within one scope: HMAC chain over date, region, service and `aws4_request`.

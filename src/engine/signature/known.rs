@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::keys::KnownKey;
+use super::keys::{KnownKey, Told};
 use crate::engine::facts::{AccountId, Timestamp};
 
 /// An immutable map by key id: keys that we were given, and those that were learned from AWS's answers.
@@ -29,7 +29,7 @@ impl KnownKeys {
         let mut given: Vec<_> = keys.into_iter().map(Arc::new).collect();
         given.sort_by(|a, b| a.id.cmp(&b.id));
         given.dedup_by(|later, first| later.id == first.id);
-        let mut own_accounts: Vec<_> = given.iter().filter(|k| k.own).filter_map(|k| k.account).collect();
+        let mut own_accounts: Vec<_> = given.iter().filter(|k| k.own).filter_map(|k| k.account()).collect();
         own_accounts.sort_unstable();
         own_accounts.dedup();
         Self { given, own_accounts, learned: Vec::new() }
@@ -75,6 +75,14 @@ impl KnownKeys {
         keys
     }
 
+    /// With what AWS said of a key. `None` where it contradicts what is known of it, or the key is gone.
+    #[must_use]
+    pub fn with_told(&self, id: &str, told: Told) -> Option<Self> {
+        let key = self.get(id)?;
+        let ours = Some(told.account).filter(|_| key.own);
+        key.tell(told).then(|| self.clone().with_own_accounts(ours))
+    }
+
     /// What a source says now, in the place of `before`: keys that it no longer names stay to their end, and so do
     /// learned ones. What is the same keeps its signing keys.
     #[must_use]
@@ -93,7 +101,7 @@ impl KnownKeys {
                 }
             }
         }
-        let own = self.given.iter().filter(|key| key.own).filter_map(|key| key.account);
+        let own = self.given.iter().filter(|key| key.own).filter_map(|key| key.account());
         let own: Vec<_> = own.collect();
         self.learned.clone_from(&before.learned);
         self.drop_ended(now);

@@ -167,7 +167,7 @@ struct Issued {
 }
 
 /// Account and role of `arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION`; of other principals the account alone.
-fn principal(arn: &str) -> Option<(Option<AccountId>, Option<Name>)> {
+pub(super) fn principal(arn: &str) -> Option<(Option<AccountId>, Option<Name>)> {
     let mut parts = arn.splitn(6, ':');
     let (first, _, service, _) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let account = AccountId::parse(parts.next()?)?;

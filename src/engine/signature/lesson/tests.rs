@@ -20,6 +20,7 @@ fn caller() -> Signer {
         account: AccountId::parse("123456789012"),
         role: Some("app".into()),
         own: true,
+        untold: false,
         parents: None,
     }
 }
