@@ -79,8 +79,8 @@ pub enum OriginTlsError {
     /// `offered`: public name of the version it chose, `None` where it only sent an alert.
     #[error("origin speaks {}, below what is demanded", offered.unwrap_or("no TLS version that we do (alert `protocol_version`)"))]
     BelowFloor { offered: Option<&'static str> },
-    #[error("origin's certificate was refused: {fault}{}", leaf.as_ref().map(shown).unwrap_or_default())]
-    Certificate { fault: CertificateFault, leaf: Option<Certificate> },
+    #[error("origin's certificate was refused: {fault}{}", leaf.as_deref().map(shown).unwrap_or_default())]
+    Certificate { fault: CertificateFault, leaf: Option<Box<Certificate>> },
     #[error("origin does not speak TLS")]
     NotTls,
     /// It asked for a client certificate, and ended the handshake for want of one.
@@ -368,7 +368,7 @@ fn name_failure(error: &io::Error, first: &[u8], offered: Versions, noticed: Not
             OriginTlsError::BelowFloor { offered: chose }
         }
         Rustls::InvalidCertificate(fault) => {
-            OriginTlsError::Certificate { fault: name_fault(fault), leaf: noticed.refused }
+            OriginTlsError::Certificate { fault: name_fault(fault), leaf: noticed.refused.map(Box::new) }
         }
         Rustls::NoCertificatesPresented => {
             OriginTlsError::Certificate { fault: CertificateFault::Other("no_certificate"), leaf: None }
