@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod metrics;
 mod pool;
+mod rented;
 mod request;
 mod secrets;
 mod shown;
