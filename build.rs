@@ -3,8 +3,11 @@
 fn main() {
     println!("cargo::rerun-if-changed=Cargo.lock");
     let lock = std::fs::read_to_string("Cargo.lock").expect("Cargo.lock is committed");
+    let fips = std::env::var_os("CARGO_FEATURE_FIPS").is_some();
+    let module = if fips { "aws-lc-fips-sys" } else { "aws-lc-sys" };
+    println!("cargo::rustc-env=EXEAT_AWS_LC_MODULE={module}");
     for (name, variable) in
-        [("rustls", "EXEAT_RUSTLS"), ("aws-lc-rs", "EXEAT_AWS_LC_RS"), ("aws-lc-sys", "EXEAT_AWS_LC_SYS")]
+        [("rustls", "EXEAT_RUSTLS"), ("aws-lc-rs", "EXEAT_AWS_LC_RS"), (module, "EXEAT_AWS_LC_SYS")]
     {
         let version = version(&lock, name).unwrap_or_else(|| panic!("Cargo.lock names no {name}"));
         println!("cargo::rustc-env={variable}={version}");

@@ -367,8 +367,9 @@ fn gauge(metrics: &Metrics, shared: &Shared, pools: &[(Arc<Pool<OriginStream>>, 
         |gauge: &prometheus::IntGauge, count: usize| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     let mut all = Count::default();
     for (pool, streams) in pools {
-        // A shared connection has its slot in the one and is kept by the other.
-        let (count, unused) = (pool.count(), streams.idle());
+        // A shared connection has its slot in the one and is kept by the other, which lets go of what has ended.
+        let unused = streams.idle();
+        let count = pool.count();
         all.idle += count.idle + unused;
         all.active += count.active.saturating_sub(unused);
         all.wanted += count.wanted;

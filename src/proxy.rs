@@ -22,6 +22,7 @@ pub mod pool;
 mod process;
 pub mod repeats;
 mod reply;
+mod requests;
 mod resolve;
 mod sockets;
 pub mod spoken;
@@ -42,7 +43,7 @@ use crate::engine::atlas::Atlas;
 use crate::engine::facts::Arrival;
 use crate::engine::policy::{Policy, PolicyId};
 use crate::engine::signature::KnownKeys;
-use crate::engine::target::Authority;
+use crate::engine::target::{Authority, Host};
 use crate::keys::Refresher;
 use crate::record::{Prelude, Recorder};
 use crate::tls::Offer;
@@ -84,10 +85,9 @@ impl Shared {
     /// Private ranges that a name may resolve into, under the policy that judged. Of one that was replaced twice since
     /// nothing is kept, and nothing is opened.
     pub fn ranges(&self, target: &Authority, judged: PolicyId) -> Vec<IpNet> {
-        let (now, before) = (self.policy.load(), self.retired.load());
-        let policy =
-            [Some(&*now), before.as_ref()].into_iter().flatten().find(|policy| policy.id() == judged);
-        policy.map_or(Vec::new(), |policy| policy.addresses_for(&target.host))
+        // The one before is read last: a reload puts it there first.
+        let now = self.policy.load();
+        ranges(&now, self.retired.load().as_deref(), judged, &target.host)
     }
 }
 
@@ -145,4 +145,34 @@ fn client_patience(limits: &Limits) -> http1::server::Patience {
 fn origin_patience(limits: &Limits) -> http1::client::Patience {
     let answer = limits.response_head;
     http1::client::Patience { head: answer, body: answer, write: limits.body_idle }
+}
+
+fn ranges(now: &Policy, before: Option<&Policy>, judged: PolicyId, host: &Host) -> Vec<IpNet> {
+    let policy = [Some(now), before].into_iter().flatten().find(|policy| policy.id() == judged);
+    policy.map_or(Vec::new(), |policy| policy.addresses_for(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dial_opens_the_ranges_of_the_policy_that_judged_and_no_newer_ones() {
+        let policy = |range: &str| {
+            let text = format!(
+                "version: 1\naddresses: {{db.test: [{range}]}}\nstatements:\n  - {{id: db, effect: allow, http: {{host: db.test}}}}\n"
+            );
+            Policy::read("p.yaml", &text, Atlas::built_in()).unwrap().0
+        };
+        let (first, second, third) = (policy("10.1.0.0/16"), policy("10.2.0.0/16"), policy("10.3.0.0/16"));
+        let host = Host::parse("db.test").unwrap();
+        let of = |judged: &Policy, before| ranges(&second, before, judged.id(), &host);
+        let range = |text: &str| vec![text.parse::<IpNet>().unwrap()];
+        assert_eq!(of(&second, Some(&first)), range("10.2.0.0/16"));
+        assert_eq!(of(&first, Some(&first)), range("10.1.0.0/16"), "judged before the reload");
+        assert_eq!(of(&third, Some(&first)), [], "replaced twice: nothing is opened");
+        assert_eq!(of(&first, None), []);
+        let other = Host::parse("other.test").unwrap();
+        assert_eq!(ranges(&second, Some(&first), first.id(), &other), []);
+    }
 }

@@ -122,7 +122,7 @@ impl Records {
             id,
             lines: self.metrics.audit_lines(lane),
             cells: self.metrics.cells(),
-            state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new() }),
+            state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new(), gives_up: None }),
         });
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&worker));
         Recorder(worker)
@@ -184,6 +184,8 @@ struct State {
     lane: Lane,
     flows: u64,
     spare: Vec<Vec<u8>>,
+    /// Why entries are dropped open in this moment, where it is known.
+    gives_up: Option<Reason>,
 }
 
 impl Worker {
@@ -245,6 +247,13 @@ impl Recorder {
         self.entry(&Prelude::of(Source::Peer { door, peer, asked }), call)
     }
 
+    /// Says why the entry that `drop` drops open ends: not because its client went away.
+    pub fn gives_up(&self, why: Reason, drop: impl FnOnce()) {
+        self.0.state().gives_up = Some(why);
+        drop();
+        self.0.state().gives_up = None;
+    }
+
     /// A call of our own (`origin: exeat`).
     pub fn open_own(&self) -> Entry {
         self.entry(&Prelude::of(Source::Own), || None)
@@ -287,6 +296,7 @@ impl Recorder {
             call,
             opened: Instant::now(),
             left: None,
+            carried: 0,
             closed: false,
         }
     }
@@ -303,6 +313,8 @@ pub struct Entry {
     opened: Instant,
     /// How long after that its first byte went upstream.
     left: Option<Duration>,
+    /// Body bytes that went upstream; known where there was no answer.
+    carried: u64,
     closed: bool,
 }
 
@@ -341,6 +353,16 @@ impl Entry {
         self.left = Some(now - self.opened);
     }
 
+    /// So many bytes of its body went upstream, should it have no answer.
+    pub fn carried(&mut self, bytes: u64) {
+        self.carried = bytes;
+    }
+
+    /// Body bytes that went upstream, as far as was told.
+    pub fn bytes_in(&self) -> u64 {
+        self.carried
+    }
+
     /// Parameters and results, as the rules leave them. They are written where the level wants them of such an end.
     pub fn tell(&mut self, parameters: Option<&Value>, results: Option<&Value>) {
         self.facts.data = Some(Box::new(Data::of(parameters, results)));
@@ -375,8 +397,13 @@ impl Entry {
     fn end(&mut self, outcome: &Outcome<'_>) -> Option<Acknowledgement> {
         self.closed = true;
         let took = self.opened.elapsed();
+        self.facts.tells_chain = outcome.upstream.is_some_and(|up| up.leg.chain().is_due());
         if self.facts.data.is_some() {
             self.fit_data(outcome, took);
+        }
+        if self.facts.tells_chain && !self.fits(outcome, took) {
+            self.facts.tells_chain = false;
+            outcome.upstream.inspect(|up| up.leg.chain().put_back());
         }
         let records = &self.worker.records;
         records.metrics.count(&self.worker.cells, &self.facts.labels, outcome, took, self.left);
@@ -420,25 +447,31 @@ impl Entry {
         self.facts.data.take_if(|_| !wanted);
         let Some(data) = &self.facts.data else { return };
         let cut = data.cut();
+        if !self.fits(outcome, took) {
+            self.facts.data = Some(Box::new(cut));
+        }
+    }
+
+    fn fits(&self, outcome: &Outcome<'_>, took: Duration) -> bool {
         let line = self.worker.state().lane.unchained(
             |json, stamp| event::write(json, stamp, self.flow.number, &self.facts, outcome, took),
             event::CLOSERS,
         );
-        if line.len() + MAX_END > MAX_LINE {
-            self.facts.data = Some(Box::new(cut));
-        }
+        line.len() + MAX_END <= MAX_LINE
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         if !self.closed {
-            let (reason, said) = if std::thread::panicking() {
-                (Reason::Internal, "a bug ended it: its task panicked")
-            } else {
-                (Reason::RequestAborted, "given up before it was answered")
+            let told = self.worker.state().gives_up;
+            let (reason, said) = match told {
+                _ if std::thread::panicking() => (Reason::Internal, "a bug ended it: its task panicked"),
+                Some(reason) => (reason, reason.why()),
+                None => (Reason::RequestAborted, "given up before it was answered"),
             };
-            drop(self.end(&Outcome::refused(reason, 0, said)));
+            let bytes_in = self.carried;
+            drop(self.end(&Outcome { bytes_in, ..Outcome::refused(reason, 0, said) }));
         }
         let buffer = self.facts.take_buffer();
         if buffer.capacity() <= SPARE_BYTES {

@@ -3,6 +3,7 @@
 //! `tls/mint.rs` is the local CA, `tls/handshake.rs` the client's leg, `tls/origin.rs` the upstream one with its
 //! verifier. Nothing here decides: facts and typed errors go to `proxy`, which refuses and records.
 
+mod chain;
 pub mod handshake;
 pub mod mint;
 mod options;
@@ -53,6 +54,11 @@ pub fn provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
 }
 
+/// A config that leaves FIPS, in a build that is to keep to it.
+fn leaves_fips(config_is_fips: bool) -> bool {
+    cfg!(feature = "fips") && !config_is_fips
+}
+
 /// The machine's clock.
 pub fn system_clock() -> Clock {
     Arc::new(now)
@@ -65,7 +71,7 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// What was negotiated. `None` before the handshake is done, or for a version that no config of ours offers.
+/// What was negotiated, and the chain that the peer showed. `None` before the handshake is done, or for a version that no config of ours offers.
 fn facts(state: &CommonState, sni: Option<Name>) -> Option<TlsFacts> {
     Some(TlsFacts {
         version: match state.protocol_version()? {
@@ -77,6 +83,7 @@ fn facts(state: &CommonState, sni: Option<Name>) -> Option<TlsFacts> {
         group: state.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
         alpn: state.alpn_protocol().and_then(|alpn| std::str::from_utf8(alpn).ok()).map(Name::from),
         sni,
+        chain: chain::told(state.peer_certificates().unwrap_or_default()),
     })
 }
 
@@ -118,5 +125,35 @@ pub fn alert_name(alert: AlertDescription) -> &'static str {
         120 => "no_application_protocol",
         121 => "ech_required",
         _ => "other_alert",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In one build all of it is true, in the other nothing is.
+    #[test]
+    fn the_build_for_fips_is_in_fips_mode_on_both_legs_and_offers_nothing_else() {
+        let fips = cfg!(feature = "fips");
+        assert_eq!(aws_lc_rs::try_fips_mode().is_ok(), fips);
+        let provider = provider();
+        assert_eq!(provider.fips(), fips);
+        let name =
+            |number: u16| provider.cipher_suites.iter().any(|suite| u16::from(suite.suite()) == number);
+        assert!(name(0x1301) && name(0xc02b));
+        assert_eq!([name(0x1303), name(0xcca8), name(0xcca9)], [!fips; 3]);
+        let groups: Vec<_> = provider.kx_groups.iter().map(|group| group.name()).collect();
+        assert_eq!(groups[0], rustls::NamedGroup::X25519MLKEM768);
+        assert_eq!(groups.contains(&rustls::NamedGroup::X25519), !fips);
+    }
+
+    #[test]
+    fn a_config_outside_fips_is_refused_by_the_build_that_keeps_to_it() {
+        let outside = crate::config::LegOptions { groups: Some(vec![0x001d]), ..Default::default() };
+        let made = mint::Mint::in_memory(system_clock()).unwrap().with_options(&outside);
+        assert_eq!(matches!(made, Err(mint::MintError::NotFips)), cfg!(feature = "fips"));
+        let inside = crate::config::LegOptions { groups: Some(vec![0x0017]), ..Default::default() };
+        assert!(mint::Mint::in_memory(system_clock()).unwrap().with_options(&inside).is_ok());
     }
 }

@@ -42,6 +42,8 @@ pub(super) fn show(args: ShowArgs, out: &mut dyn Write) -> Result<bool, Error> {
         }
         rows.push((key, values, origin));
     }
+    // No setting, but what all of them are held to.
+    let fips = crate::tls::provider().fips();
     match args.output.output {
         Output::Json => {
             let row = |(key, values, origin): (Key, Vec<String>, Vec<String>)| {
@@ -51,7 +53,9 @@ pub(super) fn show(args: ShowArgs, out: &mut dyn Write) -> Result<bool, Error> {
             let settings: Vec<Value> = rows.into_iter().map(row).collect();
             super::json(
                 out,
-                &json!({"settings": settings, "tls": loaded.config.tls.shown(), "warnings": loaded.warnings}),
+                &json!({
+                    "settings": settings, "tls": loaded.config.tls.shown(), "fips": fips, "warnings": loaded.warnings,
+                }),
             )?;
         }
         Output::Text => {
@@ -70,6 +74,9 @@ pub(super) fn show(args: ShowArgs, out: &mut dyn Write) -> Result<bool, Error> {
             if loaded.config.tls != TlsSettings::default() {
                 // The file's alone, and a tree: one line of JSON.
                 writeln!(out, "{:<22} {}", "tls", loaded.config.tls.shown())?;
+            }
+            if fips {
+                writeln!(out, "{:<22} on (this build)", "fips")?;
             }
             for warning in loaded.warnings {
                 tracing::warn!("{warning}");

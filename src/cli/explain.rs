@@ -366,6 +366,10 @@ pub fn page(reason: Reason) -> Page {
             "As many connections to origins are being made as may be at once, and no turn came within `limits.turn`.",
             "look for an origin that does not answer its handshakes; where the load is real raise `limits.dials`.",
         ),
+        Reason::LimitStreams => (
+            "An HTTP/2 client opened more streams on one connection than it was told it may (100). The stream was reset with REFUSED_STREAM: nothing of the request was taken up.",
+            "nothing, if it comes once at a connection's start: the client did not know the number yet, and sends the request again. A client that keeps at it ignores SETTINGS_MAX_CONCURRENT_STREAMS.",
+        ),
         Reason::LimitTunnels => (
             "As many tunnels are open as may be at once.",
             "look for clients that leave connections open; `idle` in a statement's `tunnel` ends those sooner; where the load is real raise `limits.tunnels`.",

@@ -1,12 +1,13 @@
 //! Audit lines as the verbs that ask about calls read them: what a line says. Whether its chain holds is
 //! `audit verify`'s question.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -92,7 +93,7 @@ pub(super) struct Ours {
     pub reason: Option<String>,
     pub target: Option<String>,
     pub host: Option<String>,
-    pub client_tls: Option<Tls>,
+    pub client_tls: Option<Leg>,
     pub statement: Option<String>,
     pub place: Option<String>,
     pub signature: Option<String>,
@@ -108,6 +109,37 @@ pub(super) struct Ours {
     pub upstream: Option<Upstream>,
 }
 
+#[derive(Debug, Deserialize)]
+pub(super) struct Leg {
+    #[serde(flatten)]
+    pub tls: Tls,
+    pub leaf: Option<String>,
+    /// Only in the first event of a connection.
+    #[serde(default)]
+    pub chain: Vec<Shown>,
+}
+
+/// A certificate of a chain.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Shown {
+    pub sha256: String,
+    pub subject: Option<String>,
+    pub issuer: Option<String>,
+    pub not_after: Option<String>,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (word, text) in [("", &self.subject), ("by ", &self.issuer), ("until ", &self.not_after)] {
+            if let Some(text) = text {
+                write!(f, "{word}{text}, ")?;
+            }
+        }
+        write!(f, "sha256 {}", self.sha256)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(super) struct Tls {
     pub version: String,
@@ -118,7 +150,7 @@ pub(super) struct Tls {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Upstream {
-    pub tls: Option<Tls>,
+    pub tls: Option<Leg>,
     pub extended_request_id: Option<String>,
 }
 

@@ -109,5 +109,8 @@ pub(super) fn run(args: RunArgs) -> Result<(), Error> {
     for warning in loaded.warnings {
         tracing::warn!("{warning}");
     }
+    if crate::tls::provider().fips() {
+        tracing::info!("FIPS mode: cryptography is AWS-LC's validated module, on both legs");
+    }
     Ok(crate::app::run(loaded.config)?)
 }

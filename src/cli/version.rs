@@ -10,6 +10,8 @@ use crate::engine::atlas::Atlas;
 /// Written by `build.rs` out of Cargo.lock, so that they are what was linked.
 const RUSTLS: &str = env!("EXEAT_RUSTLS");
 const AWS_LC_RS: &str = env!("EXEAT_AWS_LC_RS");
+/// `aws-lc-sys`, or `aws-lc-fips-sys`.
+const AWS_LC_MODULE: &str = env!("EXEAT_AWS_LC_MODULE");
 const AWS_LC_SYS: &str = env!("EXEAT_AWS_LC_SYS");
 const FEATURES: &str = env!("EXEAT_FEATURES");
 
@@ -33,8 +35,8 @@ pub(super) fn version(args: &OutputArgs, out: &mut dyn Write) -> Result<bool, Er
     }
     writeln!(out, "exeat {version}")?;
     writeln!(out, "atlas {} (sha256 {})", atlas.source(), &atlas.hash()[..12])?;
-    let module = if fips { ", FIPS module" } else { "" };
-    writeln!(out, "rustls {RUSTLS}, aws-lc-rs {AWS_LC_RS}, aws-lc-sys {AWS_LC_SYS}{module}")?;
+    let module = if fips { ", FIPS mode" } else { "" };
+    writeln!(out, "rustls {RUSTLS}, aws-lc-rs {AWS_LC_RS}, {AWS_LC_MODULE} {AWS_LC_SYS}{module}")?;
     writeln!(out, "features {}", if features.is_empty() { "none" } else { FEATURES })?;
     Ok(true)
 }

@@ -59,6 +59,8 @@ pub struct OriginOptions {
 const GROUPS: [u16; 5] = [0x11ec, 0x11eb, 0x001d, 0x0017, 0x0018];
 /// Cipher suites that can be chosen from.
 const SUITES: [u16; 9] = [0x1302, 0x1301, 0x1303, 0xc02c, 0xc02b, 0xcca9, 0xc030, 0xc02f, 0xcca8];
+/// Of both lists what FIPS 140-3 does not approve: ChaCha20, and X25519 by itself.
+const UNAPPROVED: [u16; 4] = [0x1303, 0xcca9, 0xcca8, 0x001d];
 const LEG_KEYS: [&str; 4] = ["min", "ciphers", "groups", "resumption"];
 const ORIGIN_KEYS: [&str; 9] =
     ["min", "ciphers", "groups", "resumption", "ca", "client_cert", "client_key", "pins", "crls"];
@@ -179,6 +181,11 @@ impl Reader<'_> {
         for (place, text) in self.texts(tree, what) {
             let spelled = |number: &&u16| name(**number).is_some_and(|name| name.eq_ignore_ascii_case(text));
             match known.iter().find(spelled) {
+                Some(number) if cfg!(feature = "fips") && UNAPPROVED.contains(number) => {
+                    let message =
+                        format!("{what}: FIPS 140-3 does not approve of {text}, and this build keeps to it");
+                    self.problem(place, message);
+                }
                 Some(number) => numbers.push(*number),
                 None => {
                     let names: Vec<_> = known.iter().filter_map(|number| name(*number)).collect();
@@ -435,7 +442,7 @@ mod tests {
             "client: {{min: 1.3, ciphers: [TLS_AES_256_GCM_SHA384], resumption: false}}
 origins:
   api.corp.test: {{ca: corp.pem, client_cert: c.pem, client_key: k.pem, pins: sha256/{pin}, crls: [a.crl, b.crl]}}
-  '*': {{groups: [X25519MLKEM768, x25519]}}
+  '*': {{groups: [X25519MLKEM768, SECP256R1]}}
 "
         ));
         assert_eq!(problems, Vec::<String>::new());
@@ -449,13 +456,13 @@ origins:
         );
         assert_eq!((options.pins.as_slice(), options.crls.len()), (&[[7; 32]][..], 2));
         assert_eq!(options.client, Some(("c.pem".into(), "k.pem".into())));
-        assert_eq!(rest.leg.groups, Some(vec![0x11ec, 0x001d]));
+        assert_eq!(rest.leg.groups, Some(vec![0x11ec, 0x0017]));
         let shown = json!({
             "client": {"min": "1.3", "ciphers": ["TLS_AES_256_GCM_SHA384"], "resumption": false},
             "origins": [
                 {"host": "api.corp.test", "min": "1.2", "resumption": true, "ca": ["corp.pem"], "client_cert": "c.pem",
                  "client_key": "k.pem", "pins": [format!("sha256/{pin}")], "crls": ["a.crl", "b.crl"]},
-                {"host": "*", "min": "1.2", "resumption": true, "groups": ["X25519MLKEM768", "X25519"]},
+                {"host": "*", "min": "1.2", "resumption": true, "groups": ["X25519MLKEM768", "secp256r1"]},
             ],
         });
         assert_eq!(settings.shown(), shown);
@@ -486,5 +493,23 @@ origins:
             assert!(problems.iter().any(|problem| problem.starts_with(line)), "{line}: {problems:#?}");
         }
         assert_eq!(problems.len(), want.len(), "{problems:#?}");
+    }
+
+    #[test]
+    fn a_build_that_keeps_to_fips_refuses_what_it_does_not_approve_and_no_other() {
+        let (settings, problems) = read(
+            "client: {ciphers: [TLS_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256], groups: [X25519, secp384r1]}",
+        );
+        let refused = if cfg!(feature = "fips") {
+            vec![
+                "x.yaml:1:20: ciphers: FIPS 140-3 does not approve of TLS_CHACHA20_POLY1305_SHA256, and this build keeps to it",
+                "x.yaml:1:84: groups: FIPS 140-3 does not approve of X25519, and this build keeps to it",
+            ]
+        } else {
+            Vec::new()
+        };
+        assert_eq!(problems, refused);
+        assert!(settings.client.ciphers.unwrap().contains(&0x1301));
+        assert!(settings.client.groups.unwrap().contains(&0x0018));
     }
 }

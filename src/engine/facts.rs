@@ -221,6 +221,24 @@ pub struct TlsFacts {
     pub alpn: Option<Name>,
     /// Name the client asked for, or that we asked the origin for.
     pub sni: Option<Name>,
+    /// What the server showed, leaf first: we on a client's leg, the origin on its own.
+    pub chain: Arc<[Certificate]>,
+}
+
+/// A certificate, in the words that records have for it. Names are foreign text, as long as a certificate may have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Of its DER: what `openssl x509 -fingerprint -sha256` tells.
+    pub sha256: [u8; 32],
+    /// `None` where it is no X.509 certificate that can be read.
+    pub named: Option<Named>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub subject: Name,
+    pub issuer: Name,
+    pub not_after: Timestamp,
 }
 
 /// What is known of a connection before its first request.

@@ -59,6 +59,7 @@ words! {
         LimitDraining = "limit.draining",
         LimitTunnel = "limit.tunnel",
         LimitStream = "limit.stream",
+        LimitStreams = "limit.streams",
         LimitTunnels = "limit.tunnels",
         LimitLookups = "limit.lookups",
         LimitFlood = "limit.flood",
@@ -80,8 +81,9 @@ words! {
 }
 
 impl Reason {
-    /// HTTP status of the refusal: 403 for what we refuse, 400 only for what doesn't parse, 503 for our own shortage,
-    /// 502 and 504 only when the network failed (SDKs retry on those three).
+    /// HTTP status of the refusal: 403 for what we refuse, an origin below the floor, without TLS or with a bad certificate
+    /// too; 400 only for what doesn't parse, 503 for our own shortage, 502 and 504 only when the network or the origin
+    /// failed (SDKs retry on those three).
     pub const fn status(self) -> u16 {
         match self {
             Self::RequestMalformed | Self::RequestFraming | Self::RequestUpgrade | Self::TargetMalformed => {
@@ -96,15 +98,13 @@ impl Reason {
             | Self::LimitConnections
             | Self::LimitOrigin
             | Self::LimitDials
+            | Self::LimitStreams
             | Self::LimitTunnels
             | Self::LimitLookups
             | Self::LimitDraining => 503,
             Self::UpstreamResolve
             | Self::UpstreamConnect
-            | Self::UpstreamBelowFloor
-            | Self::UpstreamCertificate
             | Self::UpstreamClientCertificate
-            | Self::UpstreamNotTls
             | Self::UpstreamTls
             | Self::UpstreamProxy
             | Self::UpstreamProtocol
@@ -173,6 +173,7 @@ impl Reason {
             Self::LimitStream => "the stream reached one of its limits",
             Self::LimitFlood => "the connection sent too much that asks for nothing",
             Self::LimitTunnel => "the tunnel reached one of its limits",
+            Self::LimitStreams => "too many requests at once on one connection",
             Self::LimitTunnels => "too many tunnels are open",
             Self::LimitLookups => "too many different names were looked up for this client",
             Self::UpstreamResolve => "the name did not resolve",
@@ -189,6 +190,23 @@ impl Reason {
             Self::UpstreamReset => "the origin broke off this request",
             Self::UpstreamIdentity => "AWS did not tell whose the access key is",
             Self::Internal => "an internal error",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_that_we_refuse_is_403_and_one_that_fails_is_502_or_504() {
+        for &reason in Reason::ALL.iter().filter(|reason| reason.as_str().starts_with("upstream.")) {
+            let want = match reason {
+                Reason::UpstreamBelowFloor | Reason::UpstreamCertificate | Reason::UpstreamNotTls => 403,
+                Reason::UpstreamTimeout => 504,
+                _ => 502,
+            };
+            assert_eq!(reason.status(), want, "{reason}");
         }
     }
 }

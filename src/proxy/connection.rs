@@ -1,7 +1,7 @@
-//! The story of a socket: read what it asks for, admit it, shake hands in the destination's name, serve its requests.
+//! The story of a socket: read what it asks for, admit it, shake hands in the destination's name; then it is a tunnel
+//! (tunnel.rs), or brings requests by HTTP/1.1 (requests.rs) or HTTP/2 (streams.rs).
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,30 +9,25 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::server::TlsStream;
 
-use super::body::{Inbound, Passage};
 use super::distrust::Suspect;
 use super::door::{self, Asked, DoorError};
-use super::exchange::{Answer, exchange};
-use super::forward::{Forwarded, OriginError};
 use super::gate::Full;
-use super::http1::client::ExchangeError;
-use super::http1::io::Io;
-use super::http1::server::{self, AnswerError, NoRequest, Passed};
-use super::http1::switch;
-use super::telling::Overheard;
-use super::{Caller, Worker, lesson, owner, reply, spoken, streams, tunnel};
+use super::http1::server;
+use super::requests::requests;
+use super::{Caller, Worker, owner, reply, spoken, streams, tunnel};
 use crate::config::Exec;
 use crate::engine::facts::{Arrival, Door};
 use crate::engine::hello::Foreign;
-use crate::engine::policy::{TunnelLimits, TunnelPermit};
+use crate::engine::policy::TunnelPermit;
 use crate::engine::reason::Reason;
 use crate::engine::request::{HeadError, HeadScanner, MAX_HEAD};
 use crate::engine::target::Authority;
 use crate::engine::target::destination::{self, Refused};
 use crate::engine::{self, Course};
+use crate::record::Outcome;
 use crate::record::metrics::Leg;
-use crate::record::{End, Entry, Outcome, Upstream};
 use crate::tls::H2;
 use crate::tls::handshake::{self, HandshakeError, HelloError, Rewind};
 
@@ -102,8 +97,17 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
         }
     };
     let suspect = Suspect::new(&worker.shared, peer, head).await;
-    // The large states of handshake and requests live on the heap only once they are needed.
-    Box::pin(established(worker, socket, suspect, target, early, permit)).await;
+    // Each on the heap, and only while it lasts: a connection spends its life waiting for the next request.
+    match Box::pin(establish(&worker, socket, suspect, target, early, permit)).await {
+        None => {}
+        Some(Established::Tunnel(asked, permit)) => Box::pin(tunnel::tunnel(&worker, asked, permit)).await,
+        Some(Established::Streams(stream, caller, suspect)) => {
+            Box::pin(streams::streams(worker, stream, caller, suspect)).await;
+        }
+        Some(Established::Requests(client, caller, suspect)) => {
+            Box::pin(requests(&worker, client, &caller, suspect)).await;
+        }
+    }
 }
 
 enum FirstError {
@@ -188,7 +192,7 @@ async fn challenge(worker: &Worker, mut socket: TcpStream, peer: SocketAddr) {
 /// Reads for a moment what the peer still sends, so that it reads our answer before a reset.
 async fn linger(socket: &mut TcpStream) {
     let drain = async {
-        let mut scratch = [0; 4096];
+        let mut scratch = vec![0; 4096];
         while let Ok(1..) = socket.read(&mut scratch).await {}
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
@@ -213,18 +217,29 @@ pub(super) fn of_head(error: HeadError) -> Reason {
     }
 }
 
-/// Answers CONNECT and reads the hello; then tunnels where there is a permit for it, and intercepts where there is none.
-async fn established(
-    worker: Worker,
+type Stream = TlsStream<Rewind<TcpStream>>;
+
+/// What a connection has become, for the rest of its life.
+#[allow(clippy::large_enum_variant)] // made once a connection and taken apart at once
+enum Established {
+    Tunnel(tunnel::Asked, TunnelPermit),
+    Requests(server::Connection<Stream>, Caller, Box<Suspect>),
+    Streams(Stream, Caller, Suspect),
+}
+
+/// Answers CONNECT and reads the hello; then there is a tunnel where there is a permit for it, and a handshake in the
+/// destination's name where there is none. `None`: it is over, and on record.
+async fn establish(
+    worker: &Worker,
     mut socket: TcpStream,
     suspect: Suspect,
     target: Authority,
     early: BytesMut,
     permit: Option<(TunnelPermit, OwnedSemaphorePermit)>,
-) {
+) -> Option<Established> {
     let peer = suspect.peer();
     if socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
-        return;
+        return None;
     }
     let named = target.to_string();
     let open = || worker.recorder.open_connection(Door::Forward, peer, Some(named.as_bytes()));
@@ -232,7 +247,7 @@ async fn established(
     let deadline = tokio::time::Instant::now() + limits.handshake;
     let (bytes, hello) = match handshake::read_hello(&mut socket, early.to_vec(), deadline).await {
         Ok(read) => read,
-        Err(HelloError::Closed | HelloError::Io(_)) => return,
+        Err(HelloError::Closed | HelloError::Io(_)) => return None,
         Err(error) => {
             let entry = open();
             let reason = match &error {
@@ -250,7 +265,8 @@ async fn established(
             entry.close(Outcome::refused(reason, status, &error.to_string())).await;
             let _ = socket.write_all(&answer).await;
             let _ = socket.shutdown().await;
-            return linger(&mut socket).await;
+            linger(&mut socket).await;
+            return None;
         }
     };
     let greeted = match &permit {
@@ -260,11 +276,12 @@ async fn established(
     if let Err(Refused { reason, said }) = greeted {
         open().close(Outcome::refused(reason, 0, &said)).await;
         let _ = socket.write_all(&UNRECOGNISED_NAME).await;
-        return linger(&mut socket).await;
+        linger(&mut socket).await;
+        return None;
     }
     if let Some((permit, place)) = permit {
         let asked = tunnel::Asked { socket, peer, target, bytes, hello, place };
-        return tunnel::tunnel(&worker, asked, permit).await;
+        return Some(Established::Tunnel(asked, permit));
     }
     let kind = worker.shared.atlas.host(&target.host);
     let offers = spoken::offers(&worker.shared, &target, &kind, &hello);
@@ -277,218 +294,20 @@ async fn established(
             let mut entry = open();
             let said = match &error {
                 HandshakeError::ClientDistrusts(_) | HandshakeError::Silent => {
-                    suspect.distrusts(&worker, &error.to_string(), &mut entry).await
+                    suspect.distrusts(worker, &error.to_string(), &mut entry).await
                 }
                 error => error.to_string(),
             };
-            return entry.close(Outcome::refused(error.reason(), 0, &said)).await;
+            entry.close(Outcome::refused(error.reason(), 0, &said)).await;
+            return None;
         }
     };
     worker.recorder.metrics().handshake(Leg::Client, &tls);
     let arrival = Arrival { door: Door::Forward, target, kind, peer, tls: Some(tls) };
     let caller = Caller::new(arrival, offers.origin);
     if stream.get_ref().1.alpn_protocol() == Some(H2) {
-        return streams::streams(worker, stream, caller, suspect).await;
+        return Some(Established::Streams(stream, caller, suspect));
     }
-    let connection = server::Connection::new(stream, super::client_patience(&limits));
-    requests(&worker, connection, &caller, Box::new(suspect)).await;
-}
-
-/// Serves requests until the client, the origin, a refusal or a drain ends the connection.
-async fn requests<S: Io>(
-    worker: &Worker,
-    mut client: server::Connection<S>,
-    caller: &Caller,
-    suspect: Box<Suspect>,
-) {
-    let mut draining = worker.draining.clone();
-    let mut drained = pin!(super::drained(&mut draining));
-    let mut suspect = Some(suspect);
-    loop {
-        let next = tokio::select! {
-            biased;
-            next = client.next() => next,
-            () = drained.as_mut() => return client.close().await,
-        };
-        let head = match next.and_then(|head| client.read(head)) {
-            Ok(head) => head,
-            Err(NoRequest::Closed(error)) => {
-                let Some(suspect) = suspect else { return };
-                return left(worker, caller, *suspect, error.as_ref()).await;
-            }
-            Err(NoRequest::Malformed(error)) => {
-                return malformed(worker, client, caller, of_head(error), &error.to_string()).await;
-            }
-            Err(NoRequest::Slow) => {
-                return malformed(worker, client, caller, Reason::RequestTimeout, "head took too long").await;
-            }
-        };
-        let body = client.body(head.framing());
-        suspect = None;
-        // A client that goes away takes its request with it: the dropped entry records that.
-        // Boxed: an idle connection need not hold the room for a request.
-        let exchange = Box::pin(exchange(worker, &head, body, caller));
-        let Some(answer) = client.unless_gone(exchange).await else { return };
-        let go_on = match answer {
-            Answer::Refused(answer) => {
-                let _ = client.answer_whole(&answer).await;
-                false
-            }
-            Answer::Passed(forwarded, entry, passage, _) if forwarded.head.switches_to_websocket() => {
-                return Box::pin(switched(client, forwarded, entry, &passage)).await;
-            }
-            Answer::Passed(mut forwarded, entry, passage, lesson) => {
-                let close = head.close() || forwarded.body.is_early() || worker.is_draining();
-                let passed = Passed { head: &forwarded.head, to: head.version(), close };
-                let passed = match (lesson, passage.telling(), forwarded.limits.life) {
-                    (None, None, None) => client.pass(passed, &mut forwarded.body).await,
-                    (lesson, telling, life) => {
-                        let keys = &worker.shared.keys;
-                        let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
-                        let mut overheard = Overheard::new(&mut taught, telling);
-                        Box::pin(within(life, client.pass(passed, &mut overheard))).await
-                    }
-                };
-                let (bytes, broke) = passed.map_or_else(|error| (0, Some(error)), |bytes| (bytes, None));
-                let whole = record(entry, &forwarded, &passage, bytes, broke).await;
-                // The origin's connection must not wait for this client.
-                drop(forwarded);
-                if !whole {
-                    return client.show_break().await;
-                }
-                client.flush().await.is_ok() && !close && client.is_clean()
-            }
-        };
-        if !go_on {
-            return client.close().await;
-        }
-    }
-}
-
-/// Both sides agreed to go on in WebSocket: bytes pass unread, and the request's record closes with them.
-async fn switched<S: Io, B: Inbound>(
-    client: server::Connection<S>,
-    mut forwarded: Forwarded<B>,
-    entry: Entry,
-    passage: &Passage,
-) {
-    let (said, usual) = (forwarded.limits, TunnelLimits::default());
-    let limits =
-        switch::Limits { idle: said.idle.unwrap_or(usual.idle), life: said.life.unwrap_or(usual.life) };
-    let (mut bytes, mut broke) = (0, None);
-    // INVARIANT: only an HTTP/1.1 origin switches, and a GET has no body that could hold the client's side.
-    if let (Some(mut client), Some(mut origin)) = (client.switch(&forwarded.head), forwarded.body.switched())
-    {
-        let passed = switch::pass(&mut client, &mut origin, limits).await;
-        passage.add_after(passed.up);
-        bytes = passed.down;
-        broke = match passed.end {
-            switch::End::Closed => None,
-            switch::End::Client(error) => Some(AnswerError::Client(error)),
-            switch::End::Origin(error) => Some(AnswerError::Origin(ExchangeError::Lost(error))),
-            switch::End::Idle(after) | switch::End::Life(after) => {
-                Some(AnswerError::Origin(ExchangeError::Limit(after)))
-            }
-        };
-    }
-    record(entry, &forwarded, passage, bytes, broke).await;
-}
-
-/// A client went away before its first request.
-pub(super) async fn left(worker: &Worker, caller: &Caller, suspect: Suspect, error: Option<&std::io::Error>) {
-    let Some(alert) = error.and_then(handshake::distrust) else { return suspect.left(worker) };
-    // TLS 1.3 clients tell what they think of our leaf only after the handshake.
-    let mut entry = worker.recorder.open(&caller.prelude);
-    entry.was_for(&caller.arrival.target);
-    let said = HandshakeError::ClientDistrusts(alert).to_string();
-    let said = suspect.distrusts(worker, &said, &mut entry).await;
-    entry.close(Outcome::refused(Reason::TlsClientDistrusts, 0, &said)).await;
-}
-
-/// Passes an answer on, no longer than its statement says.
-pub(super) async fn within<T>(
-    life: Option<Duration>,
-    pass: impl Future<Output = Result<T, AnswerError<ExchangeError>>>,
-) -> Result<T, AnswerError<ExchangeError>> {
-    let Some(life) = life else { return pass.await };
-    let over = || AnswerError::Origin(ExchangeError::Limit(life));
-    tokio::time::timeout(life, pass).await.unwrap_or_else(|_| Err(over()))
-}
-
-/// Closes the entry of a request that was answered; false when the answer broke off.
-pub(super) async fn record<B: Inbound>(
-    mut entry: Entry,
-    forwarded: &Forwarded<B>,
-    passage: &Passage,
-    bytes_out: u64,
-    broke: Option<AnswerError<ExchangeError>>,
-) -> bool {
-    let answer = &forwarded.head;
-    let broke = broke.map(|error| match error {
-        AnswerError::Client(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-            (Reason::RequestTimeout, "the client took no more of its answer".to_owned())
-        }
-        AnswerError::Client(error) => (Reason::RequestAborted, error.to_string()),
-        AnswerError::Framing(error) => (Reason::Internal, error.to_string()),
-        AnswerError::Origin(error) => {
-            let error = OriginError::Exchange(match error {
-                ExchangeError::TimedOut(after) if forwarded.limits.idle == Some(after) => {
-                    ExchangeError::Limit(after)
-                }
-                error => error,
-            });
-            (error.reason(), error.to_string())
-        }
-    });
-    if let Some(telling) = passage.telling() {
-        telling.tell(&mut entry);
-    }
-    let end = match &broke {
-        None => End::Answered,
-        Some((reason, message)) => End::Refused { reason: *reason, message },
-    };
-    let upstream = Upstream {
-        leg: &forwarded.upstream.leg,
-        reused: forwarded.reused,
-        request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
-        extended_request_id: answer.first("x-amz-id-2"),
-        error_type: if answer.status() >= 400 { answer.first("x-amzn-errortype") } else { None },
-        waited: forwarded.waited,
-    };
-    let outcome = Outcome {
-        payload: passage.outcome(),
-        bytes_in: passage.bytes(),
-        bytes_out,
-        upstream: Some(upstream),
-        ..Outcome::new(end, answer.status())
-    };
-    entry.close(outcome).await;
-    broke.is_none()
-}
-
-/// Something that is no request, on a connection that is ours.
-async fn malformed<S: Io>(
-    worker: &Worker,
-    mut client: server::Connection<S>,
-    caller: &Caller,
-    reason: Reason,
-    said: &str,
-) {
-    let answer = record_malformed(worker, caller, reason, said).await;
-    let _ = client.answer_whole(&answer).await;
-    client.close().await;
-}
-
-/// Writes the record of it; gives the answer.
-pub(super) async fn record_malformed(
-    worker: &Worker,
-    caller: &Caller,
-    reason: Reason,
-    said: &str,
-) -> Vec<u8> {
-    let mut entry = worker.recorder.open(&caller.prelude);
-    entry.was_for(&caller.arrival.target);
-    let answer = reply::to_nobody(reason, &caller.arrival.target.to_string(), &entry.flow().to_string());
-    entry.close(Outcome::refused(reason, reason.status(), said)).await;
-    answer
+    let client = server::Connection::new(stream, super::client_patience(&limits));
+    Some(Established::Requests(client, caller, Box::new(suspect)))
 }

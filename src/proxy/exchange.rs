@@ -174,7 +174,11 @@ pub async fn exchange<B: Inbound>(
         owes_continue: !continued,
         judged,
     };
-    match forward::forward(worker, permit, head, outbound, how, &mut entry).await {
+    let forwarded = {
+        let carried = Carried { entry: &mut entry, passage: &passage };
+        forward::forward(worker, permit, head, outbound, how, carried.entry).await
+    };
+    match forwarded {
         Ok(forwarded) => {
             let lesson = Lesson::of(facts.operation.as_ref(), facts.identity.signer.as_ref());
             Answer::Passed(forwarded, entry, passage, lesson)
@@ -188,6 +192,18 @@ pub async fn exchange<B: Inbound>(
             let refusal = Refusal { reason: error.reason(), said, detail };
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
+    }
+}
+
+/// Tells the entry what went upstream, also where the exchange is given up.
+struct Carried<'a> {
+    entry: &'a mut Entry,
+    passage: &'a Passage,
+}
+
+impl Drop for Carried<'_> {
+    fn drop(&mut self) {
+        self.entry.carried(self.passage.bytes());
     }
 }
 
@@ -265,7 +281,8 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         detail: refusal.detail.as_deref(),
     };
     let (status, answer) = reply::to_request(&shown, head);
-    entry.close(Outcome::refused(refusal.reason, status, &refusal.said)).await;
+    let bytes_in = entry.bytes_in();
+    entry.close(Outcome { bytes_in, ..Outcome::refused(refusal.reason, status, &refusal.said) }).await;
     Answer::Refused(answer)
 }
 

@@ -6,9 +6,11 @@
 //! One thing it hides: a fragment in `:path` is cut before anybody sees it. What is judged is then what is sent.
 
 pub mod client;
+mod frames;
 mod message;
 pub mod pool;
 pub mod server;
+pub mod watch;
 
 use std::io;
 use std::pin::Pin;

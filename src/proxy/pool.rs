@@ -272,7 +272,9 @@ mod tests {
     use tokio::io::{AsyncWriteExt, DuplexStream};
 
     use super::*;
+    use crate::engine::atlas::Atlas;
     use crate::engine::facts::{TlsFacts, TlsVersion};
+    use crate::engine::policy::Policy;
 
     fn key(host: &str, trust: u32) -> Key {
         Key {
@@ -284,10 +286,22 @@ mod tests {
         }
     }
 
+    fn policy(id: &str) -> PolicyId {
+        let text = format!("version: 1\nstatements: [{{id: {id}, effect: allow, http: {{host: a.test}}}}]\n");
+        Policy::read("p.yaml", &text, Atlas::built_in()).unwrap().0.id()
+    }
+
     /// A connection of `pool`, with its slot.
     async fn leased(pool: &Arc<Pool<DuplexStream>>, key: &Key) -> (Leased<DuplexStream>, DuplexStream) {
         let (near, far) = tokio::io::duplex(1024);
-        let tls = TlsFacts { version: TlsVersion::Tls13, cipher: "", group: None, alpn: None, sni: None };
+        let tls = TlsFacts {
+            version: TlsVersion::Tls13,
+            cipher: "",
+            group: None,
+            alpn: None,
+            sni: None,
+            chain: Arc::default(),
+        };
         let leg = LegText::dialled_at(([127, 0, 0, 1], 443).into(), Some(&tls));
         let Some(Turn::Dial(slot)) = pool.turn(key, SOON).await else { panic!("no slot is free") };
         (
@@ -302,13 +316,17 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[tokio::test]
-    async fn never_reuses_a_connection_across_authorities_or_trust() {
+    async fn never_reuses_a_connection_across_authorities_policies_or_trust() {
         let pool = Pool::new(8);
         let (one, _far) = leased(&pool, &key("a.test", 0)).await;
         pool.give_back(one);
         assert!(pool.checkout(&key("b.test", 0), Instant::now()).is_none());
         assert!(pool.checkout(&key("a.test:444", 0), Instant::now()).is_none());
         assert!(pool.checkout(&key("a.test", 1), Instant::now()).is_none());
+        let newer = Key { policy: policy("newer"), ..key("a.test", 0) };
+        assert!(pool.checkout(&newer, Instant::now()).is_none(), "dialled under another policy");
+        let both = Key { offer: Offer::Both, ..key("a.test", 0) };
+        assert!(pool.checkout(&both, Instant::now()).is_none());
         let out = pool.checkout(&key("a.test", 0), Instant::now());
         assert!(out.is_some());
         assert!(pool.checkout(&key("a.test", 0), Instant::now()).is_none());

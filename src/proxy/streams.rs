@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,17 +12,21 @@ use h2::{Reason as Code, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
 
-use super::connection::{left, of_head, record, record_malformed, within};
+use super::connection::of_head;
 use super::distrust::Suspect;
 use super::exchange::{Answer, exchange};
 use super::forward::OriginError;
 use super::http1::io::Io;
 use super::http1::server::AnswerError;
-use super::http2::server::{self, Connection, Stream};
+use super::http1::wire::Clock;
+use super::http2::server::{self, Connection, Last, Stream};
+use super::http2::watch::{Fate, Refused, Seen, Taken, Watched};
+use super::requests::{left, record, record_malformed, within};
 use super::telling::Overheard;
 use super::{Caller, Worker, lesson};
 use crate::engine::reason::Reason;
 use crate::engine::request::Framing;
+use crate::record::Outcome;
 
 /// Tasks of a connection, those of streams that are over included: while there are so many, no stream is taken up, and
 /// resets of what waits are counted against the client.
@@ -33,9 +37,15 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Serves a connection to its end.
 pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Suspect) {
     let limits = worker.shared.config.limits;
+    let (io, seen) = Watched::new(io);
     let mut connection = match server::shake(io, limits.head).await {
         Ok(connection) => connection,
-        Err(error) => return left(&worker, &caller, suspect, error.get_io()).await,
+        Err(error) if !seen.has_begun() => return left(&worker, &caller, suspect, error.get_io()).await,
+        Err(error) => {
+            let slow = error.reason() == Some(Code::SETTINGS_TIMEOUT);
+            let reason = if slow { Reason::RequestTimeout } else { Reason::RequestMalformed };
+            return unanswered(&worker, &caller, reason, "it began with something else than HTTP/2").await;
+        }
     };
     let caller = Arc::new(caller);
     let mut suspect = Some(suspect);
@@ -43,17 +53,32 @@ pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Susp
     let mut draining = worker.draining.clone();
     let mut drained = pin!(super::drained(&mut draining));
     let mut idle = pin!(tokio::time::sleep(limits.body_idle));
+    let mut head = HeadClock { within: limits.head, of: 0, clock: Clock::default() };
     let mut ending = false;
     let ended = loop {
         tokio::select! {
             biased;
-            next = next(&mut connection, tasks.len() < MOST_TASKS) => match next {
-                Some(Ok((request, respond))) => {
+            next = next(&mut connection, &seen, &mut head, tasks.len() < MOST_TASKS) => match next {
+                Next::Request(request, respond) => {
                     suspect = None;
-                    tasks.spawn(stream(worker.clone(), request, respond, Arc::clone(&caller)));
+                    let taken = seen.take(respond.stream_id().into());
+                    tasks.spawn(stream(worker.clone(), request, respond, Arc::clone(&caller), taken));
                 }
-                Some(Err(error)) => break Some(error),
-                None => break None,
+                Next::Refused(refused) => {
+                    suspect = None;
+                    let (worker, caller) = (worker.clone(), Arc::clone(&caller));
+                    tasks.spawn(async move { never_was(&worker, &caller, refused).await });
+                }
+                Next::SlowHead => {
+                    suspect = None;
+                    if seen.give_up_head().is_some() {
+                        let said = "head took too long";
+                        unanswered(&worker, &caller, Reason::RequestTimeout, said).await;
+                    }
+                    // Nothing else can come while it is not whole.
+                    connection.abrupt_shutdown(Code::NO_ERROR);
+                }
+                Next::End(ended) => break ended,
             },
             Some(ended) = tasks.join_next() => {
                 if let Err(error) = ended && error.is_panic() {
@@ -76,12 +101,16 @@ pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Susp
             }
         }
     };
+    for refused in seen.left() {
+        suspect = None;
+        never_was(&worker, &caller, refused).await;
+    }
     if let Some(error) = ended.as_ref().filter(|error| error.is_library()) {
         let reason = match error.reason() {
             Some(Code::ENHANCE_YOUR_CALM) => Reason::LimitFlood,
             _ => Reason::RequestMalformed,
         };
-        record_malformed(&worker, &caller, reason, &error.to_string()).await;
+        unanswered(&worker, &caller, reason, &error.to_string()).await;
     } else if let Some(suspect) = suspect {
         left(&worker, &caller, suspect, ended.as_ref().and_then(h2::Error::get_io)).await;
     }
@@ -90,21 +119,88 @@ pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Susp
     let _ = tokio::time::timeout(LAST_WORDS, ended).await;
 }
 
-type Next = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
+#[allow(clippy::large_enum_variant)] // made once a request and taken apart at once
+enum Next {
+    Request(Request<RecvStream>, SendResponse<Bytes>),
+    Refused(Refused),
+    SlowHead,
+    End(Option<h2::Error>),
+}
 
-/// The next stream. The connection makes its progress in here, also while no stream is taken up.
-async fn next<S: Io>(connection: &mut Connection<S>, take: bool) -> Next {
+/// How long the head that is under way may take; moved on from one to the next.
+struct HeadClock {
+    within: Duration,
+    of: u64,
+    clock: Clock,
+}
+
+impl HeadClock {
+    fn poll_over(&mut self, half: Option<u64>, cx: &mut Context<'_>) -> Poll<()> {
+        match half {
+            Some(head) if self.of != head => {
+                self.of = head;
+                self.clock.set(self.within);
+            }
+            Some(_) => {}
+            None => self.clock.stop(),
+        }
+        ready!(self.clock.poll_expired(cx));
+        self.clock.stop();
+        Poll::Ready(())
+    }
+}
+
+/// What comes next. The connection makes its progress in here, also while no stream is taken up.
+async fn next<S: Io>(connection: &mut Connection<S>, seen: &Seen, head: &mut HeadClock, take: bool) -> Next {
     std::future::poll_fn(|cx| {
-        if take {
-            return connection.poll_accept(cx);
+        let polled = if take {
+            connection.poll_accept(cx)
+        } else {
+            connection.poll_closed(cx).map(|ended| ended.err().map(Err))
+        };
+        match polled {
+            Poll::Ready(Some(Ok((request, respond)))) => {
+                return Poll::Ready(Next::Request(request, respond));
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Next::End(Some(error))),
+            Poll::Ready(None) => return Poll::Ready(Next::End(None)),
+            Poll::Pending => {}
         }
-        match connection.poll_closed(cx) {
-            Poll::Ready(Ok(())) => Poll::Ready(None),
-            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-            Poll::Pending => Poll::Pending,
+        if take && let Some(refused) = seen.refused() {
+            return Poll::Ready(Next::Refused(refused));
         }
+        head.poll_over(seen.half_head(), cx).map(|()| Next::SlowHead)
     })
     .await
+}
+
+/// Records a request that the library kept from us.
+async fn never_was(worker: &Worker, caller: &Caller, refused: Refused) {
+    let Refused { stream, fate } = refused;
+    let (reason, said) = match fate {
+        Fate::TooLarge => (Reason::RequestTooLarge, format!("stream {stream}: head too large")),
+        Fate::Reset(Code::REFUSED_STREAM) => {
+            let most = super::http2::STREAMS;
+            (Reason::LimitStreams, format!("stream {stream}: {most} streams are open"))
+        }
+        Fate::Reset(code) => (Reason::RequestMalformed, format!("stream {stream} was reset: {code}")),
+        Fate::Forgotten => {
+            (Reason::RequestAborted, format!("the connection ended before stream {stream} was taken up"))
+        }
+    };
+    let answered = if fate == Fate::TooLarge { reason.status() } else { 0 };
+    record_unanswered(worker, caller, reason, answered, &said).await;
+}
+
+/// Records what no answer could be given to.
+async fn unanswered(worker: &Worker, caller: &Caller, reason: Reason, said: &str) {
+    record_unanswered(worker, caller, reason, 0, said).await;
+}
+
+async fn record_unanswered(worker: &Worker, caller: &Caller, reason: Reason, status: u16, said: &str) {
+    let mut entry = worker.recorder.open(&caller.prelude);
+    entry.was_for(&caller.arrival.target);
+    entry.close(Outcome::refused(reason, status, said)).await;
 }
 
 /// Answers one request. A client that resets its stream takes the request with it: the dropped entry records that.
@@ -113,6 +209,7 @@ async fn stream(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
     caller: Arc<Caller>,
+    taken: Taken,
 ) {
     let patience = worker.shared.config.limits.body_idle;
     let (head, mut body, mut client) = server::read(request, respond, Some(&caller.arrival.target), patience);
@@ -128,8 +225,18 @@ async fn stream(
         let reason = OriginError::of_body(&error);
         return malformed(&worker, client, &caller, reason, &error.to_string()).await;
     }
-    let exchange = Box::pin(exchange(&worker, &head, body, &caller));
-    let Some(answer) = client.unless_reset(exchange).await else { return };
+    let mut exchange = Box::pin(exchange(&worker, &head, body, &caller));
+    let answer = match client.unless_reset(exchange.as_mut()).await {
+        Ok(answer) => answer,
+        Err(code) => {
+            // The library reset it, for what the client sent.
+            let fault = code.filter(|_| !taken.is_given_up()).and_then(server::fault);
+            if let Some(reason) = fault {
+                worker.recorder.gives_up(reason, || drop(exchange));
+            }
+            return;
+        }
+    };
     match answer {
         Answer::Refused(answer) => {
             let _ = client.answer_whole(&answer).await;
@@ -144,10 +251,11 @@ async fn stream(
                     Box::pin(within(life, client.pass(&forwarded.head, &mut overheard))).await
                 }
             };
-            let (bytes, last, broke) = match passed {
-                Ok((bytes, last)) => (bytes, Some(last), None),
-                Err(error) => (0, None, Some(error)),
+            let (last, broke) = match passed {
+                Ok(last) => (Some(last), None),
+                Err(error) => (None, Some(error)),
             };
+            let bytes = client.carried() + last.as_ref().map_or(0, Last::bytes);
             let code = match &broke {
                 Some(AnswerError::Client(_)) => Code::CANCEL,
                 _ => Code::INTERNAL_ERROR,

@@ -17,7 +17,7 @@ use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
 use super::data::Data;
 use super::json::Json;
 use super::lane::Stamp;
-use super::leg::LegText;
+use super::leg::{Chain, LegText};
 
 /// Asks that are written out; `askCount` tells how many there were. That many S3 keys of 1,024 bytes fit a line.
 const MAX_ASKS: usize = 6;
@@ -31,6 +31,8 @@ pub struct Prelude {
     /// `address | arrival`, see [`Facts`].
     text: Vec<u8>,
     address: u32,
+    /// What the client was shown, and where in the text it belongs.
+    chain: Option<(Chain, usize)>,
     door: Option<Door>,
 }
 
@@ -45,6 +47,7 @@ impl Prelude {
         }
         json.raw("\"");
         let address = mark(json.0);
+        let mut chain = None;
         let door = match source {
             Source::Arrival(arrival) => {
                 json.word(",\"door\":\"", arrival.door.as_str());
@@ -53,7 +56,10 @@ impl Prelude {
                 json.raw("\"");
                 if let Some(facts) = &arrival.tls {
                     json.raw(",\"clientTls\":");
-                    json.0.extend_from_slice(LegText::of(facts).json());
+                    let leg = LegText::of(facts);
+                    json.0.extend_from_slice(leg.json());
+                    chain = Some((leg.into_chain(), json.0.len()));
+                    json.raw("}");
                 }
                 Some(arrival.door)
             }
@@ -68,7 +74,7 @@ impl Prelude {
             }
         };
         json.raw(atlas());
-        Self { text, address, door }
+        Self { text, address, chain, door }
     }
 }
 
@@ -92,13 +98,23 @@ pub struct Facts {
     pub data: Option<Box<Data>>,
     /// The client's process, where it was looked for and found.
     pub pid: Option<u32>,
+    /// This is the event that tells the chain of the leg to the origin.
+    pub tells_chain: bool,
 }
 
 impl Facts {
     /// `buffer` is one to reuse.
     pub fn open(mut buffer: Vec<u8>, prelude: &Prelude) -> Self {
         buffer.clear();
-        buffer.extend_from_slice(&prelude.text);
+        match &prelude.chain {
+            Some((chain, at)) if chain.is_due() => {
+                let (before, after) = prelude.text.split_at(*at);
+                buffer.extend_from_slice(before);
+                chain.write(&mut Json(&mut buffer));
+                buffer.extend_from_slice(after);
+            }
+            _ => buffer.extend_from_slice(&prelude.text),
+        }
         let labels = Labels {
             door: prelude.door,
             decision: Decision::None,
@@ -114,6 +130,7 @@ impl Facts {
             labels,
             data: None,
             pid: None,
+            tells_chain: false,
         }
     }
 
@@ -288,18 +305,21 @@ pub fn write(
     json.count(",\"durationUs\":", micros(took));
     json.count(",\"decisionUs\":", micros(facts.labels.spent));
     if let Some(up) = &outcome.upstream {
-        upstream(json, up);
+        upstream(json, up, facts.tells_chain);
     }
 }
 
-fn upstream(json: &mut Json<'_>, up: &Upstream<'_>) {
+fn upstream(json: &mut Json<'_>, up: &Upstream<'_>, tells_chain: bool) {
     json.raw(",\"upstream\":{");
     json.0.extend_from_slice(up.leg.dialled());
     let tls = up.leg.json();
     if !tls.is_empty() {
         json.raw("\"tls\":");
         json.0.extend_from_slice(tls);
-        json.raw(",");
+        if tells_chain {
+            up.leg.chain().write(json);
+        }
+        json.raw("},");
     }
     json.raw(if up.reused { "\"reused\":true" } else { "\"reused\":false" });
     json.count(",\"waitedUs\":", micros(up.waited));

@@ -250,7 +250,7 @@ pub fn write_end(json: &mut Json<'_>, stamp: &Stamp<'_>) {
 }
 
 /// `YYYY-MM-DDThh:mm:ssZ`.
-fn iso_second(second: u64) -> String {
+pub(super) fn iso_second(second: u64) -> String {
     let at = i64::try_from(second).ok().and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok());
     let at = at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     format!(

@@ -1,27 +1,76 @@
-//! One leg's TLS, written down once a connection: every request on it says the same.
+//! One leg's TLS, written down once a connection: every request on it says the same. The chain alone is told once, in the
+//! connection's first event that has room for it; the others name its leaf.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::engine::facts::TlsFacts;
+use crate::engine::facts::{Certificate, TlsFacts};
 
 use super::event::ip;
 use super::json::Json;
+use super::lane::iso_second;
 
 const MAX_ALPN: usize = 128;
 const MAX_SNI: usize = 270;
+/// Of a subject or an issuer.
+const MAX_NAME: usize = 96;
 
 /// Members of lines that tell of one leg.
 #[derive(Debug)]
 pub struct LegText {
-    /// `tlsDetails`, still open; the whole object of our own; where it leads, for the leg to an origin.
+    /// `tlsDetails` and the object of our own, both still open; where it leads, for the leg to an origin.
     text: Vec<u8>,
     split: usize,
     end: usize,
+    chain: Chain,
+}
+
+/// What a leg's server showed, until it is told.
+#[derive(Debug)]
+pub(super) struct Chain {
+    certificates: Arc<[Certificate]>,
+    told: AtomicBool,
+}
+
+impl Chain {
+    fn of(certificates: Arc<[Certificate]>) -> Self {
+        Self { told: AtomicBool::new(certificates.is_empty()), certificates }
+    }
+
+    /// True once, where there is something to tell.
+    pub(super) fn is_due(&self) -> bool {
+        // Read first: hardly ever is it due.
+        !self.told.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed)
+    }
+
+    /// It was due and had no room.
+    pub(super) fn put_back(&self) {
+        self.told.store(false, Ordering::Relaxed);
+    }
+
+    /// `,"chain":[…]`.
+    pub(super) fn write(&self, json: &mut Json<'_>) {
+        for (at, Certificate { sha256, named }) in self.certificates.iter().enumerate() {
+            json.raw(if at == 0 { ",\"chain\":[{\"sha256\":\"" } else { ",{\"sha256\":\"" });
+            json.hex(sha256);
+            json.raw("\"");
+            if let Some(named) = named {
+                json.field(",\"subject\":", named.subject.as_bytes(), MAX_NAME);
+                json.field(",\"issuer\":", named.issuer.as_bytes(), MAX_NAME);
+                if let Ok(until) = u64::try_from(named.not_after.0) {
+                    json.word(",\"notAfter\":\"", &iso_second(until));
+                }
+            }
+            json.raw("}");
+        }
+        json.raw("]");
+    }
 }
 
 impl LegText {
     pub(super) fn of(facts: &TlsFacts) -> Self {
-        let mut text = Vec::with_capacity(256);
+        let mut text = Vec::with_capacity(320);
         let mut json = Json(&mut text);
         json.word("{\"tlsVersion\":\"", facts.version.as_str());
         // rustls tells TLS 1.3 suites apart by a prefix of its own; IANA, and CloudTrail, say `TLS_`.
@@ -37,14 +86,18 @@ impl LegText {
         }
         json.maybe(",\"alpn\":", facts.alpn.as_deref(), MAX_ALPN);
         json.maybe(",\"sni\":", facts.sni.as_deref(), MAX_SNI);
-        json.raw("}");
+        if let Some(leaf) = facts.chain.first().and_then(|leaf| leaf.sha256.first_chunk::<8>()) {
+            json.raw(",\"leaf\":\"");
+            json.hex(leaf);
+            json.raw("\"");
+        }
         let end = json.0.len();
-        Self { text, split, end }
+        Self { text, split, end, chain: Chain::of(Arc::clone(&facts.chain)) }
     }
 
     /// The leg to an origin, with the address that was dialled; `None` where it came to no handshake.
     pub fn dialled_at(address: SocketAddr, facts: Option<&TlsFacts>) -> Self {
-        let nothing = || Self { text: Vec::new(), split: 0, end: 0 };
+        let nothing = || Self { text: Vec::new(), split: 0, end: 0, chain: Chain::of(Arc::default()) };
         let mut leg = facts.map_or_else(nothing, Self::of);
         let mut json = Json(&mut leg.text);
         json.raw("\"address\":\"");
@@ -59,9 +112,17 @@ impl LegText {
         &self.text[..self.split]
     }
 
-    /// All that is known of the leg's TLS; empty without a handshake.
+    /// All that is known of the leg's TLS but its chain, its brace not closed; empty without a handshake.
     pub(super) fn json(&self) -> &[u8] {
         &self.text[self.split..self.end]
+    }
+
+    pub(super) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    pub(super) fn into_chain(self) -> Chain {
+        self.chain
     }
 
     /// Address and port, each with the comma that follows it.

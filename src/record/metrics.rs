@@ -539,6 +539,7 @@ mod tests {
             group,
             alpn: None,
             sni: None,
+            chain: Arc::default(),
         };
         metrics.handshake(Leg::Client, &tls(Some("X25519MLKEM768")));
         metrics.handshake(Leg::Upstream, &tls(Some("X448")));

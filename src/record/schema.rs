@@ -73,6 +73,11 @@ fn chain() -> Value {
     json!({"type": "string", "pattern": "^[0-9a-f]{64}$"})
 }
 
+/// The first digits of a leaf's SHA-256.
+fn leaf() -> Value {
+    json!({"type": "string", "pattern": "^[0-9a-f]{16}$"})
+}
+
 fn account() -> Value {
     json!({"type": "string", "pattern": "^[0-9]{12}$"})
 }
@@ -163,10 +168,15 @@ fn event() -> Value {
 
 /// `additionalEventData.exeat`.
 fn ours() -> Value {
+    let certificate = object(
+        "",
+        json!({"sha256": chain()}),
+        json!({"subject": text(), "issuer": text(), "notAfter": time()}),
+    );
     let tls = object(
         "",
         json!({"version": words_of!(TlsVersion), "cipher": text()}),
-        json!({"group": text(), "alpn": text(), "sni": text()}),
+        json!({"group": text(), "alpn": text(), "sni": text(), "leaf": leaf(), "chain": list(&certificate)}),
     );
     let upstream = object(
         "",

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustls::{AlertDescription, Error as Rustls, PeerIncompatible};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -73,7 +73,7 @@ pub enum HandshakeError {
     /// A fixed label: an alert's name, or what could not be agreed.
     #[error("client's handshake failed: {0}")]
     Other(&'static str),
-    #[error("no leaf for the client")]
+    #[error("no leaf for the client: {0}")]
     Mint(#[from] MintError),
 }
 
@@ -82,7 +82,9 @@ impl HandshakeError {
         match self {
             Self::BelowFloor => Reason::TlsBelowFloor,
             Self::ClientDistrusts(_) => Reason::TlsClientDistrusts,
-            Self::Silent | Self::Timeout | Self::Other(_) => Reason::TlsHandshake,
+            Self::Silent | Self::Timeout | Self::Other(_) | Self::Mint(MintError::Ended) => {
+                Reason::TlsHandshake
+            }
             Self::Mint(_) => Reason::Internal,
         }
     }
@@ -136,7 +138,7 @@ where
 
 /// Shakes hands as `host`. The caller has found the hello's SNI equal to it.
 pub async fn accept<S>(
-    io: S,
+    mut io: S,
     mint: &Mint,
     host: &Host,
     offer: Offer,
@@ -145,6 +147,13 @@ pub async fn accept<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let chain = match mint.shows(host) {
+        Ok(chain) => chain,
+        Err(error) => {
+            let _ = tokio::time::timeout_at(deadline, io.write_all(&INTERNAL_ERROR_ALERT)).await;
+            return Err(error.into());
+        }
+    };
     let acceptor = TlsAcceptor::from(mint.server_config(host, offer)?);
     let stream = tokio::time::timeout_at(deadline, acceptor.accept(io))
         .await
@@ -160,8 +169,11 @@ where
     };
     // INVARIANT: both configs speak 1.2 and 1.3 only, and the handshake is done.
     let facts = super::facts(stream.get_ref().1, sni).ok_or(HandshakeError::BelowFloor)?;
-    Ok((stream, facts))
+    Ok((stream, TlsFacts { chain, ..facts }))
 }
+
+/// A fatal `internal_error(80)`, before anything was agreed.
+const INTERNAL_ERROR_ALERT: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x50];
 
 /// Closed or reset, without a word of TLS.
 const GONE: &str = "connection lost";

@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use quick_cache::sync::Cache;
 use rcgen::{
@@ -25,9 +25,9 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use time::OffsetDateTime;
 
 pub use self::kept::init;
-use super::{Clock, Offer, options};
+use super::{Clock, Offer, chain, options};
 use crate::config::LegOptions;
-use crate::engine::facts::Timestamp;
+use crate::engine::facts::{Certificate, Timestamp};
 use crate::engine::hex;
 use crate::engine::target::Host;
 
@@ -42,6 +42,8 @@ const LEAF_STARTS_BACK: i64 = HOUR;
 const LEAF_RENEW_BEFORE: i64 = 12 * HOUR;
 /// The key dies with the process, so the certificate's end doesn't matter; it must outlast the longest process.
 const CA_LIFE: i64 = 3650 * DAY;
+/// Of a chain of ours, in records: the leaf, and who signed it.
+const SHOWN: usize = 2;
 /// Names whose leaf is kept: more than any workload talks to, about 4 MiB when full.
 const LEAVES: usize = 4096;
 
@@ -71,12 +73,18 @@ pub enum MintError {
     Folder { path: PathBuf, what: &'static str },
     #[error("the CA certificate cannot be used: {0}")]
     UnfitCa(&'static str),
+    #[error(
+        "the CA has ended, so nobody can be shown a certificate: start exeat anew (under `exec` it lives a day)"
+    )]
+    Ended,
     #[error("certificate could not be made")]
     Generate(#[from] rcgen::Error),
     #[error("key could not be loaded")]
     Key(#[from] rustls::Error),
     #[error("no random bytes")]
     Random,
+    #[error("this build keeps to FIPS 140-3, and the clients' leg would not")]
+    NotFips,
 }
 
 /// The CA as a certificate, without its key: what clients are given and what upstream never trusts.
@@ -94,6 +102,7 @@ struct Leaves {
     ca: CaCertificate,
     /// The CA's end; later than its certificate's once it was renewed while we ran.
     ends: AtomicI64,
+    end_told: AtomicBool,
     /// One for all leaves, apart from the CA's.
     leaf_key: KeyPair,
     signer: Arc<dyn SigningKey>,
@@ -104,6 +113,8 @@ struct Leaves {
 #[derive(Clone)]
 struct Leaf {
     key: Arc<CertifiedKey>,
+    /// The same as records tell of it.
+    told: Arc<[Certificate]>,
     /// Not served from here on.
     stale_from: Timestamp,
 }
@@ -143,7 +154,16 @@ impl Mint {
         let signer = provider.key_provider.load_private_key(der)?;
         let cache = Cache::new(LEAVES);
         let ends = AtomicI64::new(ca.ends);
-        let leaves = Arc::new(Leaves { issuer, ca, ends, leaf_key, signer, cache, clock });
+        let leaves = Arc::new(Leaves {
+            issuer,
+            ca,
+            ends,
+            end_told: AtomicBool::new(false),
+            leaf_key,
+            signer,
+            cache,
+            clock,
+        });
         let (server, server_both) = servers(&leaves, &LegOptions::default())?;
         Ok(Self { leaves, server, server_both, kept: None })
     }
@@ -156,7 +176,12 @@ impl Mint {
 
     /// The leaf for one name: minted once for all who ask at the same time, kept until it is due for renewal.
     pub fn leaf_for(&self, host: &Host) -> Result<Arc<CertifiedKey>, MintError> {
-        self.leaves.leaf_for(host)
+        self.leaves.leaf_for(host).map(|leaf| leaf.key)
+    }
+
+    /// What clients of `host` are shown, for records.
+    pub(super) fn shows(&self, host: &Host) -> Result<Arc<[Certificate]>, MintError> {
+        self.leaves.leaf_for(host).map(|leaf| leaf.told)
     }
 
     /// The CA certificate, and the ones it was given with, as PEM. Never a key.
@@ -213,6 +238,9 @@ fn server(leaves: Arc<Leaves>, options: &LegOptions) -> Result<ServerConfig, Min
         server.send_tls13_tickets = 0;
     }
     server.max_early_data_size = 0;
+    if super::leaves_fips(server.fips()) {
+        return Err(MintError::NotFips);
+    }
     Ok(server)
 }
 
@@ -223,21 +251,25 @@ impl fmt::Debug for Mint {
 }
 
 impl Leaves {
-    fn leaf_for(&self, host: &Host) -> Result<Arc<CertifiedKey>, MintError> {
+    fn leaf_for(&self, host: &Host) -> Result<Leaf, MintError> {
         let now = (self.clock)();
         if let Some(leaf) = self.cache.get(host) {
             if now < leaf.stale_from {
-                return Ok(leaf.key);
+                return Ok(leaf);
             }
             self.cache.remove_if(host, |leaf| now >= leaf.stale_from);
         }
-        self.cache.get_or_insert_with(host, || self.mint(host, now)).map(|leaf| leaf.key)
+        self.cache.get_or_insert_with(host, || self.mint(host, now))
     }
 
     fn mint(&self, host: &Host, now: Timestamp) -> Result<Leaf, MintError> {
         let ca_ends = self.ends.load(Ordering::Relaxed);
         if now.0 >= ca_ends {
-            return Err(MintError::UnfitCa("expired"));
+            // Once: every connection from now on ends so, each with a record of its own.
+            if !self.end_told.swap(true, Ordering::Relaxed) {
+                tracing::error!("{}", MintError::Ended);
+            }
+            return Err(MintError::Ended);
         }
         let starts = (now.0 - LEAF_STARTS_BACK).max(self.ca.starts);
         let ends = (starts + LEAF_LIFE).min(ca_ends);
@@ -264,16 +296,20 @@ impl Leaves {
         let certificate = params.signed_by(&self.leaf_key, &self.issuer)?;
         let mut chain = vec![certificate.der().clone()];
         chain.extend_from_slice(&self.ca.sent);
+        let told = chain::told(&chain[..chain.len().min(SHOWN)]);
         let key = Arc::new(CertifiedKey::new(chain, self.signer.clone()));
         let stale_from = Timestamp((ends - LEAF_RENEW_BEFORE).max(now.0 + (ends - now.0) / 2));
-        Ok(Leaf { key, stale_from })
+        Ok(Leaf { key, told, stale_from })
     }
 }
 
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let host = Host::parse(hello.server_name()?).ok()?;
-        self.leaf_for(&host).inspect_err(|error| tracing::error!(%host, %error, "no leaf was minted")).ok()
+        self.leaf_for(&host)
+            .inspect_err(|error| tracing::error!(%host, %error, "no leaf was minted"))
+            .ok()
+            .map(|leaf| leaf.key)
     }
 }
 

@@ -286,6 +286,9 @@ impl Profile {
                 Resumption::disabled()
             };
             config.enable_early_data = false;
+            if super::leaves_fips(config.fips()) {
+                return Err(TrustError::NotFips);
+            }
             let mut both = config.clone();
             both.alpn_protocols = Offer::Both.protocols();
             Ok(Offered { http1: Arc::new(config), both: Arc::new(both) })

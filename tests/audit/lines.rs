@@ -59,6 +59,47 @@ fn events_have_cloudtrails_shape() {
 }
 
 #[test]
+fn a_chain_is_told_once_a_connection_and_its_leaf_every_time() {
+    let path = folder("chain").join("audit.jsonl");
+    let recorder = records(to_file(&path)).recorder();
+    let (operation, identity, arrival, leg) = (operation(), identity(), arrival(), leg());
+    let prelude = Recorder::prelude(&arrival);
+    for _ in 0..3 {
+        let mut entry = recorder.open(&prelude);
+        entry.judged(&request(Some(&operation), &identity, &arrival.target));
+        wait(entry.close(answered(Some(upstream(&leg)))));
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Value> = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    for leg in ["/additionalEventData/exeat/clientTls", "/additionalEventData/exeat/upstream/tls"] {
+        let all: Vec<&Value> = lines.iter().map(|line| line.pointer(leg).unwrap()).collect();
+        assert_eq!(
+            all[0]["chain"],
+            serde_json::json!([
+                {"sha256": "ab".repeat(32), "subject": "CN=dynamodb.us-east-1.amazonaws.com",
+                 "issuer": "CN=Amazon Root CA 1,O=Amazon,C=US", "notAfter": "2026-11-23T05:00:00Z"},
+                {"sha256": "ab".repeat(32), "subject": "CN=Amazon RSA 2048 M01",
+                 "issuer": "CN=Amazon Root CA 1,O=Amazon,C=US", "notAfter": "2026-11-23T05:00:00Z"},
+            ]),
+            "{leg}"
+        );
+        assert!(all[1].get("chain").is_none() && all[2].get("chain").is_none(), "{leg}: {all:?}");
+        for tls in &all {
+            assert_eq!((&tls["leaf"], &tls["version"]), (&"ab".repeat(8).into(), &"TLSv1.3".into()), "{leg}");
+        }
+    }
+    // A connection of its own tells its own; one that came to no handshake has nothing to tell.
+    let mut entry = recorder.open(&Recorder::prelude(&arrival));
+    entry.judged(&request(Some(&operation), &identity, &arrival.target));
+    let dialled = LegText::dialled_at("52.94.0.1:443".parse().unwrap(), None);
+    wait(entry.close(answered(Some(upstream(&dialled)))));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let ours = &last["additionalEventData"]["exeat"];
+    assert!(ours["clientTls"]["chain"].is_array() && ours["upstream"].get("tls").is_none(), "{ours}");
+}
+
+#[test]
 fn an_identity_that_was_not_verified_is_not_told_as_a_fact() {
     let path = folder("unverified").join("audit.jsonl");
     let recorder = records(to_file(&path)).recorder();
@@ -120,10 +161,12 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         payload: PayloadState::Checksum,
         signer: Some(signer),
     };
-    let tls = TlsFacts { alpn: Some(name.clone()), sni: Some(name.clone()), ..tls() };
+    let chain = vec![certificate(&long); 4].into();
+    let tls = TlsFacts { alpn: Some(name.clone()), sni: Some(name.clone()), chain, ..tls() };
     let arrival = Arrival {
         target: host.clone(),
-        tls: Some(tls.clone()),
+        // Of our own chain no more is told.
+        tls: Some(TlsFacts { chain: tls.chain[..2].into(), ..tls.clone() }),
         peer: "[2001:db8::1234:5678:9abc:def0]:1".parse().unwrap(),
         ..arrival()
     };
@@ -151,7 +194,7 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
         entry.is_of(u32::MAX);
         let data = serde_json::json!({ long.as_str(): vec![long.as_str(); 50] });
         entry.tell(Some(&data), Some(&data));
-        let outcome = Outcome::refused(Reason::UpstreamBelowFloor, 502, &long);
+        let outcome = Outcome::refused(Reason::UpstreamBelowFloor, 403, &long);
         wait(entry.close(Outcome { bytes_in: u64::MAX, bytes_out: u64::MAX, upstream: Some(up), ..outcome }));
     }
     wait(recorder.open_connection(Door::Forward, arrival.peer, Some(&bad)).close(Outcome::refused(
@@ -164,6 +207,9 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
     assert!(bytes.iter().all(|b| *b == b'\n' || (0x20..0x7f).contains(b)));
     let lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
     assert_eq!(lines.len(), 6);
+    // A line without room for the origin's chain leaves it to the next of its connection.
+    let tells = |line: &[u8]| line.windows(10).filter(|found| found == b"\"chain\":[{").count();
+    assert_eq!(lines.iter().map(|line| tells(line)).collect::<Vec<_>>(), [0, 0, 1, 0, 2, 0]);
     let lengths: Vec<usize> = lines.iter().map(|line| line.len()).collect();
     for (line, length) in lines.iter().zip(&lengths) {
         let value: Value = serde_json::from_slice(line).unwrap();

@@ -63,6 +63,16 @@ fn tls() -> TlsFacts {
         group: Some("X25519MLKEM768"),
         alpn: Some("http/1.1".into()),
         sni: Some("dynamodb.us-east-1.amazonaws.com".into()),
+        chain: [certificate("CN=dynamodb.us-east-1.amazonaws.com"), certificate("CN=Amazon RSA 2048 M01")]
+            .into(),
+    }
+}
+
+fn certificate(subject: &str) -> Certificate {
+    let (subject, issuer) = (subject.into(), "CN=Amazon Root CA 1,O=Amazon,C=US".into());
+    Certificate {
+        sha256: [0xab; 32],
+        named: Some(Named { subject, issuer, not_after: Timestamp(1_795_410_000) }),
     }
 }
 

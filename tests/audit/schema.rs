@@ -94,6 +94,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         "^[0-9a-f]{64}$" => text.len() == 64 && text.chars().all(hex),
         "^[0-9a-f]{12}$" => text.len() == 12 && text.chars().all(hex),
+        "^[0-9a-f]{16}$" => text.len() == 16 && text.chars().all(hex),
         "^[0-9]{12}$" => text.len() == 12 && digits(text),
         "^[0-9a-z]{12}-[0-9]+$" => parts.len() == 2 && boot(parts[0]) && digits(parts[1]),
         "^[0-9a-z]{12}-[0-9]+-[0-9]+$" => {

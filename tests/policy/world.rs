@@ -101,6 +101,7 @@ pub fn arrival(head: &RequestHead, peer: Option<&str>, tls: TlsVersion) -> Arriv
         group: None,
         alpn: None,
         sni: target.host.as_name().map(Into::into),
+        chain: std::sync::Arc::default(),
     };
     Arrival::new(Door::Forward, target, peer, Some(tls), Atlas::built_in())
 }

@@ -8,7 +8,15 @@ fn files() -> (Folder, String, String) {
     let folder = Folder::new("tls");
     let first = [
         lane(0),
-        event(1, 1, "sqs:SendMessage", Some("A"), |_| {}),
+        event(1, 1, "sqs:SendMessage", Some("A"), |event| {
+            let tls = &mut event["additionalEventData"]["exeat"]["upstream"]["tls"];
+            tls["leaf"] = "0011223344556677".into();
+            tls["chain"] = json!([{"sha256": "00112233445566778899", "subject": "CN=sqs\u{9b}1m",
+                                   "issuer": "CN=Amazon RSA 2048 M01", "notAfter": "2027-01-31T23:59:59Z"}]);
+        }),
+        event(6, 3, "sqs:SendMessage", Some("C"), |event| {
+            event["additionalEventData"]["exeat"]["upstream"]["tls"]["leaf"] = "0011223344556677".into();
+        }),
         event(2, 2, "sqs:SendMessage", Some("B"), |event| {
             let ours = &mut event["additionalEventData"]["exeat"];
             ours["upstream"]["tls"] = json!({"version": "TLSv1.2", "cipher": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "group": "secp256r1"});
@@ -53,10 +61,13 @@ fn names_what_each_destination_negotiated_and_what_let_it_pass() {
     // A call that was refused for other reasons negotiated nothing.
     assert_eq!(hosts, ["old.example.com", "pinned.example.com\u{1b}[2J", "sqs.us-east-1.amazonaws.com"]);
     let sqs = &report["destinations"][2];
-    assert_eq!((&sqs["calls"], &sqs["post_quantum"]), (&json!(2), &json!("some")));
+    assert_eq!((&sqs["calls"], &sqs["post_quantum"]), (&json!(3), &json!("some")));
     assert_eq!(sqs["client_post_quantum"], "all");
-    assert_eq!(sqs["let_pass"], json!({"all (policy.yaml:3:5)": 1, "jobs (policy.yaml:3:5)": 1}));
+    assert_eq!(sqs["let_pass"], json!({"all (policy.yaml:3:5)": 2, "jobs (policy.yaml:3:5)": 1}));
     assert_eq!(sqs["upstream"][1]["cipher"], "TLS_AES_128_GCM_SHA256");
+    let shown = &sqs["certificates"][0];
+    assert_eq!((&shown["leaf"], &shown["calls"]), (&json!("0011223344556677"), &json!(2)));
+    assert_eq!(shown["chain"][0]["notAfter"], "2027-01-31T23:59:59Z");
     let pinned = &report["destinations"][1];
     assert_eq!((&pinned["tunnels"], &pinned["post_quantum"]), (&json!(1), &json!("none")));
     let old = &report["destinations"][0];
@@ -69,8 +80,9 @@ fn says_the_same_in_text_and_nothing_a_stranger_wrote_reaches_the_terminal_raw()
     let (_folder, first, second) = files();
     let report = exeat(&["report", "tls", &first, &second]).out;
     for words in [
-        "sqs.us-east-1.amazonaws.com  2 passed",
-        "upstream  TLSv1.3  TLS_AES_128_GCM_SHA256  X25519MLKEM768  post-quantum  1",
+        "sqs.us-east-1.amazonaws.com  3 passed",
+        "upstream  TLSv1.3  TLS_AES_128_GCM_SHA256  X25519MLKEM768  post-quantum  2",
+        "shown     CN=sqs?1m, by CN=Amazon RSA 2048 M01, until 2027-01-31T23:59:59Z, sha256 00112233445566778899  2",
         "upstream  TLSv1.2  TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256  secp256r1  not post-quantum  1",
         "let pass  jobs (policy.yaml:3:5)  1",
         "refused   upstream.below_floor  1",

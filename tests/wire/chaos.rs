@@ -1,18 +1,17 @@
 //! Twelve points at which a peer may die, stall or lie, on either leg: a typed outcome each, exactly one record, nothing
 //! left behind, and the next request is fine.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::support::aws::{S3, until};
-use crate::support::proxy::{Proxy, Setup};
-use crate::support::sign::{Body, CREDENTIALS, s3_head};
-use crate::support::tls::{Ca, ClientTls};
+use crate::support::legs::Leg;
+use crate::support::sign::{Body, s3_head};
+use crate::support::tls::ClientTls;
+use crate::support::world::{Acceptors, World};
 use crate::support::{cases, origin};
 
 const POLICY: &str = "version: 1
@@ -50,91 +49,17 @@ enum Origin {
     Body(Does),
 }
 
-struct World {
-    proxy: Proxy,
-    origin: Arc<Mutex<Origin>>,
-    descriptors: usize,
-    records: usize,
+async fn world() -> World<Origin> {
+    World::new(Leg::H1, "app.test", Origin::Good, serve, POLICY, LIMITS).await
 }
 
-impl World {
-    async fn new() -> Self {
-        let ca = Ca::new();
-        let names = ["app.test", S3];
-        let (good, foreign) = (ca.acceptor(&names), Ca::new().acceptor(&names));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let origin = Arc::new(Mutex::new(Origin::Good));
-        let does = Arc::clone(&origin);
-        tokio::spawn(async move {
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                let does = *does.lock().unwrap();
-                let acceptor = if does == Origin::Handshake(Lie) { &foreign } else { &good };
-                tokio::spawn(serve(does, socket, acceptor.clone()));
-            }
-        });
-        let proxy = Proxy::start(&Setup {
-            policy: POLICY,
-            connect_to: vec![("*:443".into(), address)],
-            upstream_ca: ca.pem(),
-            credentials: CREDENTIALS,
-            config: LIMITS,
-            audit: None,
-        });
-        let mut world = Self { proxy, origin, descriptors: usize::MAX, records: 0 };
-        // What is opened with the first exchange and kept is not left behind by those that follow.
-        world.settled("the first exchange", &[]).await;
-        let (mut last, mut same) = (0, 0);
-        world.descriptors = until("a steady number of descriptors", || {
-            let now = world.proxy.descriptors();
-            same = if now == last { same + 1 } else { 0 };
-            last = now;
-            (same == 10).then_some(now)
-        })
-        .await;
-        world
-    }
-
-    fn origin(&self, does: Origin) {
-        *self.origin.lock().unwrap() = does;
-    }
-
-    async fn client(&self) -> ClientTls {
-        self.proxy.intercepted("app.test").await
-    }
-
-    /// The exchange left these reasons on record ("" for an answer), and nothing else anywhere; the next one is good.
-    async fn settled(&mut self, point: &str, reasons: &[&str]) {
-        let new = until(point, || {
-            let events = self.proxy.events();
-            (events.len() >= self.records + reasons.len()).then(|| events[self.records..].to_vec())
-        })
-        .await;
-        let found: Vec<&str> =
-            new.iter().map(|e| e["additionalEventData"]["exeat"]["reason"].as_str().unwrap_or("")).collect();
-        assert_eq!(found, reasons, "{point}: {new:#?}");
-        self.origin(Origin::Good);
-        let (answer, _) = ask(&mut self.client().await, "GET /next HTTP/1.1\r\nHost: app.test\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{point}: {answer}");
-        self.records += reasons.len() + 1;
-        for line in [
-            "exeat_in_use{resource=\"connections\"}",
-            "exeat_in_use{resource=\"dials\"}",
-            "exeat_in_use{resource=\"inspection\"}",
-            "exeat_pool_connections{state=\"idle\"}",
-            "exeat_pool_connections{state=\"active\"}",
-        ] {
-            self.proxy.until_metric(line, 0).await;
-        }
-        let left = || (self.proxy.descriptors() <= self.descriptors).then_some(());
-        until(&format!("{point}: the last descriptor's end"), left).await;
-        assert_eq!(self.proxy.events().len(), self.records, "{point}: one record, not two");
-    }
+async fn connect(world: &World<Origin>) -> ClientTls {
+    world.proxy.intercepted("app.test").await
 }
 
 /// Plays one connection of an origin.
-async fn serve(does: Origin, mut socket: TcpStream, acceptor: TlsAcceptor) {
+async fn serve(does: Origin, mut socket: TcpStream, acceptors: Acceptors) {
+    let acceptor = if does == Origin::Handshake(Lie) { acceptors.foreign } else { acceptors.good };
     match does {
         Origin::Handshake(Die) => return,
         Origin::Handshake(Stall) => return sink(&mut socket).await,
@@ -251,12 +176,12 @@ async fn upload(client: ClientTls) -> (String, bool) {
 
 #[tokio::test]
 async fn whatever_an_origin_does_at_any_step_is_one_typed_outcome_and_the_next_request_is_fine() {
-    let mut world = World::new().await;
+    let mut world = world().await;
     // What the client is told: a status; an answer that breaks off; or both, where the lie comes after a good answer.
     let points = [
         (Origin::Handshake(Die), "502", "upstream.closed"),
         (Origin::Handshake(Stall), "504", "upstream.timeout"),
-        (Origin::Handshake(Lie), "502", "upstream.certificate"),
+        (Origin::Handshake(Lie), "403", "upstream.certificate"),
         (Origin::Request(Die), "502", "upstream.closed"),
         (Origin::Request(Stall), "504", "upstream.timeout"),
         // An early answer is an answer.
@@ -272,7 +197,7 @@ async fn whatever_an_origin_does_at_any_step_is_one_typed_outcome_and_the_next_r
     for (does, told, reason) in points {
         let point = format!("origin {does:?}");
         world.origin(does);
-        let mut client = world.client().await;
+        let mut client = connect(&world).await;
         let (answer, ended) = match does {
             Origin::Request(_) => upload(client).await,
             _ => ask(&mut client, "GET /a HTTP/1.1\r\nHost: app.test\r\n\r\n").await,
@@ -283,13 +208,23 @@ async fn whatever_an_origin_does_at_any_step_is_one_typed_outcome_and_the_next_r
         }
         assert!(reason.is_empty() || told == "breaks" || answer.contains(&format!("[{reason}]")), "{answer}");
         assert!(!answer.contains("bad"), "{point}: {answer}");
-        world.settled(&point, &[reason]).await;
+        let record = &world.settled(&point, &[reason]).await[0]["additionalEventData"]["exeat"];
+        // What passed until it broke.
+        let out = match does {
+            Origin::Body(Die | Stall) => 10,
+            _ if told == "200" => 2,
+            _ => 0,
+        };
+        assert_eq!(record["bytesOut"], out, "{point}: {record}");
+        let went = record["bytesIn"].as_u64().unwrap();
+        assert_eq!(went > 0, matches!(does, Origin::Request(_)), "{point}: {record}");
+        assert!(went < LARGE as u64, "{point}: {record}");
     }
 }
 
 #[tokio::test]
 async fn whatever_a_client_does_at_any_step_is_one_typed_outcome_and_the_next_request_is_fine() {
-    let mut world = World::new().await;
+    let mut world = world().await;
     const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     const HEAD: &str = "GET /a HTTP/1.1\r\nHost: app.te";
     const PART: &str = "POST /a HTTP/1.1\r\nHost: app.test\r\nContent-Length: 100\r\n\r\nten bytes.";
@@ -323,7 +258,7 @@ async fn whatever_a_client_does_at_any_step_is_one_typed_outcome_and_the_next_re
         ("body", Die, PART, "", "request.aborted"),
         ("body", Stall, PART, "HTTP/1.1 408 ", "request.timeout"),
     ] {
-        let mut client = world.client().await;
+        let mut client = connect(&world).await;
         if does == Die {
             client.write_all(request.as_bytes()).await.unwrap();
             client.flush().await.unwrap();
@@ -348,7 +283,7 @@ async fn whatever_a_client_does_at_any_step_is_one_typed_outcome_and_the_next_re
 
     for (does, reason) in [(Die, "request.aborted"), (Stall, "request.timeout")] {
         world.origin(Origin::Large);
-        let mut client = world.client().await;
+        let mut client = connect(&world).await;
         client.write_all(b"GET /a HTTP/1.1\r\nHost: app.test\r\n\r\n").await.unwrap();
         client.flush().await.unwrap();
         client.read_exact(&mut [0; 16]).await.unwrap();
@@ -357,11 +292,13 @@ async fn whatever_a_client_does_at_any_step_is_one_typed_outcome_and_the_next_re
             until("the end of a client's patience", || told().then_some(())).await;
         }
         drop(client);
-        world.settled(&format!("answer {does:?}"), &[reason]).await;
+        let record = &world.settled(&format!("answer {does:?}"), &[reason]).await[0];
+        let out = record["additionalEventData"]["exeat"]["bytesOut"].as_u64().unwrap();
+        assert!(out > 0 && out < LARGE as u64, "answer {does:?}: {record}");
     }
 
     // What a client puts behind its request is its next one.
-    let mut client = world.client().await;
+    let mut client = connect(&world).await;
     client.write_all(b"GET /a HTTP/1.1\r\nHost: app.test\r\n\r\n\x01\x02").await.unwrap();
     client.flush().await.unwrap();
     // Both answers may come in one piece.

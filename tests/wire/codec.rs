@@ -40,7 +40,7 @@ const POLICY: &str =
 /// For cases that end by a time-out, and for all others: those must not meet one, however busy the machine.
 const HASTY: &str = "limits: {head: 3s, response_head: 4s}\n";
 const PATIENT: &str = "limits: {handshake: 2m, head: 2m, response_head: 2m}\n";
-const TIMED: [&str; 3] = ["lim-slow-head", "r-slow", "r-ssh"];
+const TIMED: [&str; 2] = ["lim-slow-head", "r-slow"];
 /// For what must come.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// For what must not come, and would come at once.

@@ -1,8 +1,10 @@
 //! The data path over real sockets: a file for each promise.
 #![allow(clippy::unwrap_used)]
 
+mod banners;
 mod caller;
 mod chaos;
+mod chaos_http2;
 mod chunks;
 mod codec;
 mod combinations;
@@ -19,6 +21,7 @@ mod metrics;
 mod pool;
 mod request;
 mod secrets;
+mod shown;
 mod support;
 mod trace;
 mod tunnel;

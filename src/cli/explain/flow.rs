@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::door::Door;
-use crate::cli::lines::clean;
+use crate::cli::lines::{Shown, clean};
 use crate::cli::{Error, Output};
 use crate::engine::reason::Reason;
 use crate::engine::suggest::{self, Call};
@@ -125,6 +125,7 @@ pub(super) fn show(event: &Value, output: Output, out: &mut dyn Write) -> Result
             None => "nothing was sent".to_owned(),
         },
     )?;
+    row("shown", shown(&upstream["tls"]))?;
     if let Some(reason) = reason {
         let page = super::page(reason);
         writeln!(out, "\n{}\n\nWhat to do: {}", page.happened, page.remedy)?;
@@ -165,6 +166,16 @@ fn tls(leg: &Value) -> String {
     match (leg["version"].as_str(), leg["cipher"].as_str()) {
         (Some(version), Some(cipher)) => format!("{version} {cipher}"),
         _ => String::new(),
+    }
+}
+
+/// Who the origin showed itself to be.
+fn shown(leg: &Value) -> String {
+    let leaf = leg["chain"].get(0).and_then(|leaf| serde_json::from_value::<Shown>(leaf.clone()).ok());
+    match (leaf, leg["leaf"].as_str()) {
+        (Some(leaf), _) => leaf.to_string(),
+        (None, Some(leaf)) => format!("sha256 {leaf}… (the connection's first event tells more)"),
+        (None, None) => String::new(),
     }
 }
 

@@ -323,6 +323,7 @@ fn arrival(head: &RequestHead) -> Arrival {
         group: None,
         alpn: None,
         sni: head.authority().host.as_name().map(Into::into),
+        chain: std::sync::Arc::default(),
     };
     let peer = ([127, 0, 0, 1], 0).into();
     Arrival::new(Door::Forward, head.authority().clone(), peer, Some(tls), Atlas::built_in())

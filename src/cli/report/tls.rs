@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::cli::Error;
-use crate::cli::lines::{Counts, Event, Line, Tls, clean, read_file};
+use crate::cli::lines::{Counts, Event, Leg, Line, Shown, Tls, clean, read_file};
 
 /// Calls of one destination.
 #[derive(Default)]
@@ -16,10 +16,19 @@ struct Destination {
     tunnels: u64,
     upstream: BTreeMap<Tls, u64>,
     client: BTreeMap<Tls, u64>,
+    /// What the origin showed, by the first digits of its leaf.
+    certificates: BTreeMap<String, Certificate>,
     /// Statement with its place, of what passed.
     let_pass: BTreeMap<String, u64>,
     /// Reasons of the TLS and upstream families: what was not had.
     failed: BTreeMap<String, u64>,
+}
+
+#[derive(Default)]
+struct Certificate {
+    calls: u64,
+    /// Empty where the connection's first event is in none of the files.
+    chain: Vec<Shown>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +84,18 @@ impl Report {
         let to = self.destinations.entry(event.host().unwrap_or("(no name)").to_owned()).or_default();
         to.calls += u64::from(passed);
         to.tunnels += u64::from(ours.end == "tunnelled");
-        let mut count = |legs: fn(&mut Destination) -> &mut BTreeMap<Tls, u64>, leg: Option<&Tls>| {
-            leg.into_iter().for_each(|leg| *legs(to).entry(leg.clone()).or_default() += 1);
+        let mut count = |legs: fn(&mut Destination) -> &mut BTreeMap<Tls, u64>, leg: Option<&Leg>| {
+            leg.into_iter().for_each(|leg| *legs(to).entry(leg.tls.clone()).or_default() += 1);
         };
         count(|to| &mut to.upstream, upstream);
         count(|to| &mut to.client, ours.client_tls.as_ref());
+        if let Some((leg, leaf)) = upstream.and_then(|leg| Some((leg, leg.leaf.as_ref()?))) {
+            let shown = to.certificates.entry(leaf.clone()).or_default();
+            shown.calls += 1;
+            if shown.chain.is_empty() {
+                shown.chain.clone_from(&leg.chain);
+            }
+        }
         if passed {
             *to.let_pass.entry(statement(event)).or_default() += 1;
         }
@@ -130,6 +146,13 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Error> {
                 writeln!(out, "  {leg:<9} {}", clean(&line))?;
             }
         }
+        for (leaf, Certificate { calls, chain }) in &to.certificates {
+            let line = match chain.first() {
+                Some(shown) => format!("{shown}  {calls}"),
+                None => format!("sha256 {leaf}  {calls}"),
+            };
+            writeln!(out, "  shown     {}", clean(&line))?;
+        }
         for (statement, count) in &to.let_pass {
             writeln!(out, "  let pass  {}  {count}", clean(statement))?;
         }
@@ -168,10 +191,12 @@ fn as_json(report: &Report) -> Value {
         };
         legs.iter().map(leg).collect()
     };
+    let certificate = |(leaf, shown): (&String, &Certificate)| json!({"leaf": leaf, "calls": shown.calls, "chain": shown.chain});
     let destination = |(host, to): (&String, &Destination)| {
         json!({
             "host": host, "calls": to.calls, "tunnels": to.tunnels, "upstream": legs(&to.upstream),
-            "client": legs(&to.client), "post_quantum": post_quantum(&to.upstream).map(PostQuantum::as_str),
+            "client": legs(&to.client), "certificates": to.certificates.iter().map(certificate).collect::<Vec<_>>(),
+            "post_quantum": post_quantum(&to.upstream).map(PostQuantum::as_str),
             "client_post_quantum": post_quantum(&to.client).map(PostQuantum::as_str),
             "let_pass": to.let_pass, "refused": to.failed,
         })

@@ -4,9 +4,8 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 
-use super::{
-    Fields, Framing, HeadError, MAX_FIELDS, Version, lines, mark_connection_fields, read_fields, travelling,
-};
+use super::fields::{Fields, lines, mark_connection_fields, read_fields, travelling};
+use super::{Framing, HeadError, MAX_FIELDS, Version};
 
 /// Head of a response, read as strictly.
 #[derive(Debug, Clone)]

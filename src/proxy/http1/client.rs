@@ -299,6 +299,9 @@ where
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(ExchangeError::Lost(error))),
                 Poll::Pending => {
+                    if !reader.buf.is_empty() && !begins_as_answer(&reader.buf) {
+                        return Poll::Ready(Err(HeadError::StatusLine.into()));
+                    }
                     // While the upload runs, its own clocks watch. An origin that took no more of it gets no more time
                     // to say why than it got to take it.
                     let patience = match self.upload {
@@ -314,6 +317,12 @@ where
             }
         }
     }
+}
+
+/// What an origin of another protocol says (`SSH-2.0-…`, `220 …`) never becomes a head: nobody need wait for its end.
+fn begins_as_answer(bytes: &[u8]) -> bool {
+    const START: &[u8] = b"HTTP/1.";
+    bytes.iter().zip(START).all(|(byte, wanted)| byte == wanted)
 }
 
 impl<S, B, G> Body for Answer<S, B, G>

@@ -44,6 +44,8 @@ pub struct Connection<S> {
     reader: Option<Box<Reader<S>>>,
     slot: Slot<S>,
     writer: Writer<S>,
+    /// Body bytes of the last answer.
+    carried: u64,
     patience: Patience,
     /// Of the last request.
     authority: Option<Authority>,
@@ -71,7 +73,8 @@ pub enum AnswerError<E> {
 impl<S: Io> Connection<S> {
     pub fn new(io: S, patience: Patience) -> Self {
         let (reader, writer) = super::wire::split(io);
-        Self { reader: Some(Box::new(reader)), slot: Slot::default(), writer, patience, authority: None }
+        let (reader, slot) = (Some(Box::new(reader)), Slot::default());
+        Self { reader, slot, writer, carried: 0, patience, authority: None }
     }
 
     /// Bytes that were read before the stream was ours.
@@ -188,9 +191,9 @@ impl<S: Io> Connection<S> {
     }
 
     /// Passes an origin's answer on, all but the bytes still in the write buffer when it ends: [`Self::flush`] sends
-    /// those, after the record is written. Gives the number of body bytes. After an error the connection must be
-    /// dropped, not closed: the client is to see that the answer broke off.
-    pub async fn pass<B>(&mut self, passed: Passed<'_>, body: &mut B) -> Result<u64, AnswerError<B::Error>>
+    /// those, after the record is written. After an error the connection must be dropped, not closed: the client is to
+    /// see that the answer broke off. Cancel safe, as far as [`Self::carried`] goes.
+    pub async fn pass<B>(&mut self, passed: Passed<'_>, body: &mut B) -> Result<(), AnswerError<B::Error>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -200,9 +203,10 @@ impl<S: Io> Connection<S> {
         }
         put_answer(&passed, encoder, &mut self.writer.out);
         let idle = self.patience.body;
-        let writer = &mut self.writer;
-        let (mut count, mut trailers) = (0, None);
-        poll_fn(|cx| {
+        let (writer, carried) = (&mut self.writer, &mut self.carried);
+        *carried = 0;
+        let mut trailers = None;
+        let passed = poll_fn(|cx| {
             while !body.is_end_stream() {
                 if writer.is_full() {
                     ready!(writer.poll_flush_within(cx, idle)).map_err(AnswerError::Client)?;
@@ -210,7 +214,7 @@ impl<S: Io> Connection<S> {
                 match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => {
-                            count += data.len() as u64;
+                            *carried += data.len() as u64;
                             encoder.data(&data, &mut writer.out).map_err(AnswerError::Framing)?;
                         }
                         Err(frame) => trailers = frame.into_trailers().ok(),
@@ -224,9 +228,19 @@ impl<S: Io> Connection<S> {
                 }
             }
             encoder.end(trailers.as_ref(), &mut writer.out).map_err(AnswerError::Framing)?;
-            Poll::Ready(Ok(count))
+            Poll::Ready(Ok(()))
         })
-        .await
+        .await;
+        if let Err(AnswerError::Client(_)) = passed {
+            // What still stood in the buffer never went out.
+            self.carried = self.carried.saturating_sub(self.writer.out.len() as u64);
+        }
+        passed
+    }
+
+    /// Body bytes of the last answer, as far as they went on.
+    pub fn carried(&self) -> u64 {
+        self.carried
     }
 
     /// Passes a 101 on, and gives the connection up to what was agreed on; with what came early.

@@ -193,7 +193,10 @@ pub async fn send<B: Inbound>(
     });
     match answer.final_head(head, &mut response).await {
         Ok(response) => Ok((response, answer)),
-        Err(error) => Err(Unanswered { error, body: answer.unsent }),
+        Err(error) => {
+            answer.weigh(&error);
+            Err(Unanswered { error, body: answer.unsent })
+        }
     }
 }
 
@@ -338,7 +341,15 @@ impl<B: Inbound> Answer<B> {
         }
     }
 
+    /// A connection that went silent under one request is not offered to the next: nobody can tell whether it is dead.
+    fn weigh(&self, error: &ExchangeError) {
+        if matches!(error, ExchangeError::TimedOut(_)) {
+            self.connection.retire();
+        }
+    }
+
     fn fail(&mut self, error: ExchangeError) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        self.weigh(&error);
         self.lease = None;
         self.send.send_reset(Reason::CANCEL);
         Poll::Ready(Some(Err(error)))

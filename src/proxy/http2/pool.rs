@@ -63,11 +63,14 @@ impl Pool {
         });
     }
 
-    /// Connections without a stream.
+    /// Connections without a stream. Those that their origin ended are let go of.
     pub fn idle(&self) -> usize {
-        let origins = self.lock();
-        let all = origins.values().flat_map(|origin| &origin.connections);
-        all.filter(|connection| connection.active() == 0).count()
+        let mut idle = 0;
+        for origin in self.lock().values_mut() {
+            origin.connections.retain(|connection| connection.is_open());
+            idle += origin.connections.iter().filter(|connection| connection.active() == 0).count();
+        }
+        idle
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Origin, foldhash::fast::RandomState>> {

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,7 +13,9 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 
+use super::watch::Watched;
 use super::{io_error, message, pinned, poll_room};
+use crate::engine::reason::Reason as Refusal;
 use crate::engine::request::{Framing, HeadError, RequestHead, ResponseHead};
 use crate::engine::target::Authority;
 use crate::proxy::body::{BodyError, Inbound};
@@ -23,10 +25,10 @@ use crate::proxy::http1::server::AnswerError;
 use crate::proxy::http1::wire::Clock;
 
 /// A client's connection.
-pub type Connection<S> = h2::server::Connection<S, Bytes>;
+pub type Connection<S> = h2::server::Connection<Watched<S>, Bytes>;
 
 /// Waits for the client's preface, no longer than `within`.
-pub async fn shake<S: Io>(io: S, within: Duration) -> Result<Connection<S>, h2::Error> {
+pub async fn shake<S: Io>(io: Watched<S>, within: Duration) -> Result<Connection<S>, h2::Error> {
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(super::UPLOAD_WINDOW)
@@ -52,6 +54,8 @@ type Respond = Arc<Mutex<SendResponse<Bytes>>>;
 pub struct Stream {
     respond: Respond,
     send: Option<SendStream<Bytes>>,
+    /// Body bytes of the answer that went on.
+    carried: u64,
     clock: Clock,
     /// Without any progress.
     patience: Duration,
@@ -62,6 +66,13 @@ pub struct Last {
     head: Option<Response<()>>,
     data: Bytes,
     trailers: Option<HeaderMap>,
+}
+
+impl Last {
+    /// Its body bytes.
+    pub fn bytes(&self) -> u64 {
+        self.data.len() as u64
+    }
 }
 
 /// Reads a request's head; body and answer have their own ways from here.
@@ -90,16 +101,18 @@ pub fn read(
         clock: Clock::default(),
         patience,
     };
-    (head, incoming, Stream { respond, send: None, clock: Clock::default(), patience })
+    (head, incoming, Stream { respond, send: None, carried: 0, clock: Clock::default(), patience })
 }
 
 impl Stream {
-    /// Runs `work`, unless the client resets the stream or goes away first: then `None`, and `work` is dropped.
-    pub async fn unless_reset<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
+    /// Runs `work`, unless the stream is reset or the client goes away first: then `Err`, with the code of a reset.
+    pub async fn unless_reset<T>(
+        &mut self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Option<Reason>> {
         poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => self.lock().poll_reset(cx).map(|_| None),
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.lock().poll_reset(cx).map(|reset| Err(reset.ok())),
         })
         .await
     }
@@ -125,13 +138,9 @@ impl Stream {
         Ok(())
     }
 
-    /// Passes an origin's answer on, all but its end: [`Self::finish`] sends that, after the record is written. Gives
-    /// the number of body bytes too. After an error the stream must be reset.
-    pub async fn pass<B>(
-        &mut self,
-        head: &ResponseHead,
-        body: &mut B,
-    ) -> Result<(u64, Last), AnswerError<B::Error>>
+    /// Passes an origin's answer on, all but its end: [`Self::finish`] sends that, after the record is written. After an
+    /// error the stream must be reset. Cancel safe, as far as [`Self::carried`] goes.
+    pub async fn pass<B>(&mut self, head: &ResponseHead, body: &mut B) -> Result<Last, AnswerError<B::Error>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -139,10 +148,9 @@ impl Stream {
         let head = message::response(head).ok_or_else(malformed)?;
         let mut last = Last { head: None, data: Bytes::new(), trailers: None };
         if body.is_end_stream() {
-            return Ok((0, Last { head: Some(head), ..last }));
+            return Ok(Last { head: Some(head), ..last });
         }
         self.begin(head, false).map_err(|error| AnswerError::Client(io_error(error)))?;
-        let mut count = 0;
         let mut data = Bytes::new();
         poll_fn(|cx| {
             loop {
@@ -152,14 +160,8 @@ impl Stream {
                 }
                 match pinned(body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                        Ok(piece) => {
-                            count += piece.len() as u64;
-                            if body.is_end_stream() {
-                                last.data = piece;
-                            } else {
-                                data = piece;
-                            }
-                        }
+                        Ok(piece) if body.is_end_stream() => last.data = piece,
+                        Ok(piece) => data = piece,
                         Err(frame) => last.trailers = frame.into_trailers().ok(),
                     },
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(AnswerError::Origin(error))),
@@ -172,7 +174,12 @@ impl Stream {
             }
         })
         .await?;
-        Ok((count, last))
+        Ok(last)
+    }
+
+    /// Body bytes of the answer, as far as they went on.
+    pub fn carried(&self) -> u64 {
+        self.carried
     }
 
     /// Ready once the client has given the stream up.
@@ -189,6 +196,7 @@ impl Stream {
                 Poll::Ready(Ok(room)) => {
                     self.clock.stop();
                     send.send_data(data.split_to(room), false).map_err(io_error)?;
+                    self.carried += room as u64;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(io_error(error))),
                 Poll::Pending => {
@@ -224,6 +232,18 @@ impl Stream {
             Some(send) => send.send_reset(reason),
             None => self.lock().send_reset(reason),
         }
+    }
+}
+
+/// Why the library reset a client's stream, for what the client sent on it.
+pub fn fault(code: Reason) -> Option<Refusal> {
+    match code {
+        // A body that is not as long as was told, or trailers that are none.
+        Reason::PROTOCOL_ERROR => Some(Refusal::RequestFraming),
+        Reason::FLOW_CONTROL_ERROR | Reason::FRAME_SIZE_ERROR | Reason::STREAM_CLOSED => {
+            Some(Refusal::RequestMalformed)
+        }
+        _ => None,
     }
 }
 
@@ -263,11 +283,10 @@ impl Incoming {
     fn broken(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
         self.last = None;
-        let ours = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
-        Poll::Ready(Some(Err(if ours {
-            FramingError::Truncated.into()
-        } else {
-            BodyError::Gone(io_error(error))
+        let fault = error.reason().filter(|_| error.is_library()).and_then(fault);
+        Poll::Ready(Some(Err(match fault {
+            Some(reason) => BodyError::Refused { reason, said: error.to_string() },
+            None => BodyError::Gone(io_error(error)),
         })))
     }
 

@@ -89,6 +89,23 @@ async fn an_address_without_a_name_in_the_hello_gets_its_leaf() {
 }
 
 #[tokio::test]
+async fn a_ca_that_has_ended_is_named_and_the_client_gets_an_alert() {
+    let now = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(super::super::now().0));
+    let read = now.clone();
+    let clock = move || crate::engine::facts::Timestamp(read.load(std::sync::atomic::Ordering::Relaxed));
+    let mint = Mint::for_a_day(std::sync::Arc::new(clock)).unwrap();
+    let ask = || meet(&mint, client(mint.ca_pem(), BOTH), "a.test", "a.test");
+    assert!(ask().await.1.is_ok());
+    now.fetch_add(86_400, std::sync::atomic::Ordering::Relaxed);
+    let (answer, outcome) = ask().await;
+    assert!(answer.unwrap_err().to_string().contains("InternalError"));
+    assert_eq!(outcome, Err("Mint(Ended)".to_owned()));
+    let error = HandshakeError::Mint(MintError::Ended);
+    assert_eq!(error.reason(), Reason::TlsHandshake);
+    assert!(error.to_string().contains("start exeat anew"), "{error}");
+}
+
+#[tokio::test]
 async fn a_client_that_lacks_our_ca_is_named_by_its_alert() {
     let mint = mint();
     let stranger = self_signed(testing::ca("stranger"));

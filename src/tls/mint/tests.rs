@@ -307,5 +307,5 @@ fn the_ca_of_one_child_lasts_a_day_and_then_makes_nothing() {
     clock.store(NOW + 86_399, std::sync::atomic::Ordering::Relaxed);
     assert!(mint.leaf_for(&host).is_ok());
     clock.store(NOW + 86_400, std::sync::atomic::Ordering::Relaxed);
-    assert!(matches!(mint.leaf_for(&host), Err(MintError::UnfitCa("expired"))));
+    assert!(matches!(mint.leaf_for(&host), Err(MintError::Ended)));
 }

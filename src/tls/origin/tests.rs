@@ -344,6 +344,19 @@ async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
 }
 
 #[tokio::test]
+async fn a_banner_is_named_at_its_first_bytes_though_its_sender_waits() {
+    let tls = trusting(&[&self_signed(ca("root"))]);
+    for banner in [&b"SSH-2.0-OpenSSH_9.2\r\n"[..], b"220 mail.test ESMTP\r\n", b"+OK\r\n", b"SS", b"\n"] {
+        let (near, mut far) = duplex(1 << 16);
+        far.write_all(banner).await.unwrap();
+        let host = Host::parse("api.example.com").unwrap();
+        let outcome = tls.connect(near, &host, AtLeast::Tls12, Offer::Http1, soon()).await;
+        assert!(matches!(outcome, Err(OriginTlsError::NotTls)), "{banner:?}: {outcome:?}");
+        drop(far);
+    }
+}
+
+#[tokio::test]
 async fn an_origin_that_never_answers_ends_at_the_deadline() {
     let (near, _far) = duplex(1 << 16);
     let host = Host::parse("api.example.com").unwrap();
@@ -514,9 +527,9 @@ async fn versions_suites_and_groups_can_be_narrowed() {
     anchors.add(&root.der).unwrap();
     let with = |leg| special(anchors.clone(), OriginOptions { leg, ..OriginOptions::default() }).unwrap();
     let tls =
-        with(LegOptions { ciphers: Some(vec![0x1303]), groups: Some(vec![0x0018]), ..LegOptions::default() });
+        with(LegOptions { ciphers: Some(vec![0x1301]), groups: Some(vec![0x0018]), ..LegOptions::default() });
     let facts = meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls12).await.unwrap();
-    assert_eq!(facts.cipher, "TLS13_CHACHA20_POLY1305_SHA256");
+    assert_eq!(facts.cipher, "TLS13_AES_128_GCM_SHA256");
     assert_eq!(facts.group, Some("secp384r1"));
     assert!(meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls12).await.is_err());
     let tls = with(LegOptions { only_tls13: true, ..LegOptions::default() });

@@ -35,6 +35,8 @@ pub enum TrustError {
     Crl { path: PathBuf },
     #[error("the local CA is never believed upstream: take it out of the upstream CA files")]
     OwnCa,
+    #[error("this build keeps to FIPS 140-3, and the origins' leg would not")]
+    NotFips,
     #[error("TLS cannot be set up")]
     Tls(#[from] Error),
 }

@@ -1,4 +1,5 @@
-//! A stream that remembers how the peer began: eleven bytes tell which version an old server chose.
+//! A stream that remembers how the peer began: eleven bytes tell which version an old server chose, and the first few that
+//! another protocol is spoken there.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,10 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::engine::hello::server::{self, ServerFirst};
+
 /// What `engine::hello::server::first` needs.
 const ENOUGH: usize = 11;
 
-/// Passes everything through; costs one comparison a read once the first bytes are there.
+/// Passes everything through but what is not TLS; costs one comparison a read once the first bytes are there.
 #[derive(Debug)]
 pub struct Witness<S> {
     io: S,
@@ -51,6 +54,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Witness<S> {
             let count = new.len().min(ENOUGH - have);
             this.first[have..have + count].copy_from_slice(&new[..count]);
             this.have += u8::try_from(count).expect("at most eleven");
+            // A banner may be shorter than what TLS waits for, and its sender waits for us.
+            if server::first(this.first_bytes()) == ServerFirst::NotTls {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::cases::latin1;
 
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 /// The largest frame that a peer must take.
 const MOST: usize = 16_384;
@@ -59,6 +59,16 @@ pub fn block(fields: &Value) -> Vec<u8> {
     fields.iter().flat_map(|field| literal(0, &text(&field[0]), &text(&field[1]))).collect()
 }
 
+/// The block of a request to app.test.
+pub fn request(method: &str, path: &str) -> Vec<u8> {
+    block(&serde_json::json!([
+        [":method", method],
+        [":scheme", "https"],
+        [":authority", "app.test"],
+        [":path", path]
+    ]))
+}
+
 /// A header block, in as many frames as it takes.
 pub fn headers(stream: u32, block: &[u8], ended: bool, pad: Option<u8>) -> Vec<u8> {
     let end = if ended { END_STREAM } else { 0 };
@@ -83,14 +93,6 @@ fn padded(kind: u8, flags: u8, stream: u32, payload: &[u8], pad: u8) -> Vec<u8> 
 
 /// What a case sends, in pieces to be written one after the other; a pause is a piece without bytes.
 pub fn script(send: &Value) -> Vec<Vec<u8>> {
-    let get = |method: &str, path: &str| {
-        block(&serde_json::json!([
-            [":method", method],
-            [":scheme", "https"],
-            [":authority", "app.test"],
-            [":path", path]
-        ]))
-    };
     let mut settings = Vec::new();
     let mut out = Vec::new();
     for step in send.as_array().unwrap() {
@@ -122,12 +124,12 @@ pub fn script(send: &Value) -> Vec<Vec<u8>> {
             out.push(frame(1, END_STREAM, 1, &block(&step["headers_open"])));
         } else if let Some(bomb) = step["hpack_bomb"].as_object() {
             let value = vec![b'a'; bomb["value_bytes"].as_u64().unwrap() as usize];
-            let mut fields = get("GET", "/a");
+            let mut fields = request("GET", "/a");
             fields.extend(literal(0x40, b"x", &value));
             fields.extend(vec![0x80 | 62; bomb["references"].as_u64().unwrap() as usize]);
             out.push(headers(1, &fields, true, None));
         } else if let Some(size) = step["hpack_table_update"].as_u64() {
-            let fields = [number(0x20, 5, size as usize), get("GET", "/a")].concat();
+            let fields = [number(0x20, 5, size as usize), request("GET", "/a")].concat();
             out.push(headers(1, &fields, true, None));
         } else if let Some(times) = step["repeat"].as_u64() {
             let (mut stream, mut piece) = (u32::MAX, Vec::new());
@@ -139,9 +141,9 @@ pub fn script(send: &Value) -> Vec<Vec<u8>> {
                     }
                     let on = if stream == u32::MAX { 1 } else { stream };
                     piece.extend(match word {
-                        "headers:GET" => headers(on, &get("GET", "/a"), true, None),
-                        "headers:GET:1MiB-response" => headers(on, &get("GET", "/mebibyte"), true, None),
-                        "headers:POST:open" => headers(on, &get("POST", "/hold"), false, None),
+                        "headers:GET" => headers(on, &request("GET", "/a"), true, None),
+                        "headers:GET:1MiB-response" => headers(on, &request("GET", "/mebibyte"), true, None),
+                        "headers:POST:open" => headers(on, &request("POST", "/hold"), false, None),
                         "rst_stream:CANCEL" => frame(3, 0, on, &8u32.to_be_bytes()),
                         "window_update:0" => frame(8, 0, on, &0u32.to_be_bytes()),
                         "window_update:2147483647" => frame(8, 0, on, &0x7fff_ffffu32.to_be_bytes()),
@@ -183,31 +185,59 @@ pub async fn outcome<S: AsyncRead + Unpin>(io: &mut S, stream: u32, patience: Du
     let mut buf = Vec::new();
     let mut answered = None;
     loop {
-        while buf.len() >= 9 {
+        let one = match tokio::time::timeout_at(deadline, next(io, &mut buf)).await {
+            Err(_) => return Did::Nothing,
+            Ok(None) => return Did::Closed,
+            Ok(Some(one)) => one,
+        };
+        if one.kind == 1 && one.stream == stream && answered.is_none() {
+            answered = Some(status(&one.payload));
+        }
+        match one.kind {
+            0 | 1 if one.stream == stream && one.flags & END_STREAM != 0 => {
+                return Did::Answered(answered.expect("a head before a body"));
+            }
+            3 if one.stream == stream => return Did::Reset(one.word(0)),
+            7 => return Did::GoAway(one.word(4)),
+            _ => {}
+        }
+    }
+}
+
+/// A frame that came.
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+impl Frame {
+    fn word(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
+
+    /// Nothing more comes on its stream.
+    pub fn ends(&self) -> bool {
+        self.kind < 2 && self.flags & END_STREAM != 0
+    }
+}
+
+/// The next frame; `None` where the stream ends. `buf` keeps what came behind it.
+pub async fn next<S: AsyncRead + Unpin>(io: &mut S, buf: &mut Vec<u8>) -> Option<Frame> {
+    loop {
+        if buf.len() >= 9 {
             let length = usize::from(buf[0]) << 16 | usize::from(buf[1]) << 8 | usize::from(buf[2]);
-            if buf.len() < 9 + length {
-                break;
-            }
-            let one: Vec<u8> = buf.drain(..9 + length).collect();
-            let on = u32::from_be_bytes(one[5..9].try_into().unwrap()) & 0x7fff_ffff;
-            let word = |at: usize| u32::from_be_bytes(one[9 + at..13 + at].try_into().unwrap());
-            if one[3] == 1 && on == stream && answered.is_none() {
-                answered = Some(status(&one[9..]));
-            }
-            match one[3] {
-                0 | 1 if on == stream && one[4] & END_STREAM != 0 => {
-                    return Did::Answered(answered.expect("a head before a body"));
-                }
-                3 if on == stream => return Did::Reset(word(0)),
-                7 => return Did::GoAway(word(4)),
-                _ => {}
+            if buf.len() >= 9 + length {
+                let one: Vec<u8> = buf.drain(..9 + length).collect();
+                let stream = u32::from_be_bytes(one[5..9].try_into().unwrap()) & 0x7fff_ffff;
+                return Some(Frame { kind: one[3], flags: one[4], stream, payload: one[9..].to_vec() });
             }
         }
         let mut piece = [0; 16 * 1024];
-        match tokio::time::timeout_at(deadline, io.read(&mut piece)).await {
-            Err(_) => return Did::Nothing,
-            Ok(Ok(0) | Err(_)) => return Did::Closed,
-            Ok(Ok(n)) => buf.extend_from_slice(&piece[..n]),
+        match io.read(&mut piece).await {
+            Ok(n @ 1..) => buf.extend_from_slice(&piece[..n]),
+            Ok(_) | Err(_) => return None,
         }
     }
 }

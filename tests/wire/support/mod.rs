@@ -14,3 +14,4 @@ pub mod proxy;
 pub mod relay;
 pub mod sign;
 pub mod tls;
+pub mod world;

@@ -96,3 +96,9 @@ pub async fn connect_offering(
     let name = ServerName::try_from(name.to_owned()).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }
+
+/// SHA-256 of the leaf that a client was shown, in hex.
+pub fn presented(client: &ClientTls) -> String {
+    let leaf = &client.get_ref().1.peer_certificates().unwrap()[0];
+    exeat::engine::hex::text(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, leaf).as_ref())
+}
