@@ -18,6 +18,7 @@ mod lesson;
 mod life;
 mod limits;
 mod metrics;
+mod own_calls;
 mod pool;
 mod request;
 mod secrets;
