@@ -233,12 +233,14 @@ async fn send(
         }
         std::str::from_utf8(&body).ok().and_then(answered).ok_or(CallerError::Answer)
     };
-    let mut connection = std::pin::pin!(connection);
+    let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
         biased;
-        told = exchange => told,
-        ended = &mut connection => Err(ended.err().map_or(CallerError::Body, CallerError::Http)),
+        told = &mut exchange => return told,
+        // Whole or broken off: what came of it, the exchange knows.
+        _ = connection => {}
     }
+    exchange.await
 }
 
 /// The head as it was signed, in hyper's words.

@@ -19,6 +19,7 @@ mod lesson;
 mod life;
 mod limits;
 mod metrics;
+mod own_calls;
 mod pool;
 mod rented;
 mod request;
