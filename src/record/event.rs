@@ -149,7 +149,10 @@ impl Facts {
         top(&mut json, request);
         let top = mark(json.0);
 
-        json.field(",\"policy\":", request.policy, MAX_NAME);
+        // Our own calls for keys are before any policy.
+        if !request.policy.is_empty() {
+            json.field(",\"policy\":", request.policy, MAX_NAME);
+        }
         if let Some(placed) = request.statement {
             json.field(",\"statement\":", placed.id.as_bytes(), MAX_NAME);
             json.raw(",\"place\":\"");

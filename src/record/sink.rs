@@ -111,6 +111,14 @@ impl Sink {
         PipeSink::start(file, None).map(Self::Pipe).map_err(|source| SinkError::Thread { source })
     }
 
+    /// It holds a line that it can't get rid of: to wait for another would be in vain.
+    pub fn is_stuck(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Pipe(pipe) => pipe.is_stuck(),
+        }
+    }
+
     /// SIGHUP: opens the path anew, so that a file moved away from outside is let go. Others are left alone.
     pub fn reopen(&self) -> Result<(), SinkError> {
         match self {
