@@ -69,6 +69,7 @@ impl Statement {
             (Rule::Aws(rule), Some(services)) => {
                 let of = |service: Option<&str>| service.is_none_or(|service| services.contains(&service));
                 rule.actions.iter().any(|action| of(action.service()))
+                    && (!destination.third_party || self.names_what_is_rented(rule))
             }
             (Rule::Http(rule), _) if destination.third_party => {
                 rule.hosts.iter().any(|host| host.matches(destination.target))
