@@ -20,6 +20,7 @@ mod limits;
 mod metrics;
 mod own_calls;
 mod pool;
+mod process;
 mod request;
 mod secrets;
 mod shown;
