@@ -9,6 +9,7 @@ mod chunks;
 mod codec;
 mod combinations;
 mod connect;
+mod data;
 mod distrust;
 mod events;
 mod forms;
