@@ -185,8 +185,8 @@ async fn a_record_names_the_child_that_asked() {
     let child = ["sh", "-c", "curl -s https://app.test/x & echo $!; wait"];
     let seen = run(world.exec().args(["--audit", "audit.jsonl"]), &child).await;
     let audit = std::fs::read_to_string(world.home.join("audit.jsonl")).unwrap();
-    let events = audit.lines().filter(|line| line.starts_with("{\"eventVersion\""));
-    let event: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    let event = audit.lines().rfind(|line| line.starts_with("{\"eventVersion\"")).unwrap();
+    let event: Value = serde_json::from_str(event).unwrap();
     let ours = &event["additionalEventData"]["exeat"];
     assert_eq!(ours["process"], "curl", "{event}");
     assert_eq!(seen.out.lines().next(), Some(&*ours["pid"].to_string()), "{event}");

@@ -78,7 +78,7 @@ pub fn request(bytes: &[u8]) -> bool {
 }
 
 /// httparse reads the same words, and nothing is missing.
-fn same_head(head: &RequestHead, raw: &[u8]) {
+pub fn same_head(head: &RequestHead, raw: &[u8]) {
     let mut slots = [httparse::EMPTY_HEADER; 256];
     let mut parsed = httparse::Request::new(&mut slots);
     assert_eq!(parsed.parse(raw), Ok(httparse::Status::Complete(raw.len())));

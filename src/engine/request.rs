@@ -282,7 +282,8 @@ impl RequestHead {
 
     /// All fields in arrival order: name as sent (a token), value without outer whitespace, bytes as received.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        self.fields.list.iter().map(|f| (f.name.of(&self.raw), f.value.of(&self.raw)))
+        let raw = &self.raw[..];
+        self.fields.list.iter().map(move |f| (f.name.of(raw), f.value.of(raw)))
     }
 
     /// Values of all fields of that name, in arrival order. `name` in any case.
@@ -307,10 +308,14 @@ impl RequestHead {
     }
 
     /// A field of that name stays on this connection (RFC 9110 7.6.1), so that it can't be signed.
+    #[inline]
     pub fn is_hop_by_hop(&self, name: &[u8]) -> bool {
+        self.fields.hop_by_hop & length_bit(name.len()) != 0 && self.stays(name)
+    }
+
+    fn stays(&self, name: &[u8]) -> bool {
         let mut hop_by_hop = self.fields.list.iter().filter(|f| f.kind == Kind::HopByHop);
-        self.fields.hop_by_hop & length_bit(name.len()) != 0
-            && hop_by_hop.any(|f| f.name.of(&self.raw).eq_ignore_ascii_case(name))
+        hop_by_hop.any(|f| f.name.of(&self.raw).eq_ignore_ascii_case(name))
     }
 
     /// Fields that travel on, as their whole lines, CR LF included.

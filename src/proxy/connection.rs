@@ -73,7 +73,7 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
                 DoorError::Target(_) => Reason::TargetMalformed,
                 DoorError::Mismatch => Reason::TargetMismatch,
             };
-            return refuse(&worker, socket, peer, b"", reason, &error.to_string()).await;
+            return refuse(&worker, socket, peer, door::told(&head), reason, &error.to_string()).await;
         }
     };
     // A denied name is refused inside, in words its SDK shows; what no request could make right, here.

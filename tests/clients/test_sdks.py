@@ -63,6 +63,20 @@ class Sdks(UnderExec):
             # A body that the signature or a checksum covers was compared with it.
             self.assertEqual(event.ours["payloadOutcome"], "unchecked" if payload == "unsigned" else "matched", event)
 
+    def test_whose_a_key_is_aws_tells_where_a_statement_turns_on_it(self):
+        # Its id is of the older kind: it tells no account.
+        keys = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}
+        for account, passes in ((ACCOUNT, True), ("210987654321", False)):
+            policy = self.world.folder / "caller.yaml"
+            policy.write_text('version: 1\nstatements:\n  - {id: a, effect: allow, action: dynamodb:ListTables, resource: "*", '
+                              f'when: {{signer.account: "{account}"}}}}\n')
+            done, events = self.run_it(*matrix.PYTHON, "boto3", "allowed", flags=("--policy", policy), **keys)
+            self.assertEqual(done.returncode == 0, passes, done)
+            own, call = sorted(events, key=lambda event: event.ours.get("origin") != "exeat")
+            self.assertEqual((own.call, own.ours["status"], own.ours["signature"]), ("sts:GetCallerIdentity", 200, "verified"), own)
+            self.assertEqual(call["userIdentity"]["accountId"], ACCOUNT, call)
+            self.assertEqual(call.ours.get("reason"), None if passes else "policy.no_match", call)
+
     def test_boto3(self):
         self.calls_by(*matrix.PYTHON, "calls", "all")
 

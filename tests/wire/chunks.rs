@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::AsyncWriteExt;
 
+use crate::limits;
 use crate::support::aws::{self, S3};
 use crate::support::cases;
 use crate::support::chunk_signer::{ChunkSigner, seed_of};
@@ -144,6 +145,56 @@ async fn large_chunks_pass_and_one_over_sixteen_mebibytes_is_refused_at_its_firs
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("reason=sigv4.unsupported;"), "{answer}");
     assert_eq!(origin.requests().len(), 1);
     assert_eq!(origin.count(b'^'), 0);
+}
+
+/// A budget of 1 MiB, of which a chunk needs what its line needs too.
+#[tokio::test]
+async fn a_chunk_that_spends_the_budget_is_refused_and_the_one_that_just_fits_passes() {
+    let (proxy, origin) = limits::start("limits: {turn: 200ms, inspection: 1MiB}\n").await;
+    const BUDGET: usize = 1 << 20;
+    let (head, chunks) = upload("/ours/a", &[&vec![b'^'; BUDGET]], None, false);
+    let mut client = proxy.intercepted(S3).await;
+    // All but the end, so that nothing but the budget can end it.
+    let most = &chunks[0][..BUDGET / 2];
+    let answer = aws::ask(&mut client, &[head.as_bytes(), most].concat()).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("reason=limit.inspect;"), "{answer}");
+    assert_eq!((origin.requests().len(), origin.count(b'^')), (0, 0));
+    let event = proxy.events().remove(0);
+    assert_eq!(event["additionalEventData"]["exeat"]["reason"], "limit.inspect", "{event}");
+    assert_eq!(proxy.metric("exeat_in_use{resource=\"inspection\"}").await, 0);
+
+    let (head, chunks) = upload("/ours/b", &[&vec![b'!'; BUDGET - 1024]], None, false);
+    let mut client = proxy.intercepted(S3).await;
+    let answer = aws::ask(&mut client, &[head.as_bytes(), &chunks.concat()].concat()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(origin.requests().len() == 1 && origin.requests()[0].body == chunks.concat());
+}
+
+#[tokio::test]
+async fn a_chunk_for_which_others_leave_no_room_waits_its_turn_and_small_ones_need_none() {
+    let (proxy, origin) = limits::start("limits: {turn: 200ms, inspection: 1MiB}\n").await;
+    let put = |chunk: usize, fill: u8| upload("/ours/a", &[&vec![fill; chunk]], None, false);
+    let (head, chunks) = put(900 << 10, b'^');
+    let mut first = proxy.intercepted(S3).await;
+    first.write_all(&[head.as_bytes(), &chunks[0][..1000]].concat()).await.unwrap();
+    first.flush().await.unwrap();
+    proxy.until_metric("exeat_in_use{resource=\"inspection\"}", 57 << 14).await;
+
+    let (head, chunks) = put(300 << 10, b'#');
+    let whole = [head.as_bytes(), &chunks.concat()].concat();
+    let answer = aws::ask(&mut proxy.intercepted(S3).await, &whole).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("reason=limit.inspect;"), "{answer}");
+    assert_eq!(origin.count(b'#'), 0);
+    // A chunk as SDKs sign them is the connection's own.
+    let (head, chunks) = put(128 << 10, b'!');
+    let small = [head.as_bytes(), &chunks.concat()].concat();
+    let answer = aws::ask(&mut proxy.intercepted(S3).await, &small).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(first);
+    proxy.until_metric("exeat_in_use{resource=\"inspection\"}", 0).await;
+    let answer = aws::ask(&mut proxy.intercepted(S3).await, &whole).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "there is room again: {answer}");
+    assert_eq!((origin.requests().len(), origin.count(b'^')), (2, 0));
 }
 
 #[tokio::test]

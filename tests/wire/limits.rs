@@ -17,7 +17,7 @@ use crate::support::tls::{self, Ca};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n";
 
-async fn start(config: &str) -> (Proxy, aws::Origin) {
+pub async fn start(config: &str) -> (Proxy, aws::Origin) {
     let ca = Ca::new();
     let (origin, address) = aws::origin_saying(&ca, |_| aws::ok("ok")).await;
     (proxy(&ca, address, config), origin)

@@ -202,7 +202,7 @@ pub(super) fn lines<'a>(raw: &'a Bytes, fields: &'a Fields) -> impl Iterator<Ite
 }
 
 impl Span {
-    pub(super) fn of(self, raw: &Bytes) -> &[u8] {
+    pub(super) fn of(self, raw: &[u8]) -> &[u8] {
         &raw[self.start as usize..self.end as usize]
     }
 

@@ -49,7 +49,7 @@ impl PathForm {
 impl Parts<'_> {
     /// The canonical request; `payload` is the digest's text or the word that stands for it.
     pub fn text(&self, form: PathForm, payload: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1024);
+        let mut out = Vec::with_capacity(512 + self.path.len() + self.fields.len());
         out.extend_from_slice(self.method.as_bytes());
         out.push(b'\n');
         form.write(self.path, &mut out);
@@ -66,9 +66,14 @@ impl Parts<'_> {
 }
 
 /// Algorithm, date, scope and the canonical request's digest, a line each.
-pub fn string_to_sign(algorithm: Algorithm, date: &str, scope: &Scope<'_>, canonical: &[u8]) -> Vec<u8> {
+pub fn string_to_sign(
+    algorithm: Algorithm,
+    date: impl AsRef<[u8]>,
+    scope: &Scope<'_>,
+    canonical: &[u8],
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(192);
-    write_string_to_sign(&mut out, algorithm, date, scope, &sha256(canonical));
+    write_string_to_sign(&mut out, algorithm, date.as_ref(), scope, &sha256(canonical));
     out
 }
 
@@ -76,12 +81,12 @@ pub fn string_to_sign(algorithm: Algorithm, date: &str, scope: &Scope<'_>, canon
 pub(super) fn write_string_to_sign(
     out: &mut Vec<u8>,
     algorithm: Algorithm,
-    date: &str,
+    date: &[u8],
     scope: &Scope<'_>,
     canonical: &[u8; 32],
 ) {
-    for part in [algorithm.as_str(), "\n", date, "\n"] {
-        out.extend_from_slice(part.as_bytes());
+    for part in [algorithm.as_str().as_bytes(), b"\n", date, b"\n"] {
+        out.extend_from_slice(part);
     }
     scope.write(algorithm, out);
     out.push(b'\n');

@@ -19,7 +19,7 @@ const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b785
 #[derive(Debug, Clone)]
 pub struct Chain {
     checker: Checker,
-    date: Box<str>,
+    date: Box<[u8]>,
     /// Without the key id: `date/region/service/aws4_request`.
     scope: Box<[u8]>,
     /// As text, lower-case hex.
@@ -37,7 +37,7 @@ struct Renewal {
 
 impl Chain {
     /// `seed`: the signature of the request itself, which has been verified with `checker`.
-    pub fn new(checker: Checker, date: &str, scope: &Scope<'_>, seed: &str) -> Self {
+    pub fn new(checker: Checker, date: &[u8], scope: &Scope<'_>, seed: &str) -> Self {
         let mut text = Vec::with_capacity(64);
         scope.write(checker.algorithm(), &mut text);
         Self { checker, date: date.into(), scope: text.into(), previous: seed.into(), renewal: None }
@@ -65,7 +65,7 @@ impl Chain {
     /// The next event's signature holds over its `:date` header, as encoded, and a payload of this digest.
     pub fn event(&mut self, at: Timestamp, date: &[u8], payload: &[u8; 32], signature: &[u8; 32]) -> bool {
         let Some(text) = date_text(at) else { return false };
-        if text[..8] != self.date[..8] {
+        if text.as_bytes()[..8] != self.date[..8] {
             let Some(Renewal { secret, region, service }) = &self.renewal else { return false };
             let scope = Scope { date: &text[..8], region, service };
             self.checker = Checker::derive(secret, &scope);
@@ -73,7 +73,7 @@ impl Chain {
             scope.write(self.checker.algorithm(), &mut written);
             self.scope = written.into();
         }
-        self.date = text.into();
+        self.date = text.into_bytes().into();
         let (date, payload) = (hex::write(&sha256(date)), hex::write(payload));
         let signature = hex::write(signature);
         // INVARIANT: hex digits are ASCII.
@@ -104,7 +104,7 @@ impl Chain {
         let mut text = Vec::with_capacity(320);
         text.extend_from_slice(self.checker.algorithm().as_str().as_bytes());
         text.extend_from_slice(kind.as_bytes());
-        let lines = [self.date.as_bytes(), &self.scope, self.previous.as_bytes()];
+        let lines = [&*self.date, &self.scope, self.previous.as_bytes()];
         for line in lines.iter().chain(digests) {
             text.push(b'\n');
             text.extend_from_slice(line);

@@ -75,15 +75,16 @@ pub(super) fn from_header<'a>(
 ) -> Result<Claim<'a>, Refusal> {
     let (mut credential, mut names, mut signature) = (None, None, None);
     for pair in pieces(rest, b',') {
-        let (slot, value, key) = match cut(pair.trim_ascii(), b'=') {
-            (key @ "Credential", Some(value)) => (&mut credential, value, key),
-            (key @ "SignedHeaders", Some(value)) => (&mut names, value, key),
-            (key @ "Signature", Some(value)) => (&mut signature, value, key),
-            _ => {
-                return Err(malformed(
-                    "`authorization` is no list of credential, signed headers and signature",
-                ));
-            }
+        let pair = pair.trim_ascii();
+        let (slot, value, key) = if let Some(value) = pair.strip_prefix("Credential=") {
+            (&mut credential, value, "Credential")
+        } else if let Some(value) = pair.strip_prefix("SignedHeaders=") {
+            (&mut names, value, "SignedHeaders")
+        } else if let Some(value) = pair.strip_prefix("Signature=") {
+            (&mut signature, value, "Signature")
+        } else {
+            let said = "`authorization` is no list of credential, signed headers and signature";
+            return Err(malformed(said));
         };
         if slot.replace(value).is_some() {
             return Err(malformed(format!("`authorization` gives {key} twice")));
@@ -117,6 +118,7 @@ pub(super) fn from_header<'a>(
         token,
         payload,
         is_empty: seen.told.is_empty,
+        opens: head.asks_websocket(),
         parts: parts(head, fields, &scope, &[])?,
     })
 }
@@ -182,6 +184,7 @@ pub(super) fn from_query<'a>(
         token,
         payload,
         is_empty: seen.told.is_empty,
+        opens: head.asks_websocket(),
         parts,
     })
 }
@@ -191,12 +194,11 @@ pub(super) fn malformed(said: impl Into<String>) -> Refusal {
 }
 
 /// The date, which must be the scope's.
-pub(super) fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a str, Timestamp), Refusal> {
-    let date = std::str::from_utf8(date).unwrap_or_default();
+pub(super) fn dated<'a>(date: &'a [u8], scope: &Scope<'_>) -> Result<(&'a [u8], Timestamp), Refusal> {
     let Some(at) = read_date(date) else {
         return Err(malformed("date is not of the form YYYYMMDDTHHMMSSZ"));
     };
-    if date.get(..8) != Some(scope.date) {
+    if date.get(..8) != Some(scope.date.as_bytes()) {
         return Err(Refusal::new(Reason::SigV4Scope, "date of the scope is not the date of the request"));
     }
     Ok((date, at))
@@ -257,6 +259,17 @@ pub(super) fn read_credential(
     escaped: bool,
 ) -> Result<(&str, Scope<'_>), Refusal> {
     let scope = |said: &str| Err(Refusal::new(Reason::SigV4Scope, said));
+    // As it stands in a header: the length of a date is known, and what follows the region is one word.
+    if !escaped && algorithm == Algorithm::Hmac {
+        let form = "credential is not key/date/region/service/aws4_request";
+        let Some(text) = text.strip_suffix("/aws4_request") else { return scope(form) };
+        let (key_id, Some(rest)) = cut(text, b'/') else { return scope(form) };
+        let Some((date, rest)) = rest.split_at_checked(8) else { return scope(form) };
+        let Some((region, Some(service))) = rest.strip_prefix('/').map(|rest| cut(rest, b'/')) else {
+            return scope(form);
+        };
+        return named(key_id, Scope { date, region, service });
+    }
     let mut parts = [""; 5];
     let mut count = 0;
     let mut rest = Some(text);
@@ -285,16 +298,25 @@ pub(super) fn read_credential(
             Algorithm::Ecdsa => "credential is not key/date/service/aws4_request",
         });
     }
+    named(key_id, Scope { date, region, service })
+}
+
+/// Refuses parts that are no names. None of them can hold a `/`.
+fn named<'a>(key_id: &'a str, scope: Scope<'a>) -> Result<(&'a str, Scope<'a>), Refusal> {
+    let refuse = |said: &str| Err(Refusal::new(Reason::SigV4Scope, said));
+    let Scope { date, region, service } = scope;
     let word = |text: &str, longest: usize| {
-        (1..=longest).contains(&text.len()) && text.bytes().all(|b| IN_NAMES[usize::from(b)])
+        // To the end of it whatever is found: that needs no branch for each byte.
+        let plain = text.bytes().fold(true, |all, b| all & IN_NAMES[usize::from(b)]);
+        plain && (1..=longest).contains(&text.len())
     };
     if !word(key_id, 128) || !word(region, 64) || !word(service, 64) {
-        return scope("credential has a part that is no name");
+        return refuse("credential has a part that is no name");
     }
     if date.len() != 8 || !date.bytes().all(|b| b.is_ascii_digit()) {
-        return scope("date of the scope is not of the form YYYYMMDD");
+        return refuse("date of the scope is not of the form YYYYMMDD");
     }
-    Ok((key_id, Scope { date, region, service }))
+    Ok((key_id, scope))
 }
 
 /// Letters, digits, `-`, `_` and `.`.
@@ -338,18 +360,18 @@ fn refuse_repeats(query: &Query<'_>) -> Result<(), Refusal> {
 }
 
 /// `YYYYMMDDTHHMMSSZ`, UTC.
-fn read_date(text: &str) -> Option<Timestamp> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
+fn read_date(text: &[u8]) -> Option<Timestamp> {
+    let &[y0, y1, y2, y3, month0, month1, day0, day1, b'T', h0, h1, m0, m1, s0, s1, b'Z'] = text else {
         return None;
-    }
-    let number = |range: std::ops::Range<usize>| {
-        bytes[range].iter().try_fold(0u16, |n, b| b.is_ascii_digit().then(|| n * 10 + u16::from(b - b'0')))
     };
-    let small = |range| number(range).and_then(|n| u8::try_from(n).ok());
-    let month = time::Month::try_from(small(4..6)?).ok()?;
-    let date = time::Date::from_calendar_date(i32::from(number(0..4)?), month, small(6..8)?).ok()?;
-    let time = time::Time::from_hms(small(9..11)?, small(11..13)?, small(13..15)?).ok()?;
+    let pair = |tens: u8, ones: u8| {
+        let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        (tens < 10 && ones < 10).then(|| tens * 10 + ones)
+    };
+    let year = i32::from(pair(y0, y1)?) * 100 + i32::from(pair(y2, y3)?);
+    let month = time::Month::try_from(pair(month0, month1)?).ok()?;
+    let date = time::Date::from_calendar_date(year, month, pair(day0, day1)?).ok()?;
+    let time = time::Time::from_hms(pair(h0, h1)?, pair(m0, m1)?, pair(s0, s1)?).ok()?;
     Some(Timestamp(time::PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp()))
 }
 
@@ -359,8 +381,8 @@ mod tests {
 
     #[test]
     fn reads_dates_of_one_form_only() {
-        assert_eq!(read_date("20150830T123600Z"), Some(Timestamp(1_440_938_160)));
-        assert_eq!(read_date("20240229T235959Z"), Some(Timestamp(1_709_251_199)));
+        assert_eq!(read_date(b"20150830T123600Z"), Some(Timestamp(1_440_938_160)));
+        assert_eq!(read_date(b"20240229T235959Z"), Some(Timestamp(1_709_251_199)));
         for text in [
             "20230229T000000Z",
             "20150830T123600",
@@ -373,7 +395,7 @@ mod tests {
             "+2150830T123600Z",
             "",
         ] {
-            assert_eq!(read_date(text), None, "{text}");
+            assert_eq!(read_date(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -1,10 +1,9 @@
 //! Header fields under a signature: which are in it, and which must be.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use super::Refusal;
-use crate::engine::pieces::pieces;
+use crate::engine::pieces::{find, pieces};
 use crate::engine::reason::Reason;
 use crate::engine::request::{RequestHead, is_name, is_plain_token};
 
@@ -19,7 +18,8 @@ pub struct SignedFields<'f> {
 #[derive(Debug)]
 struct Line<'f> {
     /// Within the names.
-    name: Range<usize>,
+    start: usize,
+    end: usize,
     /// `None` only until the field is found.
     value: Option<&'f [u8]>,
     /// Further values of a repeated field, in arrival order.
@@ -43,7 +43,8 @@ impl<'f> SignedFields<'f> {
             }
             Ok(())
         })?;
-        if !signed.contains("host") {
+        // Listed names are in lower case.
+        if !signed.lines().any(|(name, _)| name == b"host") {
             return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
         }
         Ok(signed)
@@ -59,8 +60,9 @@ impl<'f> SignedFields<'f> {
         let listed = names.as_bytes();
         let mut lines: Vec<Line<'f>> = Vec::with_capacity(8);
         let (mut start, mut last): (usize, &[u8]) = (0, b"");
-        // A bit for each length that is listed: most fields that aren't signed are told by it alone.
-        let mut lengths = 0u64;
+        // For each length, by its low bits, the place of the last name that has it, counted from 1: most fields that
+        // aren't signed are told by it alone, and most that are by one comparison.
+        let mut by_length = [0u8; 64];
         // A list that ends in `;` ends in an empty name.
         while start <= listed.len() {
             let rest = &listed[start..];
@@ -74,26 +76,26 @@ impl<'f> SignedFields<'f> {
                 return malformed("signed headers are not in order, each once");
             }
             last = name;
-            lengths |= 1 << (length & 63);
-            lines.push(Line { name: start..start + length, value: None, more: Vec::new() });
+            lines.push(Line { start, end: start + length, value: None, more: Vec::new() });
+            by_length[length & 63] = u8::try_from(lines.len()).unwrap_or(u8::MAX);
             start += length + 1;
         }
         for (field, value) in fields {
-            let line = match lengths >> (field.len() & 63) & 1 {
+            let is = |line: &Line<'_>| is_name(field, &listed[line.start..line.end]);
+            let at = match usize::from(by_length[field.len() & 63]) {
                 0 => None,
-                _ => lines.iter_mut().find(|line| {
-                    line.name.len() == field.len() && is_name(field, &listed[line.name.clone()])
-                }),
+                last if lines.get(last - 1).is_some_and(is) => Some(last - 1),
+                _ => lines.iter().position(is),
             };
-            judge(field, line.is_some())?;
-            match line {
+            judge(field, at.is_some())?;
+            match at.and_then(|at| lines.get_mut(at)) {
                 Some(line) if line.value.is_some() => line.more.push(value),
                 Some(line) => line.value = Some(value),
                 None => {}
             }
         }
         if let Some(line) = lines.iter().find(|line| line.value.is_none()) {
-            let name = shown(&listed[line.name.clone()]);
+            let name = shown(&listed[line.start..line.end]);
             return malformed(&format!("signed header `{name}` is not in the request"));
         }
         Ok(Self { names, lines })
@@ -110,7 +112,7 @@ impl<'f> SignedFields<'f> {
     }
 
     fn lines(&self) -> impl Iterator<Item = (&[u8], &Line<'f>)> {
-        self.lines.iter().map(|line| (&self.names.as_bytes()[line.name.clone()], line))
+        self.lines.iter().map(|line| (&self.names.as_bytes()[line.start..line.end], line))
     }
 
     /// Names and canonical values.
@@ -120,6 +122,11 @@ impl<'f> SignedFields<'f> {
             line.write_values(&mut value);
             (name, value)
         })
+    }
+
+    /// Bytes of all values, about.
+    pub(super) fn len(&self) -> usize {
+        self.lines.iter().filter_map(|line| line.value).map(<[u8]>::len).sum()
     }
 
     /// A `name:value` line each.
@@ -146,11 +153,11 @@ impl Line<'_> {
 
 /// Without outer blanks, inner runs of spaces folded into one; tabs inside stay.
 fn write_value(out: &mut Vec<u8>, value: &[u8]) {
-    let blank = |b: &u8| *b == b' ' || *b == b'\t';
-    let start = value.iter().position(|b| !blank(b)).unwrap_or(value.len());
-    let end = value.iter().rposition(|b| !blank(b)).map_or(start, |at| at + 1);
-    let mut rest = &value[start..end];
-    while let Some(at) = memchr::memchr(b' ', rest) {
+    let mut rest = value;
+    while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = rest {
+        rest = inner;
+    }
+    while let Some(at) = find(b' ', rest) {
         out.extend_from_slice(&rest[..=at]);
         let next = rest[at..].iter().position(|&b| b != b' ').unwrap_or(rest.len() - at);
         rest = &rest[at + next..];
