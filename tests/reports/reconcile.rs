@@ -100,7 +100,7 @@ fn our_own_calls_are_matched_as_all_others_and_tail_shows_them() {
     ]
     .concat();
     let identity = record(1, 10, "sts:GetCallerIdentity", Some("R1"));
-    let said = ask(&folder, &audit, &[identity.clone()], &[]);
+    let said = ask(&folder, &audit, std::slice::from_ref(&identity), &[]);
     assert_eq!((said.code, bypassed(&said).len()), (0, 0), "{}", said.out);
     assert_eq!(said.json()["audit"]["matched"], 1, "{}", said.out);
     // The same call, made round us with the same key.
