@@ -41,6 +41,8 @@ pub struct Question<'a> {
     pub max_skew: i64,
     /// Whose a key is can be asked for: then it is not guessed.
     pub asks: bool,
+    /// Called once all is verified, before it is decided: the judge has no clock, who asks may have one.
+    pub verified: &'a (dyn Fn() + Sync),
 }
 
 impl Question<'_> {
@@ -370,6 +372,7 @@ fn decide(
 ) -> Judgement {
     let signed = |name: &str| claim.is_some_and(|claim| claim.signs(name));
     let wants = Wants::default();
+    (question.verified)();
     let decision = policy.decide(&policy::Request {
         head: question.head,
         arrival: question.arrival,

@@ -32,7 +32,7 @@ use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
 
 use self::attempt::Source;
-pub use self::attempt::{Decision, End, Outcome, Request, Upstream};
+pub use self::attempt::{Decision, End, Outcome, Request, Spent, Upstream};
 use self::data::Data;
 use self::event::Facts;
 pub use self::event::Prelude;
@@ -379,8 +379,8 @@ impl Entry {
     }
 
     /// Says which process the client is, where that was looked for.
-    pub fn is_of(&mut self, pid: u32) {
-        self.facts.pid = Some(pid);
+    pub fn is_of(&mut self, pid: u32, name: &str) {
+        self.facts.process = Some(Box::new((pid, name.to_owned())));
     }
 
     /// Says what the request is, as soon as it is judged, whatever the decision. The last call counts.

@@ -5,14 +5,15 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use crate::engine::facts::{Identity, PayloadOutcome};
 use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, Host};
 use crate::keys::KeysError;
 use crate::keys::ledger::{Call, Ledger, Make, Seen};
-use crate::record::{AuditDown, Decision, End, LegText, Outcome, Recorder, Records, Request, Upstream};
+use crate::record::{
+    AuditDown, Decision, End, LegText, Outcome, Recorder, Records, Request, Spent, Upstream,
+};
 
 pub(super) struct OwnCalls {
     records: Arc<Records>,
@@ -74,7 +75,7 @@ fn recorded<'a>(call: Call<'a>, host: &'a Authority) -> Request<'a> {
         trace: None,
         traceparent: None,
         repeats: false,
-        spent: Duration::ZERO,
+        spent: Spent::default(),
     }
 }
 

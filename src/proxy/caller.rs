@@ -22,7 +22,7 @@ use crate::engine::signature::caller::{Call, MOST_ANSWER, answered};
 use crate::engine::signature::{KnownKey, Told};
 use crate::engine::target::Authority;
 use crate::engine::{self, Facts};
-use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream, metrics};
+use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Spent, Upstream, metrics};
 use crate::tls::origin::AtLeast;
 use crate::tls::{self, Offer};
 
@@ -272,7 +272,7 @@ fn recorded<'a>(call: &'a Call, policy: &'a str) -> Request<'a> {
         trace: None,
         traceparent: None,
         repeats: false,
-        spent: Duration::ZERO,
+        spent: Spent::default(),
     }
 }
 

@@ -304,7 +304,7 @@ async fn establish(
     };
     worker.recorder.metrics().handshake(Leg::Client, &tls);
     let arrival = Arrival { door: Door::Forward, target, kind, peer, tls: Some(tls) };
-    let caller = Caller::new(arrival, offers.origin);
+    let caller = Caller::new(arrival, offers.origin, suspect.process());
     if stream.get_ref().1.alpn_protocol() == Some(H2) {
         return Some(Established::Streams(stream, caller, suspect));
     }

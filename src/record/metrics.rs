@@ -19,7 +19,7 @@ use crate::engine::facts::{
 };
 use crate::engine::reason::Reason;
 
-use super::attempt::{Decision, Labels, Outcome};
+use super::attempt::{Decision, Labels, Outcome, Spent};
 
 words! {
     pub enum Leg {
@@ -128,7 +128,8 @@ const DECISION_SECONDS: &[Bound] = &[
 /// What one worker counts for each request.
 pub struct Cells {
     request_seconds: Timing,
-    decision_seconds: Timing,
+    verify_seconds: Timing,
+    decide_seconds: Timing,
     added_seconds: Timing,
     upstream_seconds: Timing,
     upstream_requests: Counts,
@@ -141,7 +142,8 @@ impl Cells {
     fn new() -> Self {
         Self {
             request_seconds: Timing::new(REQUEST_SECONDS),
-            decision_seconds: Timing::new(DECISION_SECONDS),
+            verify_seconds: Timing::new(DECISION_SECONDS),
+            decide_seconds: Timing::new(DECISION_SECONDS),
             added_seconds: Timing::new(DECISION_SECONDS),
             upstream_seconds: Timing::new(REQUEST_SECONDS),
             upstream_requests: Counts::new::<Connection>(),
@@ -424,7 +426,11 @@ impl Metrics {
             return;
         }
         cells.request_seconds.observe(took);
-        cells.decision_seconds.observe(labels.spent);
+        let Spent { all, deciding } = labels.spent;
+        cells.verify_seconds.observe(all.saturating_sub(deciding));
+        if !deciding.is_zero() {
+            cells.decide_seconds.observe(deciding);
+        }
         if let Some(upstream) = &outcome.upstream {
             cells.upstream_seconds.observe(upstream.waited);
             cells.upstream_requests.inc(if upstream.reused { Connection::Reused } else { Connection::New });
@@ -460,9 +466,12 @@ impl Metrics {
         let help = "From request to answer.";
         let timings = all().map(|cells| &cells.request_seconds);
         write_timings(&mut text, "exeat_request_seconds", help, timings, REQUEST_SECONDS);
-        let help = "Verifying and deciding, with the wait for a body that is part of the question.";
-        let timings = all().map(|cells| &cells.decision_seconds);
-        write_timings(&mut text, "exeat_decision_seconds", help, timings, DECISION_SECONDS);
+        let help = "From request to decision: reading, recognising and verifying, with the wait for a body that is needed.";
+        let timings = all().map(|cells| &cells.verify_seconds);
+        write_timings(&mut text, "exeat_verify_seconds", help, timings, DECISION_SECONDS);
+        let help = "Deciding: the policy alone.";
+        let timings = all().map(|cells| &cells.decide_seconds);
+        write_timings(&mut text, "exeat_decide_seconds", help, timings, DECISION_SECONDS);
         let help = "From a request's head to its first byte upstream, on a connection that was open already.";
         let timings = all().map(|cells| &cells.added_seconds);
         write_timings(&mut text, "exeat_added_seconds", help, timings, DECISION_SECONDS);
@@ -526,7 +535,7 @@ mod tests {
             decision: Decision::Deny,
             protocol: Some(Protocol::S3),
             signed: Some((Auth::Presigned, SignatureState::Bad)),
-            spent: Duration::from_micros(20),
+            spent: Spent { all: Duration::from_micros(60), deciding: Duration::from_micros(20) },
         };
         let outcome = Outcome::refused(Reason::SigV4Signature, 403, "no");
         let cells = metrics.cells();
@@ -560,7 +569,11 @@ mod tests {
             r#"exeat_handshake_groups_total{group="other",leg="upstream"} 1"#,
             "exeat_policy_last_reload_successful 0",
             "exeat_audit_up 1",
-            r#"exeat_decision_seconds_bucket{le="0.000025"} 1"#,
+            r#"exeat_decide_seconds_bucket{le="0.00001"} 0"#,
+            r#"exeat_decide_seconds_bucket{le="0.000025"} 1"#,
+            r#"exeat_verify_seconds_bucket{le="0.000025"} 0"#,
+            r#"exeat_verify_seconds_bucket{le="0.00005"} 1"#,
+            "exeat_verify_seconds_count 1",
             "exeat_upstream_seconds_count 0",
             r#"exeat_handshakes_total{leg="client",version="TLSv1.3"} 1"#,
             r#"exeat_pool_connections{state="idle"} 7"#,

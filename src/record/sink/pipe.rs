@@ -307,7 +307,8 @@ mod tests {
     fn is_stuck_while_it_is_at_one_write_and_not_once_that_is_done() {
         let (mut reader, sink) = piped();
         assert!(!sink.is_stuck());
-        wait(sink.hand(&vec![b'x'; 65_536]).unwrap()).unwrap();
+        let line = [vec![b'x'; 65_535], b"\n".to_vec()].concat();
+        wait(sink.hand(&line).unwrap()).unwrap();
         assert!(!sink.is_stuck(), "the pipe is full, and nobody waits for it");
         assert_eq!(wait(sink.hand(b"late\n").unwrap()), Err(AuditDown));
         while !sink.is_stuck() {
