@@ -161,9 +161,14 @@ impl Records {
         self.boot
     }
 
-    /// The last line offered to the sink was not taken.
+    /// The last line offered to the sink was not taken, and has not been written since.
     pub fn is_down(&self) -> bool {
-        self.down.load(Ordering::Relaxed)
+        let down = self.down.load(Ordering::Relaxed);
+        if down && self.sink.has_caught_up() {
+            self.tell_down(false);
+            return false;
+        }
+        down
     }
 
     /// SIGHUP.
@@ -182,9 +187,13 @@ impl Records {
         }
         // Read first: the flag hardly ever changes, and a write would pull its cache line from the other workers.
         if self.down.load(Ordering::Relaxed) == taken {
-            self.down.store(!taken, Ordering::Relaxed);
-            self.metrics.audit_is_up(taken);
+            self.tell_down(!taken);
         }
+    }
+
+    fn tell_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+        self.metrics.audit_is_up(!down);
     }
 }
 

@@ -127,6 +127,14 @@ impl Sink {
         }
     }
 
+    /// It has written all that it was handed. A file can't tell: what it did not take is nowhere.
+    pub fn has_caught_up(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Pipe(pipe) => pipe.flush(Duration::ZERO),
+        }
+    }
+
     /// Before exit: waits until nothing is queued, at most `limit`. `false` where lines are left.
     pub fn flush(&self, limit: Duration) -> bool {
         match self {
