@@ -308,7 +308,8 @@ mod tests {
         let (mut reader, sink) = piped();
         assert!(!sink.is_stuck());
         let line = [vec![b'x'; 65_535], b"\n".to_vec()].concat();
-        wait(sink.hand(&line).unwrap()).unwrap();
+        drop(sink.hand(&line).unwrap());
+        assert!(sink.flush(Duration::from_secs(10)));
         assert!(!sink.is_stuck(), "the pipe is full, and nobody waits for it");
         assert_eq!(wait(sink.hand(b"late\n").unwrap()), Err(AuditDown));
         while !sink.is_stuck() {
@@ -319,7 +320,8 @@ mod tests {
         while sink.is_stuck() {
             std::thread::yield_now();
         }
-        wait(sink.hand(b"again\n").unwrap()).unwrap();
+        drop(sink.hand(b"again\n").unwrap());
+        assert!(sink.flush(Duration::from_secs(10)));
     }
 
     #[test]
@@ -335,12 +337,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_is_an_error_at_once() {
+    fn a_reader_that_went_away_is_an_error() {
         let (reader, sink) = piped();
         drop(reader);
-        let start = Instant::now();
         assert_eq!(wait(sink.hand(b"lost\n").unwrap()), Err(AuditDown));
-        assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
         assert!(!sink.flush(Duration::from_millis(1)));
     }
 }
