@@ -5,6 +5,7 @@
 //! counts stands in its worker's own cells. docs/metrics.md lists all names, and a test holds it to this file.
 
 mod cells;
+mod labels;
 mod process;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,81 +15,12 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use self::cells::{Bound, Counts, Timing, write_counts, write_timings};
-use crate::engine::facts::{
-    Auth, Door, PayloadOutcome, Protocol, SignatureState, TlsFacts, TlsVersion, words,
-};
+use self::labels::Word;
+pub use self::labels::{Connection, Group, Leg, PoolState, Reload, Resource};
+use crate::engine::facts::{Auth, Door, PayloadOutcome, Protocol, SignatureState, TlsFacts, TlsVersion};
 use crate::engine::reason::Reason;
 
 use super::attempt::{Decision, Labels, Outcome, Spent};
-
-words! {
-    pub enum Leg {
-        Client = "client",
-        Upstream = "upstream",
-    }
-}
-
-words! {
-    pub enum PoolState {
-        /// Waiting for a request.
-        Idle = "idle",
-        /// Carrying one.
-        Active = "active",
-        /// Not there yet: requests that wait for one.
-        Wanted = "wanted",
-    }
-}
-
-words! {
-    /// What there is only so much of, for all workers together.
-    pub enum Resource {
-        /// Connections of clients.
-        Connections = "connections",
-        /// Connections to origins in the making.
-        Dials = "dials",
-        Tunnels = "tunnels",
-        /// Bytes of bodies that are read before they are judged.
-        Inspection = "inspection",
-    }
-}
-
-words! {
-    pub enum Reload {
-        Applied = "applied",
-        Unchanged = "unchanged",
-        /// The old policy stays.
-        Refused = "refused",
-    }
-}
-
-words! {
-    /// Key exchange of a handshake. ML-KEM is post-quantum.
-    pub enum Group {
-        X25519MlKem768 = "X25519MLKEM768",
-        P256MlKem768 = "secp256r1MLKEM768",
-        P384MlKem1024 = "secp384r1MLKEM1024",
-        X25519 = "X25519",
-        P256 = "secp256r1",
-        P384 = "secp384r1",
-        Other = "other",
-        /// Resumed without one, or not told.
-        None = "none",
-    }
-}
-
-impl Group {
-    fn of(name: Option<&str>) -> Self {
-        name.map_or(Self::None, |name| name.parse().unwrap_or(Self::Other))
-    }
-}
-
-words! {
-    /// What a request went upstream on.
-    pub enum Connection {
-        New = "new",
-        Reused = "reused",
-    }
-}
 
 const fn micros(micros: u64) -> Duration {
     Duration::from_micros(micros)
@@ -153,47 +85,6 @@ impl Cells {
         }
     }
 }
-
-/// A value of a closed set, as the place it has in an array.
-trait Word: Copy + 'static {
-    const WORDS: &'static [&'static str];
-    fn place(self) -> usize;
-}
-
-macro_rules! word {
-    ($($name:ty),+) => { $(
-        impl Word for $name {
-            const WORDS: &'static [&'static str] = &{
-                let mut words = [""; <$name>::ALL.len()];
-                let mut at = 0;
-                while at < words.len() {
-                    words[at] = <$name>::ALL[at].as_str();
-                    at += 1;
-                }
-                words
-            };
-            fn place(self) -> usize {
-                self as usize
-            }
-        }
-    )+ };
-}
-word!(
-    Door,
-    Decision,
-    Reason,
-    Protocol,
-    SignatureState,
-    Auth,
-    PayloadOutcome,
-    TlsVersion,
-    Group,
-    Connection,
-    Leg,
-    PoolState,
-    Resource,
-    Reload
-);
 
 /// Counters of one label, all present from the start.
 struct Row<W: Word>(Vec<IntCounter>, std::marker::PhantomData<W>);
@@ -517,71 +408,4 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_follow_the_words_of_each_set() {
-        for (place, reason) in Reason::ALL.iter().enumerate() {
-            assert_eq!((reason.place(), Reason::WORDS[place]), (place, reason.as_str()));
-        }
-    }
-
-    #[test]
-    fn counts_an_attempt_under_its_words_and_nothing_for_our_own_calls() {
-        let metrics = Metrics::new("1.2.3");
-        let mut labels = Labels {
-            door: Some(Door::Forward),
-            decision: Decision::Deny,
-            protocol: Some(Protocol::S3),
-            signed: Some((Auth::Presigned, SignatureState::Bad)),
-            spent: Spent { all: Duration::from_micros(60), deciding: Duration::from_micros(20) },
-        };
-        let outcome = Outcome::refused(Reason::SigV4Signature, 403, "no");
-        let cells = metrics.cells();
-        metrics.count(&cells, &labels, &outcome, Duration::from_millis(2), None);
-        labels.door = None;
-        metrics.count(&cells, &labels, &outcome, Duration::from_millis(2), None);
-        let tls = |group| TlsFacts {
-            version: TlsVersion::Tls13,
-            cipher: "TLS13_AES_128_GCM_SHA256",
-            group,
-            alpn: None,
-            sni: None,
-            chain: Arc::default(),
-        };
-        metrics.handshake(Leg::Client, &tls(Some("X25519MLKEM768")));
-        metrics.handshake(Leg::Upstream, &tls(Some("X448")));
-        metrics.gauged_by(|metrics| {
-            metrics.pool(PoolState::Idle).set(7);
-            metrics.in_use(Resource::Dials).set(3);
-        });
-        metrics.reload(Reload::Refused);
-        let text = String::from_utf8(metrics.text()).unwrap();
-        for line in [
-            r#"exeat_requests_total{decision="deny",door="forward",protocol="s3",reason="sigv4.signature"} 1"#,
-            r#"exeat_refusals_total{reason="sigv4.signature"} 1"#,
-            r#"exeat_refusals_total{reason="policy.denied"} 0"#,
-            r#"exeat_signatures_total{state="bad"} 1"#,
-            r#"exeat_auth_total{auth="presigned"} 1"#,
-            r#"exeat_payload_total{outcome="unchecked"} 1"#,
-            r#"exeat_handshake_groups_total{group="X25519MLKEM768",leg="client"} 1"#,
-            r#"exeat_handshake_groups_total{group="other",leg="upstream"} 1"#,
-            "exeat_policy_last_reload_successful 0",
-            "exeat_audit_up 1",
-            r#"exeat_decide_seconds_bucket{le="0.00001"} 0"#,
-            r#"exeat_decide_seconds_bucket{le="0.000025"} 1"#,
-            r#"exeat_verify_seconds_bucket{le="0.000025"} 0"#,
-            r#"exeat_verify_seconds_bucket{le="0.00005"} 1"#,
-            "exeat_verify_seconds_count 1",
-            "exeat_upstream_seconds_count 0",
-            r#"exeat_handshakes_total{leg="client",version="TLSv1.3"} 1"#,
-            r#"exeat_pool_connections{state="idle"} 7"#,
-            r#"exeat_in_use{resource="dials"} 3"#,
-            r#"exeat_policy_reloads_total{result="refused"} 1"#,
-            r#"exeat_build_info{version="1.2.3"} 1"#,
-        ] {
-            assert!(text.lines().any(|got| got == line), "{line} is not in\n{text}");
-        }
-    }
-}
+mod tests;
