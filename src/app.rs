@@ -2,6 +2,8 @@
 //!
 //! Everything that can fail at start does so before the first door opens, and says so in a sentence.
 
+mod own_calls;
+
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 
+use self::own_calls::OwnCalls;
 use crate::admin::socket::{OperatorSocket, SocketError, SocketFile};
 use crate::admin::{self, AdminState};
 use crate::config::{self, AuditSink, CaSource, Config, PolicySource, RecordSettings};
@@ -134,11 +137,6 @@ impl App {
             Mint::retract_ca(path)?;
         }
         let policy = read_policy(&config.policy, config.mode())?;
-        let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
-        if let Err(error) = keyring.fetch(&variable, &read_file) {
-            tracing::warn!("{error}");
-        }
-        let known = keyring.known(&variable, &read_file)?;
         let mint = match &config.ca {
             CaSource::InMemory if config.exec.is_some() => Mint::for_a_day(tls::system_clock())?,
             CaSource::InMemory => Mint::in_memory(tls::system_clock())?,
@@ -164,6 +162,12 @@ impl App {
         let boot = BootId::random().ok_or_else(|| io::Error::other("the system gives no randomness"))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let records = Records::new(Sink::open(&target)?, metrics, settings, boot);
+        let own_calls = Arc::new(OwnCalls::new(Arc::clone(&records)));
+        let mut keyring = Keyring::new(config.credentials.clone(), config.accounts.clone());
+        if let Err(error) = keyring.fetch(&variable, &read_file, &*own_calls) {
+            tracing::warn!("{error}");
+        }
+        let known = keyring.known(&variable, &read_file)?;
         let admin = config.admin.map(bind).transpose()?;
         let operator = config.admin_socket.as_deref().map(OperatorSocket::bind).transpose()?;
         let jvm = match config.exec {
@@ -178,7 +182,7 @@ impl App {
             mint.publish_ca(path)?;
         }
         let keys = Arc::new(ArcSwap::from_pointee(known));
-        let refresher = Refresher::new(keyring, variable, read_file, Arc::clone(&keys), tls::now);
+        let refresher = Refresher::new(keyring, variable, read_file, own_calls, Arc::clone(&keys), tls::now);
         let (drain, draining) = watch::channel(false);
         let not_ready = Arc::new(AtomicBool::new(false));
         let inspection = config.limits.inspection.map_or_else(inspection_budget, NonZeroUsize::get);

@@ -70,6 +70,11 @@ impl Config {
     pub fn mode(&self) -> Mode {
         if self.exec.is_some() { Mode::Exec } else { Mode::Run }
     }
+
+    /// Records name the processes of this machine that connect.
+    pub fn tells_process(&self) -> bool {
+        self.records.process.unwrap_or(self.exec.is_some())
+    }
 }
 
 /// What `exec` adds.

@@ -12,6 +12,7 @@ pub mod hello;
 mod pieces;
 pub mod policy;
 pub mod reason;
+mod rented;
 pub mod request;
 pub mod signature;
 pub mod suggest;
@@ -40,6 +41,8 @@ pub struct Question<'a> {
     pub max_skew: i64,
     /// Whose a key is can be asked for: then it is not guessed.
     pub asks: bool,
+    /// Called once all is verified, before it is decided: the judge has no clock, who asks may have one.
+    pub verified: &'a (dyn Fn() + Sync),
 }
 
 impl Question<'_> {
@@ -105,8 +108,8 @@ pub fn judge(policy: &Policy, question: &Question<'_>) -> Judgement {
             let said = format!("`{asked}` looks like AWS and is no endpoint the atlas knows");
             Judgement::Deny(Denial::new(Reason::TargetUnknownAws, said, nothing))
         }
-        HostKind::Rented { .. } => judge_other(policy, question, true),
-        HostKind::Outside => judge_other(policy, question, false),
+        HostKind::Rented(rented) => rented::judge(policy, question, rented),
+        HostKind::Outside => judge_other(policy, question),
     }
 }
 
@@ -156,11 +159,17 @@ fn place<T>(
         HostKind::Service(endpoint) => {
             let (services, region) =
                 (atlas.prefixes_of(&endpoint), endpoint.region().map(|region| &**region));
-            Some(ask(&Destination { target, services: Some(&services), region, now }))
+            Some(ask(&Destination { target, services: Some(&services), third_party: false, region, now }))
         }
         HostKind::UnknownAws => None,
-        HostKind::Rented { .. } | HostKind::Outside => {
-            Some(ask(&Destination { target, services: None, region: None, now }))
+        HostKind::Rented(rented) => {
+            let services: Option<[&str; 1]> = rented.signs_as().map(|service| [service]);
+            let services = services.as_ref().map(<[&str; 1]>::as_slice);
+            let region = rented.region().map(|region| &**region);
+            Some(ask(&Destination { target, services, third_party: true, region, now }))
+        }
+        HostKind::Outside => {
+            Some(ask(&Destination { target, services: None, third_party: true, region: None, now }))
         }
     }
 }
@@ -341,22 +350,15 @@ fn region_at<'a>(claim: &Claim<'a>, endpoint: &'a Endpoint) -> Option<&'a str> {
 }
 
 /// A host that is no AWS endpoint: `http:` statements judge it.
-fn judge_other(policy: &Policy, question: &Question<'_>, rented: bool) -> Judgement {
+fn judge_other(policy: &Policy, question: &Question<'_>) -> Judgement {
     let mut facts = Facts { operation: None, identity: Identity::NONE };
     match signature::read(question.head) {
         Ok(Reading::Unsigned(auth)) => facts.identity.auth = auth,
         // Only an endpoint of AWS reads such a form.
         Ok(Reading::Form) => {}
-        Ok(Reading::Signed(claim)) => {
-            facts.identity = claim.unproven();
-            if rented {
-                let said = "a signed call to a name that anyone can rent is not judged yet";
-                return Judgement::Deny(Denial::new(Reason::SigV4Unsupported, said, facts));
-            }
-        }
+        Ok(Reading::Signed(claim)) => facts.identity = claim.unproven(),
         // Somebody else's scheme that reads like ours: only an endpoint of AWS would care.
-        Err(_) if !rented => facts.identity.auth = Auth::Token,
-        Err(refusal) => return Judgement::Deny(Denial::new(refusal.reason, refusal.said, facts)),
+        Err(_) => facts.identity.auth = Auth::Token,
     }
     decide(policy, question, facts, PayloadClaim::Nothing, None)
 }
@@ -370,6 +372,7 @@ fn decide(
 ) -> Judgement {
     let signed = |name: &str| claim.is_some_and(|claim| claim.signs(name));
     let wants = Wants::default();
+    (question.verified)();
     let decision = policy.decide(&policy::Request {
         head: question.head,
         arrival: question.arrival,

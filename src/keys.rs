@@ -10,16 +10,19 @@ mod cached;
 mod container;
 mod endpoint;
 mod imds;
+pub mod ledger;
 mod profile;
 mod refresh;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::engine::facts::{AccountId, Secret, Timestamp};
 use crate::engine::signature::{KnownKey, KnownKeys};
+use ledger::Ledger;
 use profile::{Profile, Profiles, SectionNames};
 pub use refresh::Refresher;
 
@@ -42,6 +45,14 @@ pub enum KeysError {
     HalfSet { set: &'static str, missing: &'static str },
     #[error("the platform's credentials endpoint: {0}")]
     Endpoint(String),
+    #[error("the platform's credentials endpoint: {address}: {source}")]
+    Network { address: SocketAddr, source: io::Error },
+    #[error("the platform's credentials endpoint: {address}: answered {status}")]
+    Status { address: SocketAddr, status: u16 },
+    #[error("the platform's credentials endpoint: {0}: its answer is not HTTP")]
+    NotHttp(SocketAddr),
+    #[error("the platform's credentials endpoint was not asked: the call can't be recorded")]
+    Unrecorded,
 }
 
 /// The sources as they were named, and what the platform's endpoint gave so far.
@@ -88,11 +99,16 @@ impl Keyring {
 
     /// Asks the platform's endpoint, where there is one to ask. Blocks for some seconds at most; a failure keeps what
     /// it gave before.
-    pub fn fetch(&mut self, env: Variables<'_>, read: ReadFile<'_>) -> Result<(), KeysError> {
+    pub fn fetch(
+        &mut self,
+        env: Variables<'_>,
+        read: ReadFile<'_>,
+        ledger: &dyn Ledger,
+    ) -> Result<(), KeysError> {
         self.fetched = Some(match self.endpoint(env, read)? {
             Endpoint::None => return Ok(()),
-            Endpoint::Container => container::fetch(env, read)?,
-            Endpoint::Instance => imds::fetch(env)?,
+            Endpoint::Container => container::fetch(env, read, ledger)?,
+            Endpoint::Instance => imds::fetch(env, ledger)?,
         });
         Ok(())
     }

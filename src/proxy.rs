@@ -38,6 +38,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 use tokio::sync::{Semaphore, watch};
 
+use self::process::Process;
 use crate::config::{Config, Limits};
 use crate::engine::atlas::Atlas;
 use crate::engine::facts::Arrival;
@@ -125,8 +126,11 @@ pub struct Caller {
 }
 
 impl Caller {
-    pub fn new(arrival: Arrival, offer: Offer) -> Self {
-        let prelude = Recorder::prelude(&arrival);
+    pub fn new(arrival: Arrival, offer: Offer, process: Option<&Process>) -> Self {
+        let mut prelude = Recorder::prelude(&arrival);
+        if let Some(Process { id, name }) = process {
+            prelude = prelude.of_process(*id, name);
+        }
         Self { arrival, offer, prelude }
     }
 }

@@ -32,7 +32,7 @@ use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
 
 use self::attempt::Source;
-pub use self::attempt::{Decision, End, Outcome, Request, Upstream};
+pub use self::attempt::{Decision, End, Outcome, Request, Spent, Upstream};
 use self::data::Data;
 use self::event::Facts;
 pub use self::event::Prelude;
@@ -79,6 +79,8 @@ pub struct Records {
     tally: OnceLock<Tally>,
     /// For [`Records::end`].
     workers: Mutex<Vec<Weak<Worker>>>,
+    /// Lanes whose workers are gone, with what counts their lines: for the same.
+    resting: Mutex<Vec<(Lane, prometheus::IntCounter)>>,
     live: Live,
 }
 
@@ -94,6 +96,7 @@ impl Records {
             refusals: OnceLock::new(),
             tally: OnceLock::new(),
             workers: Mutex::default(),
+            resting: Mutex::default(),
             live: Live::default(),
         })
     }
@@ -122,7 +125,13 @@ impl Records {
             id,
             lines: self.metrics.audit_lines(lane),
             cells: self.metrics.cells(),
-            state: Mutex::new(State { lane: Lane::new(id), flows: 0, spare: Vec::new(), gives_up: None }),
+            state: Mutex::new(State {
+                lane: Lane::new(id),
+                flows: 0,
+                spare: Vec::new(),
+                gives_up: None,
+                ended: false,
+            }),
         });
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&worker));
         Recorder(worker)
@@ -137,6 +146,14 @@ impl Records {
             if worker.state().lane.has_begun() {
                 let _ = worker.append(lane::write_end, "}");
             }
+            worker.state().ended = true;
+        }
+        for (mut lane, lines) in self.resting.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let taken = lane.append(&self.sink, lane::write_end, "}").is_ok();
+            self.note(taken);
+            if taken {
+                lines.inc();
+            }
         }
     }
 
@@ -144,9 +161,14 @@ impl Records {
         self.boot
     }
 
-    /// The last line offered to the sink was not taken.
+    /// The last line offered to the sink was not taken, and has not been written since.
     pub fn is_down(&self) -> bool {
-        self.down.load(Ordering::Relaxed)
+        let down = self.down.load(Ordering::Relaxed);
+        if down && self.sink.has_caught_up() {
+            self.tell_down(false);
+            return false;
+        }
+        down
     }
 
     /// SIGHUP.
@@ -165,9 +187,13 @@ impl Records {
         }
         // Read first: the flag hardly ever changes, and a write would pull its cache line from the other workers.
         if self.down.load(Ordering::Relaxed) == taken {
-            self.down.store(!taken, Ordering::Relaxed);
-            self.metrics.audit_is_up(taken);
+            self.tell_down(!taken);
         }
+    }
+
+    fn tell_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+        self.metrics.audit_is_up(!down);
     }
 }
 
@@ -186,6 +212,20 @@ struct State {
     spare: Vec<Vec<u8>>,
     /// Why entries are dropped open in this moment, where it is known.
     gives_up: Option<Reason>,
+    /// Its `end` line is written: a call of ours that is still under way leaves its intent alone.
+    ended: bool,
+}
+
+impl Drop for Worker {
+    /// Nobody writes to its lane any more; whether that was in order is for [`Records::end`] to say.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.lane.has_begun() && !state.ended {
+            let lane = std::mem::replace(&mut state.lane, Lane::new(self.id));
+            let mut resting = self.records.resting.lock().unwrap_or_else(PoisonError::into_inner);
+            resting.push((lane, self.lines.clone()));
+        }
+    }
 }
 
 impl Worker {
@@ -199,7 +239,12 @@ impl Worker {
         build: impl FnOnce(&mut Json<'_>, &Stamp<'_>),
         closers: &str,
     ) -> Result<Option<Acknowledgement>, AuditDown> {
-        let handed = self.state().lane.append(&self.records.sink, build, closers);
+        let mut state = self.state();
+        if state.ended {
+            return Err(AuditDown);
+        }
+        let handed = state.lane.append(&self.records.sink, build, closers);
+        drop(state);
         match handed {
             Ok(Handed::Done) => {
                 self.lines.inc();
@@ -215,6 +260,14 @@ impl Worker {
                 Err(down)
             }
         }
+    }
+
+    /// [`Self::acknowledged`] on a thread that may block.
+    fn acknowledged_blocking(&self, pending: Option<Acknowledgement>) -> Result<(), AuditDown> {
+        let Some(pending) = pending else { return Ok(()) };
+        let result = pending.wait_blocking();
+        self.records.note(result.is_ok());
+        result
     }
 
     async fn acknowledged(&self, pending: Option<Acknowledgement>) -> Result<(), AuditDown> {
@@ -335,14 +388,17 @@ impl Entry {
     }
 
     /// Says which process the client is, where that was looked for.
-    pub fn is_of(&mut self, pid: u32) {
-        self.facts.pid = Some(pid);
+    pub fn is_of(&mut self, pid: u32, name: &str) {
+        self.facts.process = Some(Box::new((pid, name.to_owned())));
     }
 
     /// Says what the request is, as soon as it is judged, whatever the decision. The last call counts.
     pub fn judged(&mut self, request: &Request<'_>) {
         let rules = self.worker.records.settings.data.as_ref();
-        self.facts.judge(request, rules.is_some_and(|rules| rules.tells_path(request.path)));
+        self.facts.judge(
+            request,
+            rules.is_some_and(|rules| !request.path.is_empty() && rules.tells_path(request.path)),
+        );
         if self.worker.records.tally.get().is_some() {
             self.call = Some(tally::call(request));
         }
@@ -372,14 +428,28 @@ impl Entry {
     ///
     /// Cancel safe: a line once handed over stays, and the entry's event follows it. Without a pipe this never waits.
     pub async fn intend(&mut self) -> Result<(), AuditDown> {
-        debug_assert!(self.facts.is_judged(), "intent before judgement");
-        if !self.worker.records.settings.lines {
-            return Ok(());
-        }
-        let pending = self
-            .worker
-            .append(|json, stamp| intent::write(json, stamp, self.flow.number, self.facts.intent()), "}")?;
+        let pending = self.write_intent()?;
         self.worker.acknowledged(pending).await
+    }
+
+    /// [`Self::intend`] on a thread that may block.
+    pub fn intend_blocking(&mut self) -> Result<(), AuditDown> {
+        let pending = self.write_intent()?;
+        self.worker.acknowledged_blocking(pending)
+    }
+
+    fn write_intent(&mut self) -> Result<Option<Acknowledgement>, AuditDown> {
+        debug_assert!(self.facts.is_judged(), "intent before judgement");
+        let records = &self.worker.records;
+        if !records.settings.lines {
+            return Ok(None);
+        }
+        if records.sink.is_stuck() {
+            records.note(false);
+            return Err(AuditDown);
+        }
+        self.worker
+            .append(|json, stamp| intent::write(json, stamp, self.flow.number, self.facts.intent()), "}")
     }
 
     /// Writes the event line and counts the metrics. A sink that fails here shows in metrics and in `/ready`: the
@@ -391,6 +461,15 @@ impl Entry {
         let pending = self.end(&outcome);
         if !was_down {
             let _ = self.worker.acknowledged(pending).await;
+        }
+    }
+
+    /// [`Self::close`] on a thread that may block.
+    pub fn close_blocking(mut self, outcome: &Outcome<'_>) {
+        let was_down = self.worker.records.is_down();
+        let pending = self.end(outcome);
+        if !was_down {
+            let _ = self.worker.acknowledged_blocking(pending);
         }
     }
 
@@ -421,7 +500,8 @@ impl Entry {
                 refusals.keep(self.flow, line);
             }
         }
-        if let Some(tally) = records.tally.get() {
+        // A summary is of what the client did; our own calls came through no door.
+        if let Some(tally) = records.tally.get().filter(|_| self.facts.labels.door.is_some()) {
             tally.count(self.call.take(), self.facts.labels.decision, outcome);
         }
         if !records.settings.lines {

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -176,6 +177,19 @@ async fn a_terminals_interrupt_reaches_the_child_once() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("once") && !said.contains("twice"), "{output:?}");
     assert_eq!(output.status.code(), Some(5), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_record_names_the_child_that_asked() {
+    let world = World::new().await;
+    let child = ["sh", "-c", "curl -s https://app.test/x & echo $!; wait"];
+    let seen = run(world.exec().args(["--audit", "audit.jsonl"]), &child).await;
+    let audit = std::fs::read_to_string(world.home.join("audit.jsonl")).unwrap();
+    let event = audit.lines().rfind(|line| line.starts_with("{\"eventVersion\"")).unwrap();
+    let event: Value = serde_json::from_str(event).unwrap();
+    let ours = &event["additionalEventData"]["exeat"];
+    assert_eq!(ours["process"], "curl", "{event}");
+    assert_eq!(seen.out.lines().next(), Some(&*ours["pid"].to_string()), "{event}");
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 mod chunk_signer;
 #[path = "sigv4/chunks.rs"]
 mod chunks;
+#[path = "sigv4/crt.rs"]
+mod crt;
 #[path = "sigv4/cves.rs"]
 mod cves;
 #[path = "sigv4/events.rs"]

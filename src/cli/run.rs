@@ -110,7 +110,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), Error> {
         tracing::warn!("{warning}");
     }
     if crate::tls::provider().fips() {
-        tracing::info!("FIPS mode: cryptography is AWS-LC's validated module, on both legs");
+        tracing::info!("FIPS mode: cryptography is AWS-LC's FIPS module, on both legs");
     }
     Ok(crate::app::run(loaded.config)?)
 }

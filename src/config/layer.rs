@@ -31,6 +31,7 @@ words! {
         RecordsRotateAge = "records.rotate_age",
         RecordsKeep = "records.keep",
         RecordsOnFailure = "records.on_failure",
+        RecordsProcess = "records.process",
         RecordsLevel = "records.level",
         RecordsIncludeData = "records.include_data",
         RecordsData = "records.data",

@@ -28,6 +28,9 @@ pub struct RecordSettings {
     /// How many files that were set aside are kept.
     pub keep: u32,
     pub on_failure: OnFailure,
+    /// Processes of this machine are named; by default in `exec`, where they are one person's. It costs each new
+    /// connection a look through /proc.
+    pub process: Option<bool>,
     /// Off, because parameters are the workload's business until somebody asks for them.
     pub level: DataLevel,
     pub include_data: bool,
@@ -43,6 +46,7 @@ impl Default for RecordSettings {
             rotate_age: None,
             keep: DEFAULT_KEPT,
             on_failure: OnFailure::Deny,
+            process: None,
             level: DataLevel::Off,
             include_data: false,
             data: Vec::new(),
@@ -79,6 +83,7 @@ impl Resolver<'_> {
             on_failure: self
                 .one(Key::RecordsOnFailure, "deny", |text| text.parse().ok())
                 .unwrap_or(default.on_failure),
+            process: self.one(Key::RecordsProcess, "true or false", |text| text.parse().ok()),
             level: self
                 .one(Key::RecordsLevel, "all, error, fatal or off", |text| text.parse().ok())
                 .unwrap_or(default.level),

@@ -80,6 +80,10 @@ fn row(key: Key) -> Option<(Value, &'static str)> {
             json!({"enum": words(OnFailure::ALL, OnFailure::as_str), "default": "deny"}),
             "A request whose line is not taken is refused. There is no other way.",
         ),
+        Key::RecordsProcess => (
+            json!({"type": "boolean"}),
+            "Name the process at the other end of a connection from this machine. Default: in `exec` yes, in `run` no.",
+        ),
         Key::RecordsLevel => (
             json!({"enum": words(DataLevel::ALL, DataLevel::as_str), "default": "off"}),
             "Of which calls parameters and results are recorded. Every attempt is, at every level.",

@@ -157,6 +157,7 @@ records:
   rotate_age: 36h
   keep: 3
   on_failure: deny
+  process: true
   level: fatal
   include_data: true
   data:
@@ -176,6 +177,8 @@ records:
         ["dynamodb:PutItem requestParameters.TableName", "dynamodb:PutItem responseElements.Attributes"]
     );
     assert!(records.rules().is_some());
+    assert_eq!(records.process, Some(true));
+    assert!(!from(&[], &[], None).unwrap().config.tells_process(), "`run` looks at nobody");
     assert_eq!(from(&[], &[], None).unwrap().config.records.rules(), None, "off unless asked for");
     for wrong in [
         "records: {level: some}",
@@ -184,6 +187,7 @@ records:
         "records: {rotate_age: 745h}",
         "records: {keep: 0}",
         "records: {include_data: maybe}",
+        "records: {process: maybe}",
         "records: {data: {'s3:PutObject': [Key]}}",
         "records: {data: {'s3:*': [requestParameters.Key]}}",
         "records: {data: [s3:PutObject]}",

@@ -161,6 +161,8 @@ pub struct Claim<'a> {
     payload: Payload<'a>,
     /// The framing leaves no room for a body.
     is_empty: bool,
+    /// It asks for a WebSocket: what follows the answer is nothing that this signature covers.
+    opens: bool,
     parts: Parts<'a>,
 }
 
@@ -225,8 +227,9 @@ impl<'a> Claim<'a> {
         self.parts.fields.contains(header)
     }
 
+    /// Of a WebSocket the frames are what travels: nobody signed for those.
     pub fn payload(&self) -> PayloadState {
-        self.payload.state()
+        if self.opens { PayloadState::Unsigned } else { self.payload.state() }
     }
 
     /// Who it says it is, before anything is proven.
@@ -234,7 +237,7 @@ impl<'a> Claim<'a> {
         Identity {
             auth: self.auth(),
             signature: SignatureState::UnknownKey,
-            payload: self.payload.state(),
+            payload: self.payload(),
             signer: Some(unknown_signer(self.key_id)),
         }
     }
@@ -261,8 +264,13 @@ impl<'a> Claim<'a> {
         // After the signature: only a clock that is really wrong is called so, since SDKs correct theirs by it.
         self.judge_time(clock.into())?;
         let identity =
-            Identity { auth: self.auth(), signature, payload: self.payload.state(), signer: Some(signer) };
-        Ok(Verdict { identity, due: self.payload.due(body, self.signed_at, chain)?, mark: self.mark() })
+            Identity { auth: self.auth(), signature, payload: self.payload(), signer: Some(signer) };
+        let mut due = self.payload.due(body, self.signed_at, chain)?;
+        if self.opens && self.is_empty {
+            // The signature that was verified is over the digest of nothing: there is no more to compare.
+            due = PayloadClaim::Nothing;
+        }
+        Ok(Verdict { identity, due, mark: self.mark() })
     }
 
     /// The signatures of what follows the head.

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use super::ledger::Ledger;
 use super::{KeysError, ReadFile, Variables, account_in, endpoint};
 use crate::engine::facts::{AccountId, Secret, Timestamp};
 use crate::engine::signature::KnownKey;
@@ -66,7 +67,7 @@ pub fn is_named(env: Variables<'_>) -> bool {
 }
 
 /// Asks once.
-pub fn fetch(env: Variables<'_>, read: ReadFile<'_>) -> Result<Fetched, KeysError> {
+pub fn fetch(env: Variables<'_>, read: ReadFile<'_>, ledger: &dyn Ledger) -> Result<Fetched, KeysError> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     let url = match (set(RELATIVE), set(FULL)) {
         (Some(path), _) => format!("{ECS}{path}"),
@@ -84,7 +85,7 @@ pub fn fetch(env: Variables<'_>, read: ReadFile<'_>) -> Result<Fetched, KeysErro
         };
     let token = token.as_ref().map(|token| token.trim_end_matches('\n'));
     let field = token.map(|token| ("Authorization", token));
-    let body = endpoint::ask(address, &host, "GET", &path, field)?;
+    let body = endpoint::ask(ledger, address, &host, "GET", &path, field)?;
     parse(&body)
 }
 
@@ -136,6 +137,7 @@ fn place(url: &str) -> Result<(SocketAddr, String, String), KeysError> {
 mod tests {
     use super::*;
     use crate::keys::endpoint::testing::serve;
+    use crate::keys::ledger::Nowhere;
 
     #[test]
     fn only_this_machine_and_the_platform_are_asked() {
@@ -174,10 +176,14 @@ mod tests {
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" => Some("/token".to_owned()),
             _ => None,
         };
-        let fetched = fetch(&env, &|path| {
-            assert_eq!(path, Path::new("/token"));
-            Ok("hush\n".to_owned())
-        });
+        let fetched = fetch(
+            &env,
+            &|path| {
+                assert_eq!(path, Path::new("/token"));
+                Ok("hush\n".to_owned())
+            },
+            &Nowhere,
+        );
         let key = fetched.unwrap().key();
         // The id is of the older kind: the account is the role's.
         assert_eq!((key.account, key.role.as_deref()), (AccountId::parse("210987654321"), Some("app")));
@@ -198,7 +204,7 @@ mod tests {
         ] {
             let (address, _asked) = serve(vec![answer]);
             let env = |name: &str| (name == FULL).then(|| format!("http://{address}/"));
-            let error = fetch(&env, &|_| Err(std::io::ErrorKind::NotFound.into())).unwrap_err();
+            let error = fetch(&env, &|_| Err(std::io::ErrorKind::NotFound.into()), &Nowhere).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
         }
     }

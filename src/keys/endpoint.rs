@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use super::KeysError;
+use super::ledger::{Call, Ledger, Seen};
 
 /// To connect and to send. What SDKs wait, too.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -15,15 +16,15 @@ const ANSWER: Duration = Duration::from_secs(4);
 /// An answer is about 2 KiB, most of it the session token.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// HTTP/1.0, so that the answer is neither chunked nor followed by another.
+/// HTTP/1.0, so that the answer is neither chunked nor followed by another. Recorded, whatever comes of it.
 pub fn ask(
+    ledger: &dyn Ledger,
     address: SocketAddr,
     host: &str,
     method: &str,
     path: &str,
     field: Option<(&str, &str)>,
 ) -> Result<Zeroizing<Vec<u8>>, KeysError> {
-    let told = |error: std::io::Error| KeysError::Endpoint(format!("{address}: {error}"));
     let mut request =
         Zeroizing::new(format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n"));
     if let Some((name, value)) = field {
@@ -35,20 +36,38 @@ pub fn ask(
         }
     }
     request.push_str("\r\n");
+    let mut body = Zeroizing::default();
+    ledger.record(Call { address, method }, &mut |seen| {
+        body = exchange(address, request.as_bytes(), seen)?;
+        Ok(())
+    })?;
+    Ok(body)
+}
+
+fn exchange(address: SocketAddr, request: &[u8], seen: &mut Seen) -> Result<Zeroizing<Vec<u8>>, KeysError> {
+    let told = |source| KeysError::Network { address, source };
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(told)?;
-    socket.set_write_timeout(Some(PATIENCE)).map_err(told)?;
-    socket.write_all(request.as_bytes()).map_err(told)?;
-    let answer = read(&mut socket, Instant::now() + ANSWER).map_err(told)?;
+    seen.connected = true;
+    let started = Instant::now();
+    let mut send = || {
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.write_all(request)?;
+        read(&mut socket, started + ANSWER)
+    };
+    let answer = send();
+    seen.waited = started.elapsed();
+    let answer = answer.map_err(told)?;
     let mut slots = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut slots);
-    match head.parse(&answer) {
-        Ok(httparse::Status::Complete(end)) if head.code == Some(200) => {
-            Ok(Zeroizing::new(answer[end..].to_vec()))
-        }
-        Ok(httparse::Status::Complete(_)) => {
-            Err(KeysError::Endpoint(format!("{address}: answered {}", head.code.unwrap_or_default())))
-        }
-        _ => Err(KeysError::Endpoint(format!("{address}: its answer is not HTTP"))),
+    let Ok(httparse::Status::Complete(end)) = head.parse(&answer) else {
+        return Err(KeysError::NotHttp(address));
+    };
+    seen.status = head.code.unwrap_or_default();
+    seen.bytes = (answer.len() - end) as u64;
+    if seen.status == 200 {
+        Ok(Zeroizing::new(answer[end..].to_vec()))
+    } else {
+        Err(KeysError::Status { address, status: seen.status })
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use super::container::{self, Fetched};
+use super::ledger::Ledger;
 use super::{KeysError, ReadFile, Variables, endpoint};
 
 const ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
@@ -26,7 +27,7 @@ pub fn applies(env: Variables<'_>, read: ReadFile<'_>) -> bool {
 }
 
 /// Asks once.
-pub fn fetch(env: Variables<'_>) -> Result<Fetched, KeysError> {
+pub fn fetch(env: Variables<'_>, ledger: &dyn Ledger) -> Result<Fetched, KeysError> {
     let no = |why: &str| KeysError::Endpoint(why.to_owned());
     let (address, host) = match env(ENDPOINT).filter(|value| !value.is_empty()) {
         Some(url) => {
@@ -48,6 +49,7 @@ pub fn fetch(env: Variables<'_>) -> Result<Fetched, KeysError> {
     };
     let life = ("X-aws-ec2-metadata-token-ttl-seconds", "60");
     let token = zeroize::Zeroizing::new(text(&endpoint::ask(
+        ledger,
         address,
         &host,
         "PUT",
@@ -55,13 +57,13 @@ pub fn fetch(env: Variables<'_>) -> Result<Fetched, KeysError> {
         Some(life),
     )?)?);
     let with = Some(("X-aws-ec2-metadata-token", token.as_str()));
-    let role = text(&endpoint::ask(address, &host, "GET", ROLES, with)?)?;
+    let role = text(&endpoint::ask(ledger, address, &host, "GET", ROLES, with)?)?;
     let role = role.lines().next().unwrap_or_default();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@-_".contains(&byte);
     if role.is_empty() || !role.bytes().all(plain) {
         return Err(no("the instance has no role"));
     }
-    let body = endpoint::ask(address, &host, "GET", &format!("{ROLES}{role}"), with)?;
+    let body = endpoint::ask(ledger, address, &host, "GET", &format!("{ROLES}{role}"), with)?;
     let mut fetched = container::parse(&body)?;
     fetched.role = Some(role.to_owned());
     Ok(fetched)
@@ -71,6 +73,7 @@ pub fn fetch(env: Variables<'_>) -> Result<Fetched, KeysError> {
 mod tests {
     use super::*;
     use crate::keys::endpoint::testing::serve;
+    use crate::keys::ledger::Nowhere;
 
     #[test]
     fn asks_for_a_token_then_the_role_then_its_keys() {
@@ -83,7 +86,7 @@ mod tests {
             ),
         ]);
         let env = |name: &str| (name == ENDPOINT).then(|| format!("http://{address}/"));
-        let key = fetch(&env).unwrap().key();
+        let key = fetch(&env, &Nowhere).unwrap().key();
         assert_eq!(key.role.as_deref(), Some("app-role"));
         assert_eq!(key.account.unwrap().to_string(), "123456789012");
         let asked = asked.join().unwrap();
@@ -105,9 +108,9 @@ mod tests {
         let disabled = |name: &str| (name == "AWS_EC2_METADATA_DISABLED").then(|| "True".to_owned());
         assert!(!applies(&disabled, &vendor("Amazon EC2\n")));
         for url in ["http://192.0.2.1/", "https://127.0.0.1/", "http://imds.evil.test/"] {
-            assert!(fetch(&|name| (name == ENDPOINT).then(|| url.to_owned())).is_err(), "{url}");
+            assert!(fetch(&|name| (name == ENDPOINT).then(|| url.to_owned()), &Nowhere).is_err(), "{url}");
         }
         let (address, _asked) = serve(vec!["HTTP/1.1 200 OK\r\n\r\nt", "HTTP/1.1 200 OK\r\n\r\n../x"]);
-        assert!(fetch(&|name| (name == ENDPOINT).then(|| format!("http://{address}"))).is_err());
+        assert!(fetch(&|name| (name == ENDPOINT).then(|| format!("http://{address}")), &Nowhere).is_err());
     }
 }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
+use super::ledger::Ledger;
 use super::{Keyring, KeysError};
 use crate::engine::facts::Timestamp;
 use crate::engine::signature::KnownKeys;
@@ -46,6 +47,7 @@ struct Sources {
     keyring: Keyring,
     env: Lookup,
     read: Read,
+    ledger: Arc<dyn Ledger>,
     /// Said once, not every time.
     trouble: String,
 }
@@ -55,12 +57,13 @@ impl Refresher {
         keyring: Keyring,
         env: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
         read: impl Fn(&std::path::Path) -> std::io::Result<String> + Send + Sync + 'static,
+        ledger: Arc<dyn Ledger>,
         keys: Arc<ArcSwap<KnownKeys>>,
         now: fn() -> Timestamp,
     ) -> Self {
         let asks = keyring.explicit.is_none();
         let (env, read) = (Box::new(env), Box::new(read));
-        let sources = Sources { keyring, env, read, trouble: String::new() };
+        let sources = Sources { keyring, env, read, ledger, trouble: String::new() };
         Self {
             sources: Arc::new(Mutex::new(sources)),
             keys,
@@ -158,8 +161,8 @@ impl Drop for Done<'_> {
 impl Sources {
     /// The endpoint first. Where it fails, what it gave before stands, and the files are read all the same.
     fn gather(&mut self) -> (Option<KnownKeys>, Option<KeysError>) {
-        let Self { keyring, env, read, .. } = self;
-        let failed = keyring.fetch(env, read).err();
+        let Self { keyring, env, read, ledger, .. } = self;
+        let failed = keyring.fetch(env, read, &**ledger).err();
         match keyring.known(env, read) {
             Ok(known) => (Some(known), failed),
             Err(error) => (None, Some(error)),
@@ -171,6 +174,7 @@ impl Sources {
 mod tests {
     use super::*;
     use crate::keys::endpoint::testing::serve;
+    use crate::keys::ledger::Nowhere;
 
     const NOW: Timestamp = Timestamp(1_767_323_045);
     const ONE: &str = concat!(
@@ -188,7 +192,7 @@ mod tests {
     ) -> (Refresher, Arc<ArcSwap<KnownKeys>>) {
         let keys = Arc::new(ArcSwap::from_pointee(KnownKeys::default()));
         let none = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
-        (Refresher::new(keyring, env, none, Arc::clone(&keys), || NOW), keys)
+        (Refresher::new(keyring, env, none, Arc::new(Nowhere), Arc::clone(&keys), || NOW), keys)
     }
 
     /// The container's endpoint, which gives these answers in turn.

@@ -17,13 +17,12 @@ use tokio::sync::OwnedMutexGuard;
 use super::forward::{self, OriginError};
 use super::pool::Key;
 use super::{Shared, Worker};
-use crate::engine::atlas::HostKind;
 use crate::engine::facts::{Arrival, Name, PayloadOutcome};
 use crate::engine::signature::caller::{Call, MOST_ANSWER, answered};
 use crate::engine::signature::{KnownKey, Told};
 use crate::engine::target::Authority;
 use crate::engine::{self, Facts};
-use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream, metrics};
+use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Spent, Upstream, metrics};
 use crate::tls::origin::AtLeast;
 use crate::tls::{self, Offer};
 
@@ -100,13 +99,10 @@ pub async fn ask(worker: &Worker, facts: &Facts, arrival: &Arrival) -> Result<()
     if let Some(failed) = tried.as_ref().filter(|failed| failed.at.elapsed() < BETWEEN) {
         return Err(CallerError::Before(Arc::clone(&failed.why)));
     }
-    let HostKind::Service(endpoint) = &arrival.kind else {
-        return Err(CallerError::NoEndpoint(arrival.target.clone()));
-    };
     let region = facts.operation.as_ref().map_or("", |operation| &operation.region);
     let (sts, region) = shared
         .atlas
-        .sts_of(endpoint, region)
+        .sts_of(&arrival.kind, region)
         .ok_or_else(|| CallerError::NoEndpoint(arrival.target.clone()))?;
     let (worker, id) = (worker.clone(), Name::clone(&signer.key_id));
     // Keys of S3 Express open nothing else: whoever took them is who they are.
@@ -237,12 +233,14 @@ async fn send(
         }
         std::str::from_utf8(&body).ok().and_then(answered).ok_or(CallerError::Answer)
     };
-    let mut connection = std::pin::pin!(connection);
+    let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
         biased;
-        told = exchange => told,
-        ended = &mut connection => Err(ended.err().map_or(CallerError::Body, CallerError::Http)),
+        told = &mut exchange => return told,
+        // Whole or broken off: what came of it, the exchange knows.
+        _ = connection => {}
     }
+    exchange.await
 }
 
 /// The head as it was signed, in hyper's words.
@@ -274,7 +272,7 @@ fn recorded<'a>(call: &'a Call, policy: &'a str) -> Request<'a> {
         trace: None,
         traceparent: None,
         repeats: false,
-        spent: Duration::ZERO,
+        spent: Spent::default(),
     }
 }
 

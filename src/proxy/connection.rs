@@ -73,7 +73,7 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
                 DoorError::Target(_) => Reason::TargetMalformed,
                 DoorError::Mismatch => Reason::TargetMismatch,
             };
-            return refuse(&worker, socket, peer, b"", reason, &error.to_string()).await;
+            return refuse(&worker, socket, peer, door::told(&head), reason, &error.to_string()).await;
         }
     };
     // A denied name is refused inside, in words its SDK shows; what no request could make right, here.
@@ -304,7 +304,7 @@ async fn establish(
     };
     worker.recorder.metrics().handshake(Leg::Client, &tls);
     let arrival = Arrival { door: Door::Forward, target, kind, peer, tls: Some(tls) };
-    let caller = Caller::new(arrival, offers.origin);
+    let caller = Caller::new(arrival, offers.origin, suspect.process());
     if stream.get_ref().1.alpn_protocol() == Some(H2) {
         return Some(Established::Streams(stream, caller, suspect));
     }

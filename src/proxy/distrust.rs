@@ -67,12 +67,19 @@ pub struct Suspect {
 }
 
 impl Suspect {
-    /// Before CONNECT is answered. Costs a look at a number, unless somebody distrusted us lately.
+    /// Before CONNECT is answered. Costs a look at a number, unless somebody distrusted us lately, or records name the
+    /// processes on this machine.
     pub async fn new(shared: &Shared, peer: SocketAddr, connect: BytesMut) -> Self {
         let unnamed = shared.config.exec.is_some() && door::user_agent(&connect).is_none();
-        let look = (unnamed || shared.watch.is_wary()) && shared.watch.may_look(pause(shared));
+        let told = shared.config.tells_process() && peer.ip().to_canonical().is_loopback();
+        let look = told || ((unnamed || shared.watch.is_wary()) && shared.watch.may_look(pause(shared)));
         let process = if look { process::find(peer, &shared.own).await } else { None };
         Self { peer, connect, process }
+    }
+
+    /// For the records, where it was found.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
     }
 
     pub fn peer(&self) -> SocketAddr {
@@ -89,7 +96,7 @@ impl Suspect {
             self.process = process::find(self.peer, &shared.own).await;
         }
         if let Some(process) = &self.process {
-            entry.is_of(process.id);
+            entry.is_of(process.id, &process.name);
         }
         let client = self.client();
         let told = format!("{said}{}; {}", client.named(), client.advice(&shared.config));

@@ -65,6 +65,19 @@ pub fn read(head: &[u8]) -> Result<Asked, DoorError> {
     Ok(Asked::Connect(authority))
 }
 
+/// What a head that is no use asks for, byte for byte, for the record: its second word. Without what a URL has more than an
+/// authority, and without what stands before an `@`.
+pub fn told(head: &[u8]) -> &[u8] {
+    let line = head.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
+    let target = line.splitn(3, |&byte| byte == b' ').nth(1).unwrap_or_default();
+    let rest = match target.windows(3).position(|found| found == b"://") {
+        Some(at) => &target[at + 3..],
+        None => target,
+    };
+    let authority = rest.split(|byte| matches!(byte, b'/' | b'?' | b'#')).next().unwrap_or_default();
+    authority.rsplit(|&byte| byte == b'@').next().unwrap_or_default()
+}
+
 /// What a client calls itself in its CONNECT head, printable or not.
 pub fn user_agent(head: &[u8]) -> Option<String> {
     let mut slots = [httparse::EMPTY_HEADER; 64];
@@ -126,6 +139,20 @@ mod tests {
             "CONNECT api.example.com:443 HTTP/1.1\n\nCONNECT evil.test:443 HTTP/1.1\r\n\r\n",
         ] {
             assert!(read(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_told_as_it_came_but_for_what_may_be_a_secret() {
+        for (head, want) in [
+            (&b"CONNECT evil.test\0.a.test:443 HTTP/1.1\r\n\r\n"[..], &b"evil.test\0.a.test:443"[..]),
+            (b"CONNECT user:hush@a.test:443@b.test:443 HTTP/1.1\r\n\r\n", b"b.test:443"),
+            (b"GET https://user:hush@a.test/x?token=hush HTTP/1.1\r\n\r\n", b"a.test"),
+            (b"GET /x?token=hush HTTP/1.1\r\n\r\n", b""),
+            (b"CONNECT a.test:443\r\nx: y\r\n\r\n", b"a.test:443"),
+            (b"\r\n\r\n", b""),
+        ] {
+            assert_eq!(told(head), want, "{head:?}");
         }
     }
 

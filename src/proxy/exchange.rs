@@ -1,7 +1,7 @@
 //! The story of a request: recognise, verify, decide, then forward or refuse. Recorded either way.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
@@ -18,7 +18,7 @@ use crate::engine::reason::Reason;
 use crate::engine::request::RequestHead;
 use crate::engine::signature::lesson::Lesson;
 use crate::engine::{self, Allowed, Denial, Facts, Judgement, Question};
-use crate::record::{Decision, Entry, Outcome, Request};
+use crate::record::{Decision, Entry, Outcome, Request, Spent};
 use crate::tls;
 
 /// What the connection does next.
@@ -55,8 +55,11 @@ pub async fn exchange<B: Inbound>(
     let mut continued = !head.expects_continue();
     let mut held = if is_bodiless(head.framing()) { Some(Held::none()) } else { None };
     let mut asked = false;
+    // Nanoseconds after the entry was opened; 0: not yet.
+    let (opened, verified) = (entry.opened(), AtomicU64::new(0));
     let judgement = loop {
         let keys = shared.keys.load();
+        verified.store(0, Ordering::Relaxed);
         let seen = match &held {
             None => BodySeen::Unread,
             Some(held) if held.whole => BodySeen::Whole(&held.bytes),
@@ -72,6 +75,7 @@ pub async fn exchange<B: Inbound>(
             now,
             max_skew: shared.config.max_skew,
             asks: true,
+            verified: &|| verified.store(opened.elapsed().as_nanos() as u64, Ordering::Relaxed),
         };
         let judgement = engine::judge(&policy, &question);
         if let Some(unknown) = unknown_signer(&judgement)
@@ -119,7 +123,12 @@ pub async fn exchange<B: Inbound>(
         }
     };
     let judged = Instant::now();
-    let spent = judged - entry.opened();
+    let all = judged - opened;
+    let deciding = match verified.into_inner() {
+        0 => Duration::ZERO,
+        at => all.saturating_sub(Duration::from_nanos(at)),
+    };
+    let spent = Spent { all, deciding };
     let Allowed { permit, due, facts, mark } = match judgement {
         Ok(allowed) => allowed,
         Err(denial) => {
@@ -226,7 +235,7 @@ fn unknown_signer(judgement: &Judgement) -> Option<&Signer> {
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The parts of a record that the head alone tells.
-fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Duration) -> Request<'a> {
+fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Spent) -> Request<'a> {
     Request {
         decision: Decision::None,
         statement: None,
@@ -249,7 +258,7 @@ fn denied_request<'a>(
     denial: &'a Denial,
     head: &'a RequestHead,
     policy: &'a str,
-    spent: Duration,
+    spent: Spent,
 ) -> Request<'a> {
     let denied = denial.denied.as_ref();
     Request {
@@ -264,7 +273,7 @@ fn denied_request<'a>(
 
 /// The body broke off or could not be read before a judgement.
 async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyError) -> Answer<B> {
-    entry.judged(&request(head, "", Duration::ZERO));
+    entry.judged(&request(head, "", Spent::default()));
     let said = error.to_string();
     let facts = Facts { operation: None, identity: Identity::NONE };
     refuse(entry, head, &facts, Refusal { reason: OriginError::of_body(&error), said, detail: None }).await

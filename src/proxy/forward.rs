@@ -148,8 +148,12 @@ impl OriginError {
             Self::Audit(_) => Reason::LimitAudit,
             Self::Exchange(error) => match error {
                 ExchangeError::Body(error) => Self::of_body(error),
-                ExchangeError::Lost(error) if wants_certificate(error) => Reason::UpstreamClientCertificate,
-                ExchangeError::Lost(_) | ExchangeError::Closed { .. } => Reason::UpstreamClosed,
+                ExchangeError::Lost(error) | ExchangeError::Unwritten(error) if wants_certificate(error) => {
+                    Reason::UpstreamClientCertificate
+                }
+                ExchangeError::Lost(_) | ExchangeError::Unwritten(_) | ExchangeError::Closed { .. } => {
+                    Reason::UpstreamClosed
+                }
                 ExchangeError::Head(_)
                 | ExchangeError::Framing(_)
                 | ExchangeError::Interim
@@ -263,8 +267,13 @@ pub async fn forward<B: Inbound>(
             }
             // Never processed, so any method may; once. What was written to a connection that then closed is not sent
             // again: nobody can tell what the origin did with it.
-            Err(Unanswered { error: ExchangeError::Untaken(_), body: Some(unsent) }) if !again => {
+            Err(Unanswered {
+                error: ExchangeError::Untaken(_) | ExchangeError::Unwritten(_),
+                body: Some(unsent),
+            }) if !again => {
                 (body, again) = (unsent, true);
+                // Its place may be the only one there is.
+                drop(upstream);
                 (leg, reused) = Box::pin(acquire(worker, &key, wants, Instant::now())).await?;
             }
             Err(failed) => return Err(failed.error.into()),

@@ -36,8 +36,17 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end.
 pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Suspect) {
-    let limits = worker.shared.config.limits;
     let (io, seen) = Watched::new(io);
+    let mut served = pin!(serve(worker, io, seen.clone(), caller, suspect));
+    std::future::poll_fn(|cx| {
+        seen.begin_turn();
+        served.as_mut().poll(cx)
+    })
+    .await;
+}
+
+async fn serve<S: Io>(worker: Worker, io: Watched<S>, seen: Seen, caller: Caller, suspect: Suspect) {
+    let limits = worker.shared.config.limits;
     let mut connection = match server::shake(io, limits.head).await {
         Ok(connection) => connection,
         Err(error) if !seen.has_begun() => return left(&worker, &caller, suspect, error.get_io()).await,

@@ -30,7 +30,7 @@ use crate::engine::policy::TunnelPermit;
 use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, destination};
 use crate::record::metrics::Leg;
-use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
+use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Spent, Upstream};
 use crate::tls::Offer;
 use crate::tls::origin::AtLeast;
 
@@ -179,7 +179,7 @@ fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
         trace: None,
         repeats: false,
         traceparent: None,
-        spent: Duration::ZERO,
+        spent: Spent::default(),
     }
 }
 

@@ -51,8 +51,16 @@ pub struct Request<'a> {
     pub repeats: bool,
     /// The request's `traceparent` (W3C Trace Context).
     pub traceparent: Option<&'a [u8]>,
-    /// Time spent on verifying and deciding.
-    pub spent: Duration,
+    pub spent: Spent,
+}
+
+/// Time spent on verifying and deciding.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    /// On both, with the wait for a body that is part of the question.
+    pub all: Duration,
+    /// Of that, on the policy; zero where it was never asked.
+    pub deciding: Duration,
 }
 
 /// What was dialled, and what it told.
@@ -146,7 +154,7 @@ pub struct Labels {
     pub protocol: Option<Protocol>,
     /// `None` until judged, and of what says nothing of itself.
     pub signed: Option<(Auth, SignatureState)>,
-    pub spent: Duration,
+    pub spent: Spent,
 }
 
 /// Who opened an attempt.

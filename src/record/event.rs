@@ -13,7 +13,7 @@ use crate::engine::facts::{
 };
 use crate::engine::target::{Authority, Host};
 
-use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Upstream};
+use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Spent, Upstream};
 use super::data::Data;
 use super::json::Json;
 use super::lane::Stamp;
@@ -34,6 +34,7 @@ pub struct Prelude {
     /// What the client was shown, and where in the text it belongs.
     chain: Option<(Chain, usize)>,
     door: Option<Door>,
+    tells_process: bool,
 }
 
 impl Prelude {
@@ -74,7 +75,13 @@ impl Prelude {
             }
         };
         json.raw(atlas());
-        Self { text, address, chain, door }
+        Self { text, address, chain, door, tells_process: false }
+    }
+
+    /// The process at the connection's other end.
+    pub fn of_process(mut self, id: u32, name: &str) -> Self {
+        process(&mut Json(&mut self.text), id, name);
+        Self { tells_process: true, ..self }
     }
 }
 
@@ -96,8 +103,9 @@ pub struct Facts {
     pub labels: Labels,
     /// Parameters and results, where they are wanted.
     pub data: Option<Box<Data>>,
-    /// The client's process, where it was looked for and found.
-    pub pid: Option<u32>,
+    /// The client's process and its name, where it was looked for and found. The prelude may have told them.
+    pub process: Option<Box<(u32, String)>>,
+    process_is_told: bool,
     /// This is the event that tells the chain of the leg to the origin.
     pub tells_chain: bool,
 }
@@ -120,7 +128,7 @@ impl Facts {
             decision: Decision::None,
             protocol: None,
             signed: None,
-            spent: Duration::ZERO,
+            spent: Spent::default(),
         };
         let (address, arrival) = (prelude.address, mark(&buffer));
         Self {
@@ -129,7 +137,8 @@ impl Facts {
             host: (0, 0),
             labels,
             data: None,
-            pid: None,
+            process: None,
+            process_is_told: prelude.tells_process,
             tells_chain: false,
         }
     }
@@ -149,7 +158,10 @@ impl Facts {
         top(&mut json, request);
         let top = mark(json.0);
 
-        json.field(",\"policy\":", request.policy, MAX_NAME);
+        // Our own calls for keys are before any policy.
+        if !request.policy.is_empty() {
+            json.field(",\"policy\":", request.policy, MAX_NAME);
+        }
         if let Some(placed) = request.statement {
             json.field(",\"statement\":", placed.id.as_bytes(), MAX_NAME);
             json.raw(",\"place\":\"");
@@ -294,8 +306,8 @@ pub fn write(
         json.word(",\"reason\":\"", reason.as_str());
     }
     json.0.extend_from_slice(facts.piece(1));
-    if let Some(pid) = facts.pid {
-        json.count(",\"pid\":", pid.into());
+    if let Some(of) = facts.process.as_ref().filter(|_| !facts.process_is_told) {
+        process(json, of.0, &of.1);
     }
     json.0.extend_from_slice(facts.piece(3));
     json.word(",\"payloadOutcome\":\"", outcome.payload.as_str());
@@ -303,10 +315,15 @@ pub fn write(
     json.count(",\"bytesIn\":", outcome.bytes_in);
     json.count(",\"bytesOut\":", outcome.bytes_out);
     json.count(",\"durationUs\":", micros(took));
-    json.count(",\"decisionUs\":", micros(facts.labels.spent));
+    json.count(",\"decisionUs\":", micros(facts.labels.spent.all));
     if let Some(up) = &outcome.upstream {
         upstream(json, up, facts.tells_chain);
     }
+}
+
+fn process(json: &mut Json<'_>, id: u32, name: &str) {
+    json.count(",\"pid\":", id.into());
+    json.field(",\"process\":", name, MAX_NAME);
 }
 
 fn upstream(json: &mut Json<'_>, up: &Upstream<'_>, tells_chain: bool) {

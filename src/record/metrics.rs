@@ -5,6 +5,7 @@
 //! counts stands in its worker's own cells. docs/metrics.md lists all names, and a test holds it to this file.
 
 mod cells;
+mod labels;
 mod process;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -14,81 +15,12 @@ use prometheus::core::Collector;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use self::cells::{Bound, Counts, Timing, write_counts, write_timings};
-use crate::engine::facts::{
-    Auth, Door, PayloadOutcome, Protocol, SignatureState, TlsFacts, TlsVersion, words,
-};
+use self::labels::Word;
+pub use self::labels::{Connection, Group, Leg, PoolState, Reload, Resource};
+use crate::engine::facts::{Auth, Door, PayloadOutcome, Protocol, SignatureState, TlsFacts, TlsVersion};
 use crate::engine::reason::Reason;
 
-use super::attempt::{Decision, Labels, Outcome};
-
-words! {
-    pub enum Leg {
-        Client = "client",
-        Upstream = "upstream",
-    }
-}
-
-words! {
-    pub enum PoolState {
-        /// Waiting for a request.
-        Idle = "idle",
-        /// Carrying one.
-        Active = "active",
-        /// Not there yet: requests that wait for one.
-        Wanted = "wanted",
-    }
-}
-
-words! {
-    /// What there is only so much of, for all workers together.
-    pub enum Resource {
-        /// Connections of clients.
-        Connections = "connections",
-        /// Connections to origins in the making.
-        Dials = "dials",
-        Tunnels = "tunnels",
-        /// Bytes of bodies that are read before they are judged.
-        Inspection = "inspection",
-    }
-}
-
-words! {
-    pub enum Reload {
-        Applied = "applied",
-        Unchanged = "unchanged",
-        /// The old policy stays.
-        Refused = "refused",
-    }
-}
-
-words! {
-    /// Key exchange of a handshake. ML-KEM is post-quantum.
-    pub enum Group {
-        X25519MlKem768 = "X25519MLKEM768",
-        P256MlKem768 = "secp256r1MLKEM768",
-        P384MlKem1024 = "secp384r1MLKEM1024",
-        X25519 = "X25519",
-        P256 = "secp256r1",
-        P384 = "secp384r1",
-        Other = "other",
-        /// Resumed without one, or not told.
-        None = "none",
-    }
-}
-
-impl Group {
-    fn of(name: Option<&str>) -> Self {
-        name.map_or(Self::None, |name| name.parse().unwrap_or(Self::Other))
-    }
-}
-
-words! {
-    /// What a request went upstream on.
-    pub enum Connection {
-        New = "new",
-        Reused = "reused",
-    }
-}
+use super::attempt::{Decision, Labels, Outcome, Spent};
 
 const fn micros(micros: u64) -> Duration {
     Duration::from_micros(micros)
@@ -128,7 +60,8 @@ const DECISION_SECONDS: &[Bound] = &[
 /// What one worker counts for each request.
 pub struct Cells {
     request_seconds: Timing,
-    decision_seconds: Timing,
+    verify_seconds: Timing,
+    decide_seconds: Timing,
     added_seconds: Timing,
     upstream_seconds: Timing,
     upstream_requests: Counts,
@@ -141,7 +74,8 @@ impl Cells {
     fn new() -> Self {
         Self {
             request_seconds: Timing::new(REQUEST_SECONDS),
-            decision_seconds: Timing::new(DECISION_SECONDS),
+            verify_seconds: Timing::new(DECISION_SECONDS),
+            decide_seconds: Timing::new(DECISION_SECONDS),
             added_seconds: Timing::new(DECISION_SECONDS),
             upstream_seconds: Timing::new(REQUEST_SECONDS),
             upstream_requests: Counts::new::<Connection>(),
@@ -151,47 +85,6 @@ impl Cells {
         }
     }
 }
-
-/// A value of a closed set, as the place it has in an array.
-trait Word: Copy + 'static {
-    const WORDS: &'static [&'static str];
-    fn place(self) -> usize;
-}
-
-macro_rules! word {
-    ($($name:ty),+) => { $(
-        impl Word for $name {
-            const WORDS: &'static [&'static str] = &{
-                let mut words = [""; <$name>::ALL.len()];
-                let mut at = 0;
-                while at < words.len() {
-                    words[at] = <$name>::ALL[at].as_str();
-                    at += 1;
-                }
-                words
-            };
-            fn place(self) -> usize {
-                self as usize
-            }
-        }
-    )+ };
-}
-word!(
-    Door,
-    Decision,
-    Reason,
-    Protocol,
-    SignatureState,
-    Auth,
-    PayloadOutcome,
-    TlsVersion,
-    Group,
-    Connection,
-    Leg,
-    PoolState,
-    Resource,
-    Reload
-);
 
 /// Counters of one label, all present from the start.
 struct Row<W: Word>(Vec<IntCounter>, std::marker::PhantomData<W>);
@@ -424,7 +317,11 @@ impl Metrics {
             return;
         }
         cells.request_seconds.observe(took);
-        cells.decision_seconds.observe(labels.spent);
+        let Spent { all, deciding } = labels.spent;
+        cells.verify_seconds.observe(all.saturating_sub(deciding));
+        if !deciding.is_zero() {
+            cells.decide_seconds.observe(deciding);
+        }
         if let Some(upstream) = &outcome.upstream {
             cells.upstream_seconds.observe(upstream.waited);
             cells.upstream_requests.inc(if upstream.reused { Connection::Reused } else { Connection::New });
@@ -460,9 +357,12 @@ impl Metrics {
         let help = "From request to answer.";
         let timings = all().map(|cells| &cells.request_seconds);
         write_timings(&mut text, "exeat_request_seconds", help, timings, REQUEST_SECONDS);
-        let help = "Verifying and deciding, with the wait for a body that is part of the question.";
-        let timings = all().map(|cells| &cells.decision_seconds);
-        write_timings(&mut text, "exeat_decision_seconds", help, timings, DECISION_SECONDS);
+        let help = "From request to decision: reading, recognising and verifying, with the wait for a body that is needed.";
+        let timings = all().map(|cells| &cells.verify_seconds);
+        write_timings(&mut text, "exeat_verify_seconds", help, timings, DECISION_SECONDS);
+        let help = "Deciding: the policy alone.";
+        let timings = all().map(|cells| &cells.decide_seconds);
+        write_timings(&mut text, "exeat_decide_seconds", help, timings, DECISION_SECONDS);
         let help = "From a request's head to its first byte upstream, on a connection that was open already.";
         let timings = all().map(|cells| &cells.added_seconds);
         write_timings(&mut text, "exeat_added_seconds", help, timings, DECISION_SECONDS);
@@ -508,67 +408,4 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_follow_the_words_of_each_set() {
-        for (place, reason) in Reason::ALL.iter().enumerate() {
-            assert_eq!((reason.place(), Reason::WORDS[place]), (place, reason.as_str()));
-        }
-    }
-
-    #[test]
-    fn counts_an_attempt_under_its_words_and_nothing_for_our_own_calls() {
-        let metrics = Metrics::new("1.2.3");
-        let mut labels = Labels {
-            door: Some(Door::Forward),
-            decision: Decision::Deny,
-            protocol: Some(Protocol::S3),
-            signed: Some((Auth::Presigned, SignatureState::Bad)),
-            spent: Duration::from_micros(20),
-        };
-        let outcome = Outcome::refused(Reason::SigV4Signature, 403, "no");
-        let cells = metrics.cells();
-        metrics.count(&cells, &labels, &outcome, Duration::from_millis(2), None);
-        labels.door = None;
-        metrics.count(&cells, &labels, &outcome, Duration::from_millis(2), None);
-        let tls = |group| TlsFacts {
-            version: TlsVersion::Tls13,
-            cipher: "TLS13_AES_128_GCM_SHA256",
-            group,
-            alpn: None,
-            sni: None,
-            chain: Arc::default(),
-        };
-        metrics.handshake(Leg::Client, &tls(Some("X25519MLKEM768")));
-        metrics.handshake(Leg::Upstream, &tls(Some("X448")));
-        metrics.gauged_by(|metrics| {
-            metrics.pool(PoolState::Idle).set(7);
-            metrics.in_use(Resource::Dials).set(3);
-        });
-        metrics.reload(Reload::Refused);
-        let text = String::from_utf8(metrics.text()).unwrap();
-        for line in [
-            r#"exeat_requests_total{decision="deny",door="forward",protocol="s3",reason="sigv4.signature"} 1"#,
-            r#"exeat_refusals_total{reason="sigv4.signature"} 1"#,
-            r#"exeat_refusals_total{reason="policy.denied"} 0"#,
-            r#"exeat_signatures_total{state="bad"} 1"#,
-            r#"exeat_auth_total{auth="presigned"} 1"#,
-            r#"exeat_payload_total{outcome="unchecked"} 1"#,
-            r#"exeat_handshake_groups_total{group="X25519MLKEM768",leg="client"} 1"#,
-            r#"exeat_handshake_groups_total{group="other",leg="upstream"} 1"#,
-            "exeat_policy_last_reload_successful 0",
-            "exeat_audit_up 1",
-            r#"exeat_decision_seconds_bucket{le="0.000025"} 1"#,
-            "exeat_upstream_seconds_count 0",
-            r#"exeat_handshakes_total{leg="client",version="TLSv1.3"} 1"#,
-            r#"exeat_pool_connections{state="idle"} 7"#,
-            r#"exeat_in_use{resource="dials"} 3"#,
-            r#"exeat_policy_reloads_total{result="refused"} 1"#,
-            r#"exeat_build_info{version="1.2.3"} 1"#,
-        ] {
-            assert!(text.lines().any(|got| got == line), "{line} is not in\n{text}");
-        }
-    }
-}
+mod tests;

@@ -205,6 +205,7 @@ fn ours() -> Value {
         "origin": {"const": "exeat"},
         "atlas": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
         "pid": count(),
+        "process": text(),
         "policy": text(),
         "statement": text(),
         "place": text(),

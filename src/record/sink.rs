@@ -111,11 +111,27 @@ impl Sink {
         PipeSink::start(file, None).map(Self::Pipe).map_err(|source| SinkError::Thread { source })
     }
 
+    /// It holds a line that it can't get rid of: to wait for another would be in vain.
+    pub fn is_stuck(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Pipe(pipe) => pipe.is_stuck(),
+        }
+    }
+
     /// SIGHUP: opens the path anew, so that a file moved away from outside is let go. Others are left alone.
     pub fn reopen(&self) -> Result<(), SinkError> {
         match self {
             Self::File(file) => file.reopen(),
             Self::Pipe(_) => Ok(()),
+        }
+    }
+
+    /// It has written all that it was handed. A file can't tell: what it did not take is nowhere.
+    pub fn has_caught_up(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Pipe(pipe) => pipe.flush(Duration::ZERO),
         }
     }
 

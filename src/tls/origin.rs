@@ -25,12 +25,13 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Offer, options};
 use crate::config::{OriginOptions, Pattern};
-use crate::engine::facts::TlsFacts;
+use crate::engine::facts::{Certificate, TlsFacts};
 use crate::engine::hello;
 use crate::engine::hello::server::{self, ServerFirst, Versions};
 use crate::engine::reason::Reason;
 use crate::engine::target::Host;
 
+use client_auth::Noticed;
 pub use trust::{Anchors, TrustError};
 pub use witness::Witness;
 
@@ -78,8 +79,8 @@ pub enum OriginTlsError {
     /// `offered`: public name of the version it chose, `None` where it only sent an alert.
     #[error("origin speaks {}, below what is demanded", offered.unwrap_or("no TLS version that we do (alert `protocol_version`)"))]
     BelowFloor { offered: Option<&'static str> },
-    #[error("origin's certificate was refused: {0}")]
-    Certificate(CertificateFault),
+    #[error("origin's certificate was refused: {fault}{}", leaf.as_deref().map(shown).unwrap_or_default())]
+    Certificate { fault: CertificateFault, leaf: Option<Box<Certificate>> },
     #[error("origin does not speak TLS")]
     NotTls,
     /// It asked for a client certificate, and ended the handshake for want of one.
@@ -154,7 +155,7 @@ impl OriginTlsError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::BelowFloor { .. } => Reason::UpstreamBelowFloor,
-            Self::Certificate(_) => Reason::UpstreamCertificate,
+            Self::Certificate { .. } => Reason::UpstreamCertificate,
             Self::NotTls => Reason::UpstreamNotTls,
             Self::WantsCertificate => Reason::UpstreamClientCertificate,
             Self::Alert(_) | Self::Name(_) | Self::Other(_) => Reason::UpstreamTls,
@@ -254,10 +255,11 @@ impl OriginTls {
             AtLeast::Tls12 => profile.offers,
             AtLeast::Tls13 => Versions { tls12: false, ..profile.offers },
         };
-        let (shaken, asked) = tokio::time::timeout_at(deadline, client_auth::noticing(connecting))
+        let (shaken, noticed) = tokio::time::timeout_at(deadline, client_auth::noticing(connecting))
             .await
             .map_err(|_| OriginTlsError::Timeout)?;
-        let stream = shaken.map_err(|(error, io)| name_failure(&error, io.first_bytes(), offered, asked))?;
+        let stream =
+            shaken.map_err(|(error, io)| name_failure(&error, io.first_bytes(), offered, noticed))?;
         // INVARIANT: no config speaks anything below 1.2, and the handshake is done.
         let facts =
             super::facts(stream.get_ref().1, sni).ok_or(OriginTlsError::BelowFloor { offered: None })?;
@@ -326,7 +328,7 @@ pub fn wants_certificate(error: &io::Error) -> bool {
     matches!(super::rustls_error(error), Some(Rustls::AlertReceived(AlertDescription::CertificateRequired)))
 }
 
-fn name_failure(error: &io::Error, first: &[u8], offered: Versions, asked: bool) -> OriginTlsError {
+fn name_failure(error: &io::Error, first: &[u8], offered: Versions, noticed: Noticed) -> OriginTlsError {
     let chose = match server::first(first) {
         // Whatever rustls stumbles over in it first.
         ServerFirst::Chose(version) if version < hello::FLOOR => {
@@ -352,7 +354,7 @@ fn name_failure(error: &io::Error, first: &[u8], offered: Versions, asked: bool)
         Rustls::AlertReceived(AlertDescription::CertificateRequired) => OriginTlsError::WantsCertificate,
         // TLS 1.2 has no alert of its own for it.
         Rustls::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::BadCertificate)
-            if asked =>
+            if noticed.asked =>
         {
             OriginTlsError::WantsCertificate
         }
@@ -365,9 +367,11 @@ fn name_failure(error: &io::Error, first: &[u8], offered: Versions, asked: bool)
         | Rustls::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
             OriginTlsError::BelowFloor { offered: chose }
         }
-        Rustls::InvalidCertificate(fault) => OriginTlsError::Certificate(name_fault(fault)),
+        Rustls::InvalidCertificate(fault) => {
+            OriginTlsError::Certificate { fault: name_fault(fault), leaf: noticed.refused.map(Box::new) }
+        }
         Rustls::NoCertificatesPresented => {
-            OriginTlsError::Certificate(CertificateFault::Other("no_certificate"))
+            OriginTlsError::Certificate { fault: CertificateFault::Other("no_certificate"), leaf: None }
         }
         Rustls::PeerIncompatible(_) => OriginTlsError::Other("nothing in common"),
         Rustls::PeerMisbehaved(_) => OriginTlsError::Other("misbehaved"),
@@ -410,6 +414,20 @@ fn name_fault(fault: &CertificateError) -> CertificateFault {
             CertificateFault::Other("revocation_unknown")
         }
         _ => CertificateFault::Other("invalid"),
+    }
+}
+
+/// Whose it is and who signed it: foreign text, cut as records cut it.
+fn shown(leaf: &Certificate) -> String {
+    let plain = |text: &str| -> String {
+        text.chars().filter(|c| (' '..='~').contains(c) && *c != '`').take(96).collect()
+    };
+    let digest = crate::engine::hex::text(&leaf.sha256[..8]);
+    match &leaf.named {
+        Some(named) => {
+            format!("; it is `{}` by `{}`, sha256 {digest}", plain(&named.subject), plain(&named.issuer))
+        }
+        None => format!("; sha256 {digest}"),
     }
 }
 

@@ -70,8 +70,8 @@ class Origin:
         while True:
             peer, _ = self.listener.accept()
             thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
+            thread.start()  # Only what has begun can be waited for.
             self.serving.append(thread)
-            thread.start()
 
     def settle(self):
         """Waits until what had come before a kill is read to its end."""

@@ -191,7 +191,7 @@ fn lines_keep_their_length_and_stay_ascii_whatever_the_request_says() {
             ..request(operation, &identity, &host)
         });
         wait(entry.intend()).unwrap();
-        entry.is_of(u32::MAX);
+        entry.is_of(u32::MAX, &"\u{1}".repeat(500));
         let data = serde_json::json!({ long.as_str(): vec![long.as_str(); 50] });
         entry.tell(Some(&data), Some(&data));
         let outcome = Outcome::refused(Reason::UpstreamBelowFloor, 403, &long);

@@ -136,7 +136,7 @@ fn request<'a>(operation: Option<&'a Operation>, identity: &'a Identity, host: &
         repeats: true,
         trace: Some(b"Root=1-67891233-abcdef012345678912345678"),
         traceparent: Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        spent: Duration::from_micros(12),
+        spent: Spent { all: Duration::from_micros(12), deciding: Duration::from_micros(2) },
     }
 }
 

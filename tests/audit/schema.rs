@@ -134,7 +134,7 @@ fn lines_of_every_kind_hold_to_the_schema() {
     )));
     drop(recorder.open_own());
     let mut entry = recorder.open_connection(Door::Forward, arrival.peer, None);
-    entry.is_of(4711);
+    entry.is_of(4711, "node");
     drop(entry);
     records.end();
     // A second start on the same file.

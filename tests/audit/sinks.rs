@@ -59,15 +59,16 @@ fn a_pipe_gets_every_line_and_a_stalled_one_refuses_in_time() {
         };
         assert!(passed > 10 && records.is_down(), "{passed}");
         let took = start.elapsed();
-        assert!(took >= Duration::from_millis(90) && took < Duration::from_secs(1), "{took:?}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(pass(&recorder).await.err(), Some(AuditDown), "it stays so");
     });
     // The reader comes back: what was queued is written late, in its place, and new requests pass.
     let mut text = Vec::new();
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| reader.read_to_end(&mut text));
         assert!(records.flush(Duration::from_secs(5)));
+        assert!(!records.is_down(), "nobody need ask first: `/ready` may be why nobody does");
         wait(pass(&recorder)).unwrap();
-        assert!(!records.is_down());
         drop((recorder, records));
         reading.join().unwrap().unwrap();
     });

@@ -172,9 +172,11 @@ fn a_lane_closed_in_order_is_complete_and_one_that_was_cut_is_not() {
     let folder = folder("complete");
     let path = folder.join("audit.jsonl");
     let records = records(to_file(&path));
-    let lanes = [records.recorder(), records.recorder(), records.recorder()];
+    let mut lanes = vec![records.recorder(), records.recorder(), records.recorder()];
     wait(pass(&lanes[0])).unwrap();
     wait(pass(&lanes[2])).unwrap();
+    // Its worker has ended by the time the program does.
+    lanes.truncate(2);
     let asked = |text: &str, extent| {
         std::fs::write(folder.join("asked"), text).unwrap();
         let mut out = Vec::new();

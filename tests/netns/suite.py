@@ -4,6 +4,8 @@ import sys
 import unittest
 from collections import Counter
 
+import doors
+import world
 from world import DNS, ORIGIN, ORIGIN_V6, SPECIAL, World, in_url
 
 WORLD: World
@@ -123,13 +125,13 @@ def main():
     global WORLD
     exeat, patterns = sys.argv[1], sys.argv[2:]
     try:
-        WORLD = World(exeat)
+        WORLD = world.WORLD = World(exeat)
     except RuntimeError as error:
         sys.exit(f"netns: this machine makes no such namespaces, so nothing was tried: {error}")
     try:
         loader = unittest.TestLoader()
         loader.testNamePatterns = [f"*{pattern}*" for pattern in patterns] or None
-        tests = loader.loadTestsFromTestCase(Gate)
+        tests = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in (Gate, doors.Doors))
         result = unittest.TextTestRunner(verbosity=2).run(tests)
         if not result.wasSuccessful():
             print(f"--- exeat's last words\n{WORLD.exeat.said()[-3000:]}", file=sys.stderr)

@@ -26,6 +26,10 @@ SPECIAL = {"meta.test": "169.254.169.254", "ecs.test": "169.254.170.2", "meta6.t
 NAMES = {"api.test": [ORIGIN], "v6.test": [ORIGIN_V6], "mixed.test": ["169.254.169.254", ORIGIN], "denied.test": [ORIGIN],
          "port.test": [ORIGIN], **{name: [address] for name, address in SPECIAL.items()}}
 
+# Of the targets' cases (`doors.py`): names that AWS has, and addresses that a policy opens, or does not, on exeat's machine.
+AWS = ["*.us-east-1.amazonaws.com", "*.s3.us-east-1.amazonaws.com"]
+PRIVATE = ["10.20.3.4", "10.0.0.5"]
+
 POLICY = f"""version: 1
 addresses:
   '*.test': [198.18.0.0/15]
@@ -82,7 +86,7 @@ class World:
         self._link(self.near, "out", (f"{WORKLOAD}/24", "fd77::2/64"), self.middle, "inside", (f"{DOOR}/24", "fd77::1/64"))
         self._link(self.middle, "outside", (f"{WORLD}/24", "2600::1/64"), self.far, "in",
                    (f"{ORIGIN}/24", f"{DNS}/24", f"{ORIGIN_V6}/64"))
-        self._addresses(self.middle, "lo", [f"{ip}/{128 if ':' in ip else 32}" for ip in SPECIAL.values()
+        self._addresses(self.middle, "lo", [f"{ip}/{128 if ':' in ip else 32}" for ip in [*SPECIAL.values(), *PRIVATE]
                                             if not ip.startswith(("127.", "::ffff"))])
         for name, via, via6 in ((self.near, DOOR, "fd77::1"), (self.far, WORLD, "2600::1")):
             run("ip", "-n", name, "route", "add", "default", "via", via)
@@ -92,14 +96,14 @@ class World:
 
         authority = lab.Authority(self.folder, "origin-ca")
         self.roots = authority.certificate
-        certificate, key = authority.issue("origin", list(NAMES))
+        certificate, key = authority.issue("origin", list(NAMES) + AWS)
         self.resolv = self.folder / "resolv.conf"
         self.resolv.write_text(f"nameserver {DNS}\noptions timeout:1 attempts:1\n")
         pair = f"{certificate}:{key}"
         self.origin = self.inside(self.far, "origin", [f"tls:{ORIGIN}:443:{pair}", f"tls:[{ORIGIN_V6}]:443:{pair}",
                                                        f"tls:{ORIGIN}:8443:{pair}", f"tcp:{ORIGIN}:80"])
         self.dns = self.start_dns()
-        self.trap = self.inside(self.middle, "trap", [f"tls:{in_url(ip)}:443:{pair}" for ip in SPECIAL.values()
+        self.trap = self.inside(self.middle, "trap", [f"tls:{in_url(ip)}:443:{pair}" for ip in [*SPECIAL.values(), *PRIVATE]
                                                       if not ip.startswith("::ffff")])
         (self.folder / "policy.yaml").write_text(POLICY)
         self.audit = audit.Audit(self.folder / "audit.jsonl")
@@ -173,6 +177,9 @@ class World:
         for name in self.made:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
         self._folder.cleanup()
+
+
+WORLD: World  # set by suite.py before the first test
 
 
 def in_url(address):

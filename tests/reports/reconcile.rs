@@ -72,6 +72,48 @@ fn what_came_through_is_matched_by_id_or_by_key_operation_and_time() {
     assert_eq!(said.json()["audit"]["refused"], 1);
 }
 
+/// As exeat writes its own: no door, no statement, and of a platform's endpoint nothing of AWS.
+fn own(event: &mut Value) {
+    event["sourceIPAddress"] = "exeat".into();
+    let ours = event["additionalEventData"]["exeat"].as_object_mut().unwrap();
+    ours.insert("origin".into(), "exeat".into());
+    ours.insert("decision".into(), "none".into());
+    for left_out in ["door", "clientTls", "statement", "place"] {
+        ours.remove(left_out);
+    }
+}
+
+#[test]
+fn our_own_calls_are_matched_as_all_others_and_tail_shows_them() {
+    let folder = Folder::new("reconcile-own");
+    let audit = [
+        lane(0),
+        event(1, 10, "sts:GetCallerIdentity", Some("R1"), own),
+        event(2, 11, "http:GET", None, |event| {
+            own(event);
+            event["eventType"] = "HttpCall".into();
+            event["eventSource"] = "169.254.170.2:80".into();
+            event["additionalEventData"]["exeat"]["signature"] = "unsigned".into();
+            event.as_object_mut().unwrap().remove("awsRegion");
+            event["userIdentity"] = json!({"type": "Unknown"});
+        }),
+    ]
+    .concat();
+    let identity = record(1, 10, "sts:GetCallerIdentity", Some("R1"));
+    let said = ask(&folder, &audit, std::slice::from_ref(&identity), &[]);
+    assert_eq!((said.code, bypassed(&said).len()), (0, 0), "{}", said.out);
+    assert_eq!(said.json()["audit"]["matched"], 1, "{}", said.out);
+    // The same call, made round us with the same key.
+    let round = changed(identity, |record| record["requestID"] = "X1".into());
+    assert_eq!(ask(&folder, &audit, &[round], &[]).code, 1);
+    let shown = exeat(&["tail", "--no-follow", "--audit", &folder.path("audit.jsonl")]);
+    assert!(
+        shown.out.contains("sts:GetCallerIdentity") && shown.out.contains("GET 169.254.170.2"),
+        "{}",
+        shown.out
+    );
+}
+
 #[test]
 fn each_call_of_a_held_key_that_did_not_is_a_bypass_and_exit_1() {
     let folder = Folder::new("reconcile-bypass");

@@ -1,6 +1,6 @@
 //! Rules of the query form.
 
-use exeat::engine::facts::PayloadState;
+use exeat::engine::facts::{PayloadOutcome, PayloadState};
 use exeat::engine::reason::Reason;
 use exeat::engine::signature::PayloadClaim;
 
@@ -72,5 +72,35 @@ fn a_token_that_comes_after_the_signature_counts_for_iot_alone() {
         } else {
             assert_eq!(reason(judged), Reason::SigV4Signature, "{service}");
         }
+    }
+}
+
+#[test]
+fn of_a_websocket_the_signature_says_nothing_of_what_travels() {
+    const ASKS: [(&str, &str); 4] = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let target = "/stream-transcription-websocket?language-code=en-US&media-encoding=pcm&sample-rate=8000";
+    for presign in [Some(300), None] {
+        let signer = Signer { presign, service: "transcribe", ..Signer::default() };
+        // What asks for it is not signed, as no client signs it.
+        let plain = signer.sign(message("GET", target, &[]));
+        let mut asking = plain.clone();
+        asking.fields.extend(ASKS.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+        let payload = |message: &super::message::Message| {
+            let verdict = message.verify(&keys_of(&signer), signer.at).unwrap();
+            let outcome = verdict.due.start().finish().unwrap();
+            (verdict.identity.payload, outcome)
+        };
+        assert_eq!(payload(&plain), (PayloadState::Signed, PayloadOutcome::Matched));
+        assert_eq!(payload(&asking), (PayloadState::Unsigned, PayloadOutcome::Unchecked));
+        // The head is verified all the same.
+        let mut other = asking.clone();
+        let changed = String::from_utf8(asking.target.clone()).unwrap().replace("8000", "8001");
+        other.target = changed.into();
+        assert_eq!(reason(verify(&signer, &other)), Reason::SigV4Signature);
     }
 }

@@ -11,9 +11,11 @@ const DOCUMENTED: Timestamp = Timestamp(1_369_353_600);
 /// 2026-01-02T03:04:05Z, the recorded requests' clock.
 pub const RECORDED: Timestamp = Timestamp(1_767_323_045);
 
-/// A request that botocore made.
+/// A request that an SDK made.
 pub struct Recorded {
     pub id: String,
+    /// When.
+    pub at: Timestamp,
     pub message: Message,
     pub keys: KnownKeys,
     pub is_signed: bool,
@@ -23,6 +25,19 @@ pub struct Recorded {
 pub fn recorded() -> Vec<Recorded> {
     let lines = std::fs::read_to_string(vectors("botocore-requests.jsonl")).unwrap();
     lines.lines().map(|line| recorded_from(serde_json::from_str(line).unwrap())).collect()
+}
+
+/// Requests of the AWS SDKs for Python, JavaScript, Go and Java, as they came through.
+pub fn captured() -> Vec<Recorded> {
+    let read = |client: &str| {
+        let path = vectors(&format!("../captured/{client}.jsonl"));
+        let lines = std::fs::read_to_string(path).unwrap();
+        let all: Vec<_> =
+            lines.lines().map(|line| recorded_from(serde_json::from_str(line).unwrap())).collect();
+        assert_eq!(all.len(), 14, "{client}");
+        all
+    };
+    ["boto3", "javascript", "go", "java"].into_iter().flat_map(read).collect()
 }
 
 fn recorded_from(facts: Value) -> Recorded {
@@ -37,6 +52,7 @@ fn recorded_from(facts: Value) -> Recorded {
     let (id, secret) = (string(&facts, "access_key_id"), string(&facts, "secret_access_key"));
     Recorded {
         id: string(&facts, "id"),
+        at: facts["at"].as_i64().map_or(RECORDED, Timestamp),
         message,
         keys: keys(&id, &secret, facts["session_token"].as_str()),
         is_signed: facts["expect"] == "valid",
@@ -101,7 +117,7 @@ fn verifies_the_examples_of_the_s3_documentation() {
 #[test]
 fn verifies_every_request_that_botocore_signs_and_its_body() {
     let mut seen = 0;
-    for Recorded { id, message, keys, is_signed, facts } in recorded() {
+    for Recorded { id, message, keys, is_signed, facts, .. } in recorded() {
         let head = message.head().unwrap_or_else(|e| panic!("{id}: {e}"));
         if !is_signed {
             assert!(matches!(read(&head), Ok(Reading::Unsigned(Auth::None))), "{id}");

@@ -10,7 +10,7 @@ use exeat::engine::target::Authority;
 
 use super::chunk_signer::{ChunkSigner, seed_of};
 use super::message::{Message, keys, signed};
-use super::requests::{RECORDED, recorded};
+use super::requests::{captured, recorded};
 use super::rules::message;
 use super::signer::Signer;
 
@@ -49,17 +49,17 @@ fn claim(head: &RequestHead) -> Claim<'_> {
 }
 
 #[test]
-fn every_request_of_botocore_is_verified_in_our_name_and_says_the_same() {
+fn every_request_of_four_sdks_is_verified_in_our_name_and_says_the_same() {
     let mut count = 0;
-    for recorded in recorded().iter().filter(|recorded| recorded.is_signed) {
+    for recorded in recorded().iter().chain(&captured()).filter(|recorded| recorded.is_signed) {
         let (id, given) = (&recorded.id, &recorded.message);
         let head = given.head().unwrap();
         let before = claim(&head);
-        if before.verify(Some(&given.body), &recorded.keys, RECORDED).is_err() {
+        if before.verify(Some(&given.body), &recorded.keys, recorded.at).is_err() {
             continue; // of those that must be refused
         }
         let host = before.scope().service.to_owned() + ".eu-west-1.example.com";
-        let resigned = anew(given, &recorded.keys, RECORDED, &host, None)
+        let resigned = anew(given, &recorded.keys, recorded.at, &host, None)
             .unwrap_or_else(|error| panic!("{id}: {error}"));
         let after_head = parse(&resigned);
         let after = claim(&after_head);
@@ -99,7 +99,7 @@ fn every_request_of_botocore_is_verified_in_our_name_and_says_the_same() {
         }
         count += 1;
     }
-    assert!(count > 60, "{count}");
+    assert!(count > 110, "{count}");
 }
 
 #[test]

@@ -32,10 +32,12 @@ fn answer(asked: &Message) -> String {
     }
     let signed = asked.values("authorization")[0];
     let caller = |account: &str, arn: &str| {
-        aws::ok(&format!(
+        let said = aws::ok(&format!(
             "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:{arn}</Arn><UserId>A</UserId>\
              <Account>{account}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
-        ))
+        ));
+        // Nothing more comes on that connection: the answer is whole all the same.
+        said.replacen("\r\n", "\r\nConnection: close\r\n", 1)
     };
     if signed.contains(APP.id) {
         caller("210987654321", "sts::210987654321:assumed-role/app/session")

@@ -428,6 +428,11 @@ async fn what_an_origin_did_not_take_is_asked_once_more_where_it_has_no_body() {
             (Ask::Post, refused, Then::Serve, 1, OK_RESET),
             (Ask::Get, || goaway(0, 0), Then::Stall, 1, "200"),
             (Ask::Get, || goaway(0, 0), Then::Die, 1, "200"),
+            // Whatever its reason.
+            (Ask::Get, || goaway(0, 11), Then::Stall, 1, "200"),
+            // What it took before it went, it may have done.
+            (Ask::Get, || goaway(1, 0), Then::Die, 1, OK_LOST),
+            (Ask::Get, Vec::new, Then::Die, 1, OK_LOST),
             // It is not asked for ever.
             (Ask::Get, || goaway(0, 0), Then::Stall, 2, OK_RESET),
             (Ask::Post, || goaway(0, 0), Then::Stall, 1, OK_RESET),

@@ -110,8 +110,12 @@ async fn an_attackers_role_verifies_and_is_refused_by_the_perimeter() {
     let answer = aws::ask(&mut client, get(&THEIRS).as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("reason=sigv4.perimeter;"), "{answer}");
     let event = proxy.events().pop().unwrap();
-    assert_eq!(event["additionalEventData"]["exeat"]["signature"], "verified", "{event}");
-    assert_eq!(event["userIdentity"]["accountId"], "609629065308");
+    let ours = &event["additionalEventData"]["exeat"];
+    let facts = json!([ours["auth"], ours["signature"], ours["payload"], event["userIdentity"]["accountId"]]);
+    assert_eq!(facts, json!(["sigv4", "verified", "signed", "609629065308"]), "{event}");
+    let parents = json!([{"by": "sts:AssumeRole", "key": sign::KEY_ID, "account": "123456789012"}]);
+    assert_eq!(ours["parents"], parents, "our own key took it: {event}");
+    assert!(ours.get("ownKey").is_none() && ours["statement"] == "ours", "{event}");
     assert_eq!(origin.requests().len(), 1);
 }
 

@@ -191,9 +191,7 @@ impl Asked {
         };
         let head = head(&method.to_ascii_uppercase(), authority, path, given)?;
         match Atlas::built_in().host(&head.authority().host) {
-            HostKind::Outside | HostKind::Rented { .. } => {
-                Ok(Self { head, operation: None, unknown_aws: false })
-            }
+            HostKind::Outside | HostKind::Rented(_) => Ok(Self { head, operation: None, unknown_aws: false }),
             HostKind::UnknownAws => Ok(Self { head, operation: None, unknown_aws: true }),
             HostKind::Service(_) => Err(Error::Usage(format!(
                 "`{authority}` is an endpoint of AWS: `http:` statements never name it; ask about an action"

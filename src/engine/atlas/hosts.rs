@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::data::{Atlas, AtlasError, Otherwise, Partition, Suffix, list};
+use super::rented::Rented;
 use crate::engine::facts::{AccountId, Name};
 use crate::engine::target::{Authority, Host};
 
@@ -33,10 +34,8 @@ pub enum HostKind {
     /// An AWS service's API.
     Service(Endpoint),
     /// A name under AWS's domains that anybody can rent from that service: EC2, ELB, API Gateway, CloudFront, …
-    /// Not AWS's voice: judged as a third party.
-    Rented {
-        service: &'static str,
-    },
+    /// Not AWS's voice: judged as a third party, but for what is signed for it.
+    Rented(Rented),
     /// Under AWS's domains, and nothing is known of it: to be denied.
     UnknownAws,
     Outside,
@@ -219,8 +218,12 @@ impl Atlas {
 
     /// The STS endpoint, and its region, beside another endpoint: in the region that was asked for, else where the
     /// partition's global services are.
-    pub fn sts_of(&'static self, endpoint: &Endpoint, region: &str) -> Option<(Authority, Name)> {
-        let partition = endpoint.partition;
+    pub fn sts_of(&'static self, beside: &HostKind, region: &str) -> Option<(Authority, Name)> {
+        let partition = match beside {
+            HostKind::Service(endpoint) => endpoint.partition,
+            HostKind::Rented(rented) => rented.partition?,
+            HostKind::UnknownAws | HostKind::Outside => return None,
+        };
         let region = if partition.has_region(region) { region } else { partition.implicit_region };
         let suffixes = self.suffixes.iter().filter(|suffix| suffix.otherwise == Otherwise::Partition);
         let mut hosts = suffixes.map(|suffix| format!("sts.{region}.{}:443", suffix.text));
@@ -324,7 +327,7 @@ impl Atlas {
             && let Some(service) = entry.rented
             && entry.left == Left::Nothing
         {
-            return Some(HostKind::Rented { service });
+            return Some(HostKind::Rented(Rented::named(service, before, shape.region)));
         }
         if entry.services.is_empty() {
             return None;
@@ -385,12 +388,13 @@ impl Atlas {
         let labels = || body.split('.');
         let id = labels().position(|l| l.starts_with("vpce-") && !l.starts_with("vpce-svc-"))?;
         if labels().nth(id + 1)?.starts_with("vpce-svc-") {
-            return Some(HostKind::Rented { service: "vpce" });
+            return Some(HostKind::Rented(Rented::named("vpce", "", None)));
         }
         let key = &shape.key[usize::from(shape.labels.get(id + 1)?.0)..];
         let entry = self.entry(key)?;
         if entry.services.is_empty() {
-            return entry.rented.map(|service| HostKind::Rented { service });
+            // Which one it is, is said elsewhere in the request.
+            return entry.rented.map(|service| HostKind::Rented(Rented::named(service, "", shape.region)));
         }
         let before = &body[..usize::from(shape.labels[id].1).saturating_sub(1)];
         if entry.left != Left::S3(Style::Bucket) {

@@ -14,8 +14,10 @@ use crate::engine::target::Authority;
 #[derive(Debug, Clone, Copy)]
 pub struct Destination<'a> {
     pub target: &'a Authority,
-    /// IAM's prefixes of what the host answers to; `None`: it is no AWS service.
+    /// IAM's prefixes of what the host answers to; `None`: AWS looks at no signature there.
     pub services: Option<&'a [&'a str]>,
+    /// It is no endpoint of AWS's own: `http:` statements may name it.
+    pub third_party: bool,
     /// The region in the host's name.
     pub region: Option<&'a str>,
     pub now: Timestamp,
@@ -67,8 +69,11 @@ impl Statement {
             (Rule::Aws(rule), Some(services)) => {
                 let of = |service: Option<&str>| service.is_none_or(|service| services.contains(&service));
                 rule.actions.iter().any(|action| of(action.service()))
+                    && (!destination.third_party || self.names_what_is_rented(rule))
             }
-            (Rule::Http(rule), None) => rule.hosts.iter().any(|host| host.matches(destination.target)),
+            (Rule::Http(rule), _) if destination.third_party => {
+                rule.hosts.iter().any(|host| host.matches(destination.target))
+            }
             _ => false,
         };
         named
@@ -78,6 +83,8 @@ impl Statement {
 
     fn surely_denies_all(&self, destination: &Destination<'_>) -> bool {
         let all = match (&self.rule, destination.services) {
+            // What is signed there and what is not are judged by different statements.
+            (_, Some(_)) if destination.third_party => false,
             (Rule::Aws(rule), Some(services)) => {
                 let whole = |service: &&str| {
                     rule.actions.iter().any(|action| {

@@ -91,6 +91,7 @@ mod tests {
             now,
             max_skew: 900,
             asks: false,
+            verified: &|| {},
         };
         match judge(policy, &question) {
             Judgement::Allow(allowed) if allowed.permit.observed() => "report".to_owned(),

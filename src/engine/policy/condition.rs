@@ -169,6 +169,12 @@ impl Condition {
         self.key == Key::Named(key) && !self.not && self.wants.iter().any(literal)
     }
 
+    /// Holds only for hosts that it writes out.
+    pub fn names_hosts(&self) -> bool {
+        let literal = |want: &Want| matches!(want, Want::Host(pattern) if pattern.literal().is_some());
+        self.key == Key::Named(Named::Host) && !self.not && self.wants.iter().all(literal)
+    }
+
     fn any_text(&self, text: &str) -> bool {
         self.wants.iter().any(|want| matches!(want, Want::Text(glob) if glob.matches(text)))
     }

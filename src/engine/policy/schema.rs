@@ -170,7 +170,7 @@ fn about(key: Named) -> &'static str {
         Named::Payload => "What the signature says of the body.",
         Named::SignerKey => "The access key's id.",
         Named::SignerAccount => "Account of the signer's key: known with the key, or decoded from its id.",
-        Named::SignerRole => "Role of a key that we know, as its source names it.",
+        Named::SignerRole => "Role of a key that we know, as its source names it, or else AWS.",
         Named::TlsVersion => "TLS of the client's leg.",
         Named::TlsCipher => "Cipher suite of the client's leg.",
         Named::TlsSni => "Host that the client's hello names.",

@@ -10,6 +10,7 @@ use super::pattern::{ArnPattern, Own};
 use super::perimeter::Perimeter;
 use super::tunnel::TunnelRule;
 use super::{Ask, Placed, Request};
+use crate::engine::atlas::HostKind;
 use crate::engine::facts::{Auth, Resource, SignatureState, Timestamp};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +187,10 @@ impl Statement {
             return Fit::Elsewhere;
         }
         let own = request.own();
+        let rented = matches!(request.arrival.kind, HostKind::Rented(_));
+        if rented && !self.names_what_is_rented(rule) {
+            return Fit::Resource;
+        }
         if rule.on(&ask.resource, own).next().is_none() {
             let could =
                 !self.report && !self.is_over(request.now) && self.turns_on_account(request, Some(ask));
@@ -219,6 +224,12 @@ impl Statement {
             return Fit::Perimeter;
         }
         self.within(rule, request, ask, perimeter)
+    }
+
+    /// What anybody can rent is opened by its own name alone, not by a star that covers it: an API's id in the resource,
+    /// or the host in a condition.
+    pub fn names_what_is_rented(&self, rule: &AwsRule) -> bool {
+        rule.resources.iter().all(ArnPattern::names_literally) || self.when.iter().any(Condition::names_hosts)
     }
 
     fn within(&self, rule: &AwsRule, request: &Request<'_>, ask: &Ask, perimeter: &Perimeter) -> Fit {

@@ -132,7 +132,9 @@ impl Statement {
                 .actions
                 .iter()
                 .any(|action| action.service().is_none_or(|service| services.contains(&service))),
-            (Rule::Http(rule), None) => rule.hosts.iter().any(|host| host.matches(destination.target)),
+            (Rule::Http(rule), _) if destination.third_party => {
+                rule.hosts.iter().any(|host| host.matches(destination.target))
+            }
             _ => false,
         };
         let could = |condition| super::admit::known(condition, destination) != Some(false);

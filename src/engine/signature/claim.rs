@@ -118,6 +118,7 @@ pub(super) fn from_header<'a>(
         token,
         payload,
         is_empty: seen.told.is_empty,
+        opens: head.asks_websocket(),
         parts: parts(head, fields, &scope, &[])?,
     })
 }
@@ -183,6 +184,7 @@ pub(super) fn from_query<'a>(
         token,
         payload,
         is_empty: seen.told.is_empty,
+        opens: head.asks_websocket(),
         parts,
     })
 }

@@ -81,6 +81,7 @@ const MADE_ANEW: &[&str] = &[
 /// Of the query form.
 const PRESIGNED: &[&str] = &[
     "X-Amz-Algorithm",
+    "X-Amz-Content-Sha256",
     "X-Amz-Credential",
     "X-Amz-Date",
     "X-Amz-Expires",

@@ -71,6 +71,9 @@ pub enum ExchangeError {
     Body(#[from] BodyError),
     #[error("connection lost: {0}")]
     Lost(#[source] io::Error),
+    /// The first write failed: the origin has no more than a piece of a head, which is no request.
+    #[error("connection lost before the request was written: {0}")]
+    Unwritten(#[source] io::Error),
     /// Ended by the origin. `unanswered`: before any byte of an answer.
     #[error("origin closed the connection")]
     Closed { unanswered: bool },
@@ -99,11 +102,14 @@ pub enum ExchangeError {
 
 enum Upload<B> {
     Running(B, Encoder, Option<Box<HeaderMap>>),
-    /// All of it is in the write buffer.
-    Flushing,
+    /// All of it is in the write buffer. `whole`: so many bytes, and nothing has gone yet.
+    Flushing {
+        whole: Option<usize>,
+    },
     Done,
     /// The origin takes no more; it may still answer.
     Broken,
+    Unwritten(io::Error),
 }
 
 /// An exchange under way, and then the answer's body.
@@ -144,7 +150,7 @@ where
     let encoder = Encoder::keep(head.framing());
     put_request(head, encoder, &mut conn.writer.out);
     let (upload, unsent) = match head.framing() {
-        Framing::None => (Upload::Flushing, Some(body)),
+        Framing::None => (Upload::Flushing { whole: Some(conn.writer.out.len()) }, Some(body)),
         _ => (Upload::Running(body, encoder, None), None),
     };
     // Boxed: it is handed on four times.
@@ -246,11 +252,13 @@ where
         let Some(conn) = &mut self.conn else { return Poll::Ready(Ok(())) };
         loop {
             match &mut self.upload {
-                Upload::Done | Upload::Broken => return Poll::Ready(Ok(())),
-                Upload::Flushing => match ready!(conn.writer.poll_flush_within(cx, self.patience.write)) {
-                    Ok(()) => self.upload = Upload::Done,
-                    Err(_) => self.upload = Upload::Broken,
-                },
+                Upload::Done | Upload::Broken | Upload::Unwritten(_) => return Poll::Ready(Ok(())),
+                Upload::Flushing { whole } => {
+                    match ready!(conn.writer.poll_flush_within(cx, self.patience.write)) {
+                        Ok(()) => self.upload = Upload::Done,
+                        Err(error) => self.upload = broken(error, *whole == Some(conn.writer.out.len())),
+                    }
+                }
                 Upload::Running(body, encoder, trailers) => {
                     if conn.writer.is_full()
                         && ready!(conn.writer.poll_flush_within(cx, self.patience.write)).is_err()
@@ -265,7 +273,7 @@ where
                         },
                         Poll::Ready(None) => {
                             encoder.end(trailers.as_deref(), &mut conn.writer.out)?;
-                            self.upload = Upload::Flushing;
+                            self.upload = Upload::Flushing { whole: None };
                         }
                         Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                         Poll::Pending => {
@@ -283,6 +291,10 @@ where
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ExchangeError>> {
         let sent = self.poll_upload(cx)?.is_ready();
+        if let Upload::Unwritten(error) = &mut self.upload {
+            let error = std::mem::replace(error, io::ErrorKind::BrokenPipe.into());
+            return Poll::Ready(Err(ExchangeError::Unwritten(error)));
+        }
         let Some(conn) = &mut self.conn else {
             return Poll::Ready(Err(ExchangeError::Closed { unanswered: true }));
         };
@@ -316,6 +328,15 @@ where
                 }
             }
         }
+    }
+}
+
+/// A socket that is gone at the first write took nothing; one that took nothing for too long may yet.
+fn broken<B>(error: io::Error, untouched: bool) -> Upload<B> {
+    if untouched && error.kind() != io::ErrorKind::TimedOut {
+        Upload::Unwritten(error)
+    } else {
+        Upload::Broken
     }
 }
 
@@ -445,6 +466,63 @@ mod tests {
             let sent = send(Box::new(Connection::new(near)), &head, body, patience, |_| ()).await;
             assert_eq!(sent.map_err(|unanswered| unanswered.error).unwrap().0.status(), 200);
             assert_eq!(String::from_utf8_lossy(&heard.lock().unwrap()), told, "{version}");
+        }
+    }
+
+    /// Breaks after so many bytes.
+    struct Breaks(usize);
+
+    impl Io for Breaks {}
+
+    impl tokio::io::AsyncRead for Breaks {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Breaks {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let taken = self.0.min(buf.len());
+            self.0 -= taken;
+            if taken > 0 {
+                Poll::Ready(Ok(taken))
+            } else {
+                Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_unwritten_only_where_no_byte_of_it_went_and_no_body_either() {
+        let patience = Patience {
+            head: Duration::from_secs(60),
+            body: Duration::from_secs(60),
+            write: Duration::from_secs(60),
+        };
+        for (head, after, unwritten) in [
+            ("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", 0, true),
+            ("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", 5, false),
+            ("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\n", 0, false),
+        ] {
+            let head = RequestHead::parse(head.into()).unwrap();
+            let conn = Box::new(Connection::new(Breaks(after)));
+            let Err(failed) = send(conn, &head, Stalled::default(), patience, |_| ()).await else {
+                panic!("it was answered")
+            };
+            let told = matches!(failed.error, ExchangeError::Unwritten(_));
+            assert_eq!((told, told && failed.body.is_some()), (unwritten, unwritten), "{:?}", failed.error);
         }
     }
 }

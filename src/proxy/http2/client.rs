@@ -202,8 +202,8 @@ pub async fn send<B: Inbound>(
 
 /// What the origin did to a stream.
 fn lost(error: h2::Error) -> ExchangeError {
-    let untaken = error.reason() == Some(Reason::REFUSED_STREAM)
-        || (error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR));
+    // A GOAWAY of the origin reaches the streams above its last one, and no other.
+    let untaken = error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
     match error.reason() {
         // RFC 9113 8.7: not processed in any way.
         _ if untaken => ExchangeError::Untaken(error),

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -15,6 +15,13 @@ use super::frames::{CONTINUATION, END_HEADERS, Frame, Frames, GOAWAY, HEADERS, R
 
 /// The client's preface (RFC 9113 3.4), which is no frame.
 const PREFACE: usize = 24;
+/// Frames that a connection is read for before the others of its worker have their turn; what came with the last of them
+/// in one read is looked at too. Few enough for a tenth of a millisecond, more than an orderly client sends at once.
+const FRAMES_A_TURN: u32 = 128;
+/// A read that brought more frames than this makes the next ones small.
+const DENSE: u32 = 32;
+/// Such a one: no more than 113 frames.
+const SMALL_READ: usize = 1024;
 
 /// A client's stream of bytes, watched.
 pub struct Watched<S> {
@@ -37,6 +44,10 @@ struct State {
     open: VecDeque<Opened>,
     /// Streams above it are not processed in any way, as the client was told (RFC 9113 6.8).
     last: u32,
+    /// Frames of this turn.
+    turn: u32,
+    /// The last read was full of small ones.
+    dense: bool,
     /// Of the newest head more frames are to come.
     continues: bool,
     /// Heads so far.
@@ -110,6 +121,8 @@ impl<S> Watched<S> {
             newest: 0,
             open: VecDeque::new(),
             last: u32::MAX,
+            turn: 0,
+            dense: false,
             continues: false,
             heads: 0,
         })));
@@ -121,6 +134,11 @@ impl Seen {
     /// The client said something.
     pub fn has_begun(&self) -> bool {
         self.state().begun
+    }
+
+    /// The connection's task is polled anew.
+    pub fn begin_turn(&self) {
+        self.state().turn = 0;
     }
 
     /// The library handed it over.
@@ -187,8 +205,10 @@ impl State {
 
     fn came(&mut self, bytes: &[u8]) {
         self.begun |= !bytes.is_empty();
-        let Self { inbound, newest, open, last, continues, heads, .. } = self;
+        let before = self.turn;
+        let Self { inbound, newest, open, last, turn, continues, heads, .. } = self;
         inbound.pass(bytes, |frame| {
+            *turn += 1;
             if frame.kind == RST_STREAM
                 && let Some(at) = find(open, frame.stream)
                 && open[at].with == With::Us
@@ -208,6 +228,7 @@ impl State {
             *heads += u64::from(frame.kind == HEADERS);
             *continues = frame.flags & END_HEADERS == 0;
         });
+        self.dense = self.turn - before > DENSE;
     }
 
     fn went(&mut self, bytes: &[u8]) {
@@ -238,9 +259,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let (turn, dense) = {
+            let state = this.seen.state();
+            (state.turn, state.dense)
+        };
+        // It may come in faster than it can be looked at: then this task alone would run for as long as that lasts.
+        if turn >= FRAMES_A_TURN {
+            // Woken after the sockets were asked, which a task that wakes itself puts off.
+            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.seen.state().came(&buf.filled()[before..]);
+        if dense && buf.remaining() > SMALL_READ {
+            let mut small = ReadBuf::new(buf.initialize_unfilled_to(SMALL_READ));
+            ready!(Pin::new(&mut this.io).poll_read(cx, &mut small))?;
+            let read = small.filled().len();
+            buf.advance(read);
+        } else {
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        }
+        this.seen.state().came(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
@@ -283,6 +321,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -352,6 +392,50 @@ mod tests {
         seen.state().went(&frame(GOAWAY, 0, 0, &last));
         seen.state().came(&head(7));
         assert_eq!(left(&seen), [(1, Fate::Forgotten), (5, Fate::Reset(Reason::REFUSED_STREAM))]);
+    }
+
+    #[test]
+    fn a_flood_is_read_for_a_turn_at_a_time() {
+        const READ: usize = 16 * 1024;
+        let ping = frame(6, 0, 0, &[0; 8]);
+        let (mut io, seen) =
+            Watched::new(std::io::Cursor::new([vec![0; PREFACE], ping.repeat(10_000)].concat()));
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = std::task::Waker::from(std::sync::Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let (mut turns, mut total) = (0, 0);
+        loop {
+            let mut room = [0; READ];
+            let mut buf = ReadBuf::new(&mut room);
+            match Pin::new(&mut io).poll_read(&mut cx, &mut buf) {
+                Poll::Ready(read) => {
+                    read.unwrap();
+                    total += buf.filled().len();
+                    if buf.filled().is_empty() {
+                        break;
+                    }
+                }
+                Poll::Pending => {
+                    turns += 1;
+                    assert_eq!(woken.0.swap(0, Ordering::Relaxed), 1, "it goes on by itself");
+                    // The first read found out what comes.
+                    let most = turns * (FRAMES_A_TURN as usize * ping.len() + SMALL_READ) + READ;
+                    assert!(total <= most, "{total} bytes in {turns} turns");
+                    seen.begin_turn();
+                }
+            }
+        }
+        assert_eq!(total, PREFACE + 10_000 * ping.len(), "nothing is lost");
+        assert!(turns > 30, "{turns} turns");
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[test]

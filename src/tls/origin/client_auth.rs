@@ -14,7 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use zeroize::Zeroizing;
 
-use super::TrustError;
+use super::{TrustError, trust};
+use crate::engine::facts::Certificate;
 
 thread_local! {
     /// Set while a handshake is polled: rustls asks from inside, and one config serves all connections.
@@ -54,15 +55,26 @@ pub(super) fn certificate(cert: &Path, key: &Path) -> Result<Arc<dyn ResolvesCli
     Ok(Arc::new(SingleCertAndKey::from(certified)))
 }
 
-/// Runs a handshake, and tells beside its outcome whether the origin asked for a certificate in it.
-pub(super) async fn noticing<F: Future>(handshake: F) -> (F::Output, bool) {
+/// What rustls tells only from inside a handshake.
+#[derive(Debug, Default)]
+pub(super) struct Noticed {
+    /// The origin asked for a certificate.
+    pub asked: bool,
+    /// The leaf that was refused.
+    pub refused: Option<Certificate>,
+}
+
+/// Runs a handshake, and tells beside its outcome what was noticed in it.
+pub(super) async fn noticing<F: Future>(handshake: F) -> (F::Output, Noticed) {
     let mut handshake = pin!(handshake);
-    let mut asked = false;
+    let mut noticed = Noticed::default();
     poll_fn(|cx| {
         ASKED.set(false);
+        trust::REFUSED.take();
         let polled = handshake.as_mut().poll(cx);
-        asked |= ASKED.replace(false);
-        polled.map(|output| (output, asked))
+        noticed.asked |= ASKED.replace(false);
+        noticed.refused = trust::REFUSED.take().or(noticed.refused.take());
+        polled.map(|output| (output, std::mem::take(&mut noticed)))
     })
     .await
 }

@@ -44,9 +44,12 @@ async fn meet(
 
 fn fault(outcome: Result<TlsFacts, OriginTlsError>) -> CertificateFault {
     match outcome {
-        Err(error @ OriginTlsError::Certificate(_)) => {
+        Err(error @ OriginTlsError::Certificate { .. }) => {
             assert_eq!(error.reason(), Reason::UpstreamCertificate);
-            let OriginTlsError::Certificate(fault) = error else { unreachable!() };
+            let said = error.to_string();
+            let OriginTlsError::Certificate { fault, leaf } = error else { unreachable!() };
+            let digest = crate::engine::hex::text(&leaf.expect("one was shown").sha256[..8]);
+            assert!(said.contains("; it is `") && said.ends_with(&format!(", sha256 {digest}")), "{said}");
             fault
         }
         other => panic!("{other:?}"),

@@ -4,6 +4,7 @@
 //! (tests/vectors/tls/README.md). Anchors are therefore dropped when they end, intermediates that may not
 //! sign are taken out of the chain before webpki sees it, and a leaf that claims to sign certificates is refused.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use x509_parser::oid_registry::OID_X509_EXT_CRL_NUMBER;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 use x509_parser::revocation_list::CertificateRevocationList;
+
+use crate::engine::facts::Certificate;
 
 /// Why the anchors cannot be used. All of them are start-up errors.
 #[derive(Debug, thiserror::Error)]
@@ -348,6 +351,11 @@ impl Current {
     }
 }
 
+thread_local! {
+    /// The leaf that was refused last, for who polls the handshake: rustls keeps it to itself.
+    pub(super) static REFUSED: Cell<Option<Certificate>> = const { Cell::new(None) };
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -358,7 +366,11 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let presented = Presented { leaf, intermediates, name, ocsp, now };
-        self.judge(presented).map_err(|error| self.say_more(presented, error))?;
+        self.judge(presented).map_err(|error| {
+            let leaf = super::super::chain::told(std::slice::from_ref(leaf));
+            REFUSED.set(leaf.first().cloned());
+            self.say_more(presented, error)
+        })?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -108,7 +108,14 @@ pub async fn origin_saying(ca: &Ca, answer: Answer) -> (Origin, std::net::Socket
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let origin = Origin::default();
-    let acceptor = ca.acceptor(&[S3, BEDROCK, STS, "*.s3.us-east-1.amazonaws.com", "app.test"]);
+    let acceptor = ca.acceptor(&[
+        S3,
+        BEDROCK,
+        STS,
+        "*.s3.us-east-1.amazonaws.com",
+        "*.execute-api.us-east-1.amazonaws.com",
+        "app.test",
+    ]);
     tokio::spawn(origin.clone().serve(listener, acceptor, answer));
     (origin, address)
 }

@@ -346,6 +346,7 @@ pub async fn serve(ca: &Ca, leg: Leg, names: &[&str]) -> (Log, std::net::SocketA
     tokio::spawn(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
+            socket.set_nodelay(true).unwrap();
             let (acceptor, log) = (acceptor.clone(), all.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(socket).await else { return };

@@ -50,6 +50,14 @@ impl ArnPattern {
                  name the bucket (arn:aws:s3:::NAME/*), and set `perimeter.resources`"
             ));
         }
+        if account == "self"
+            && fields[2] == "execute-api"
+            && fields[5].split('/').next().is_none_or(|api| api.contains(['*', '?']))
+        {
+            return Err(format!(
+                "`{text}`: whose an API is can't be told by a call to it; name the API before its first `/`"
+            ));
+        }
         let around_self =
             (account == "self").then(|| (Glob::new(&fields[..4].join(":")), Glob::new(fields[5])));
         Ok(Self { whole: Glob::new(text), around_self })
@@ -72,7 +80,7 @@ impl ArnPattern {
     pub fn names_literally(&self) -> bool {
         let Some(name) = self.as_str().splitn(6, ':').nth(5) else { return false };
         // A bucket is one word, others are a kind and a name: `table/orders/index/*`, `function:pricing:*`.
-        let words = if is_bucket(self.as_str()) { 1 } else { 2 };
+        let words = if is_bucket(self.as_str()) || is_rented(self.as_str()) { 1 } else { 2 };
         let name = name.strip_prefix('/').unwrap_or(name);
         !name.split(['/', ':']).take(words).any(|word| word.contains(['*', '?']))
     }
@@ -83,6 +91,7 @@ impl ArnPattern {
         let Some((front, account, rest)) = split(arn) else { return false };
         let ours = if account.is_empty() {
             // What the signer's account would be. A bucket has one that its name doesn't tell.
+            // An API's owner isn't told either: a pattern that says `self` names the API itself.
             own.signer && !is_bucket(arn)
         } else {
             AccountId::parse(account).is_some_and(|account| own.accounts.contains(&account))
@@ -143,6 +152,11 @@ impl ArnPattern {
 /// `arn:PARTITION:s3:::…`: one namespace for all accounts, and no account in the name.
 pub fn is_bucket(arn: &str) -> bool {
     split(arn).is_some_and(|(front, account, _)| account.is_empty() && front.ends_with(":s3:"))
+}
+
+/// `arn:PARTITION:execute-api:…`: an API, whose owner a call does not tell.
+fn is_rented(arn: &str) -> bool {
+    split(arn).is_some_and(|(front, _, _)| front.split(':').nth(2) == Some("execute-api"))
 }
 
 /// `arn:p:s:r`, account, resource.
@@ -244,6 +258,8 @@ mod tests {
             ("arn:aws:lambda:us-east-1::function:pricing:*", true),
             ("arn:aws:lambda:us-east-1::function:*", false),
             ("arn:aws:sqs:us-east-1::orders", true),
+            ("arn:aws:execute-api:us-east-1::abc123/*", true),
+            ("arn:aws:execute-api:us-east-1::*/prod/*", false),
             ("arn:aws:apigateway:us-east-1::/restapis/*", false),
             ("arn:aws:apigateway:us-east-1::/restapis/a1/*", true),
             ("*", false),
@@ -251,6 +267,24 @@ mod tests {
         ] {
             assert_eq!(ArnPattern::parse(pattern).unwrap().names_literally(), literal, "{pattern}");
         }
+    }
+
+    #[test]
+    fn what_tells_no_owner_is_nobodys_but_by_its_name() {
+        for (pattern, reads) in [
+            ("arn:aws:execute-api:us-east-1:self:abc123/*", true),
+            ("arn:aws:execute-api:us-east-1:*:*", true),
+            ("arn:aws:execute-api:us-east-1:self:*", false),
+            ("arn:aws:execute-api:us-east-1:self:abc*/prod/GET/x", false),
+            ("arn:aws:s3:::self:x", true),
+            ("arn:aws:s3::self:x", false),
+        ] {
+            assert_eq!(ArnPattern::parse(pattern).is_ok(), reads, "{pattern}");
+        }
+        let own = Own { accounts: &[], signer: true };
+        let named = ArnPattern::parse("arn:aws:execute-api:us-east-1:self:abc123/*").unwrap();
+        assert!(named.matches("arn:aws:execute-api:us-east-1::abc123/prod/GET/", own));
+        assert!(!named.matches("arn:aws:execute-api:us-east-1::evil99/prod/GET/", own));
     }
 
     #[test]

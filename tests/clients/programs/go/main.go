@@ -1,4 +1,4 @@
-// Go's clients: `client sdk allowed|denied` or `client net/http URL`. Says what it got, or its own error and exits with 1.
+// Go's clients: `client sdk allowed|denied`, `client calls all` (calls.go) or `client net/http URL`. Says what it got, or its own error and exits with 1.
 package main
 
 import (
@@ -43,8 +43,11 @@ func get(url string) error {
 
 func main() {
 	call := get
-	if os.Args[1] == "sdk" {
+	switch os.Args[1] {
+	case "sdk":
 		call = sdk
+	case "calls":
+		call = calls
 	}
 	if err := call(os.Args[2]); err != nil {
 		fmt.Println("error:", err)
