@@ -92,13 +92,17 @@ async fn play(case: &Value, proxy: &Proxy, log: &Log) -> Result<(), String> {
     }
     shape(case["id"].as_str().unwrap(), seen.first())?;
     drop(client);
-    next_is_fine(proxy).await?;
     // One record, also of what the library beneath refuses by itself; then that of the next request.
-    let all = until(case["id"].as_str().unwrap(), || {
-        let all = proxy.events().split_off(events);
-        (all.len() >= 2).then_some(all)
-    })
-    .await;
+    let recorded = async |least: usize| {
+        until(case["id"].as_str().unwrap(), || {
+            let all = proxy.events().split_off(events);
+            (all.len() >= least).then_some(all)
+        })
+        .await
+    };
+    recorded(1).await;
+    next_is_fine(proxy).await?;
+    let all = recorded(2).await;
     let [event, _] = &all[..] else { return Err(format!("{did:?} recorded as {:?}", reasons(&all))) };
     let exeat = &event["additionalEventData"]["exeat"];
     let reason = exeat["reason"].as_str().unwrap_or_default();

@@ -154,7 +154,7 @@ impl Stream {
         let mut data = Bytes::new();
         poll_fn(|cx| {
             loop {
-                ready!(self.poll_send(&mut data, cx)).map_err(AnswerError::Client)?;
+                ready!(self.poll_send(&mut data, false, cx)).map_err(AnswerError::Client)?;
                 if body.is_end_stream() {
                     return Poll::Ready(Ok(()));
                 }
@@ -188,14 +188,15 @@ impl Stream {
         send.poll_reset(cx).map(|reset| io_error(reset.map_or_else(|error| error, h2::Error::from)))
     }
 
-    /// Sends all of `data`, as the client makes room for it.
-    fn poll_send(&mut self, data: &mut Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends all of `data`, as the client makes room for it; `ends`: and with its last byte the stream's end.
+    fn poll_send(&mut self, data: &mut Bytes, ends: bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(send) = &mut self.send else { return Poll::Ready(Ok(())) };
         while !data.is_empty() {
             match poll_room(send, data.len(), cx) {
                 Poll::Ready(Ok(room)) => {
                     self.clock.stop();
-                    send.send_data(data.split_to(room), false).map_err(io_error)?;
+                    let piece = data.split_to(room);
+                    send.send_data(piece, ends && data.is_empty()).map_err(io_error)?;
                     self.carried += room as u64;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(io_error(error))),
@@ -217,11 +218,12 @@ impl Stream {
         if let Some(head) = head {
             return self.begin(head, true).map_err(io_error);
         }
-        poll_fn(|cx| self.poll_send(&mut data, cx)).await?;
-        let Some(send) = &mut self.send else { return Ok(()) };
-        match trailers {
-            Some(trailers) => send.send_trailers(trailers),
-            None => send.send_data(Bytes::new(), true),
+        let with_data = trailers.is_none() && !data.is_empty();
+        poll_fn(|cx| self.poll_send(&mut data, with_data, cx)).await?;
+        match (&mut self.send, trailers) {
+            (Some(send), Some(trailers)) => send.send_trailers(trailers),
+            (Some(send), None) if !with_data => send.send_data(Bytes::new(), true),
+            _ => Ok(()),
         }
         .map_err(io_error)
     }

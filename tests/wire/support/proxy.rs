@@ -166,7 +166,9 @@ impl Proxy {
     /// Intents and events so far, without the lines that begin a lane.
     pub fn audit(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.dir.join("audit.jsonl")).unwrap_or_default();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        // The last one may be under way.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.filter(|line| line["exeat"] != "lane").collect()
     }
 
