@@ -3,7 +3,8 @@
 
 use exeat_fuzz::engine::facts::Timestamp;
 use exeat_fuzz::engine::request::RequestHead;
-use exeat_fuzz::engine::signature::{BodyCheck, KnownKeys, PayloadClaim, Reading, read};
+use exeat_fuzz::engine::signature::{KnownKeys, PayloadClaim, Reading, read};
+use exeat_fuzz::law;
 use libfuzzer_sys::fuzz_target;
 
 /// What such a body must prove, under a key that nobody knows: its form, and its checksum.
@@ -22,27 +23,6 @@ fn claim(word: &str, trailer: Option<&str>, length: usize) -> Option<PayloadClai
     Some(claim.verify(None, &KnownKeys::default(), Timestamp(1_767_323_045)).expect("nothing to check").due)
 }
 
-/// Feeds pieces of this size: bytes that went on, and how it ended.
-fn feed(mut check: BodyCheck, body: &[u8], size: usize) -> (usize, Option<String>) {
-    let (mut fed, mut gone) = (0, 0);
-    for piece in body.chunks(size.max(1)) {
-        match check.update(piece) {
-            Ok(withheld) => {
-                fed += piece.len();
-                assert!(withheld <= fed && fed - withheld >= gone, "what went can't be called back");
-                gone = fed - withheld;
-            }
-            Err(_) => {
-                assert!(check.update(b"").is_err() && check.finish().is_err(), "a failure stays one");
-                return (gone, None);
-            }
-        }
-    }
-    let ended = check.finish().ok().map(|outcome| outcome.to_string());
-    assert!(ended.is_none() || gone == body.len(), "a body that is whole has gone");
-    (gone, ended)
-}
-
 fuzz_target!(|data: &[u8]| {
     let [form, length, size, body @ ..] = data else { return };
     let (word, trailer) = match form % 4 {
@@ -52,8 +32,8 @@ fuzz_target!(|data: &[u8]| {
         _ => ("STREAMING-UNSIGNED-PAYLOAD-TRAILER", Some("x-amz-checksum-crc64nvme")),
     };
     let Some(due) = claim(word, trailer, usize::from(*length)) else { return };
-    let whole = feed(due.start(), body, body.len());
-    let split = feed(due.start(), body, usize::from(*size));
+    let whole = law::feed(due.start(), body, body.len());
+    let split = law::feed(due.start(), body, usize::from(*size));
     assert_eq!(whole.1, split.1);
     if whole.1.is_some() {
         assert_eq!(whole, split);

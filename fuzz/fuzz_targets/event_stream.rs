@@ -3,7 +3,8 @@
 
 use exeat_fuzz::engine::facts::Timestamp;
 use exeat_fuzz::engine::request::RequestHead;
-use exeat_fuzz::engine::signature::{BodyCheck, KnownKeys, Reading, read};
+use exeat_fuzz::engine::signature::{KnownKeys, Reading, read};
+use exeat_fuzz::law;
 use libfuzzer_sys::fuzz_target;
 
 const HEAD: &str = "POST /stream HTTP/1.1\r\nHost: transcribestreaming.us-east-1.amazonaws.com\r\n\
@@ -12,32 +13,12 @@ const HEAD: &str = "POST /stream HTTP/1.1\r\nHost: transcribestreaming.us-east-1
     SignedHeaders=host;x-amz-content-sha256;x-amz-date, \
     Signature=0000000000000000000000000000000000000000000000000000000000000000\r\n\r\n";
 
-fn feed(mut check: BodyCheck, body: &[u8], size: usize) -> Option<String> {
-    let (mut fed, mut gone) = (0, 0);
-    for piece in body.chunks(size.max(1)) {
-        match check.update(piece) {
-            Ok(withheld) => {
-                fed += piece.len();
-                assert!(withheld <= fed && fed - withheld >= gone, "what went can't be called back");
-                gone = fed - withheld;
-            }
-            Err(_) => {
-                assert!(check.update(b"").is_err() && check.finish().is_err(), "a failure stays one");
-                return None;
-            }
-        }
-    }
-    let ended = check.finish().ok().map(|outcome| outcome.to_string());
-    assert!(ended.is_none() || gone == body.len(), "a stream that is whole has gone");
-    ended
-}
-
 fuzz_target!(|data: &[u8]| {
     let [size, body @ ..] = data else { return };
     let head = RequestHead::parse(HEAD.into()).expect("a head");
     let Ok(Reading::Signed(claim)) = read(&head) else { panic!("a claim") };
     let verdict =
         claim.verify(None, &KnownKeys::default(), Timestamp(1_767_323_045)).expect("nothing to check");
-    let whole = feed(verdict.due.start(), body, body.len());
-    assert_eq!(whole, feed(verdict.due.start(), body, usize::from(*size)));
+    let (_, whole) = law::feed(verdict.due.start(), body, body.len());
+    assert_eq!(whole, law::feed(verdict.due.start(), body, usize::from(*size)).1);
 });

@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::engine::request::{Framing, HeadError, HeadScanner, RequestHead};
+use crate::engine::signature::BodyCheck;
 use crate::oracle;
 use crate::proxy::http1::body::{Decoder, Encoder, FramingError, Step};
 use crate::proxy::http1::head::put_request;
@@ -118,4 +119,26 @@ fn sent_on(head: &RequestHead, data: &[u8]) -> bool {
     assert_eq!(heard.len(), 2, "{heard:?}");
     assert_eq!(heard[1].target, "/second");
     true
+}
+
+/// Feeds a check pieces of this size: nothing that went on is called back, a failure stays one, and a body that is whole
+/// has gone. Bytes that went on, and how it ended.
+pub fn feed(mut check: BodyCheck, body: &[u8], size: usize) -> (usize, Option<String>) {
+    let (mut fed, mut gone) = (0, 0);
+    for piece in body.chunks(size.max(1)) {
+        match check.update(piece) {
+            Ok(withheld) => {
+                fed += piece.len();
+                assert!(withheld <= fed && fed - withheld >= gone, "what went can't be called back");
+                gone = fed - withheld;
+            }
+            Err(_) => {
+                assert!(check.update(b"").is_err() && check.finish().is_err(), "a failure stays one");
+                return (gone, None);
+            }
+        }
+    }
+    let ended = check.finish().ok().map(|outcome| outcome.to_string());
+    assert!(ended.is_none() || gone == body.len(), "a body that is whole has gone");
+    (gone, ended)
 }
