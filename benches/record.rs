@@ -17,7 +17,7 @@ use exeat::engine::policy::Placed;
 use exeat::engine::target::Authority;
 use exeat::record::{
     BootId, Decision, End, LegText, Metrics, Outcome, Prelude, Recorder, Records, Request, Settings, Sink,
-    Spent, Target, Upstream,
+    Target, Upstream,
 };
 
 const ROUNDS: usize = 400;
@@ -76,18 +76,11 @@ async fn record(recorder: &Recorder, prelude: &Prelude, call: &Call) {
     entry.judged(&Request {
         decision: Decision::Allow,
         statement: Some(&call.placed),
-        would: &[],
         policy: "9f31c2a07be4",
         operation: Some(&call.operation),
         identity: &call.identity,
-        method: "POST",
-        host: &call.arrival.target,
-        path: b"/",
         user_agent: Some(b"Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux lang/python#3.13"),
-        repeats: false,
-        trace: None,
-        traceparent: None,
-        spent: Spent::default(),
+        ..Request::unjudged("POST", &call.arrival.target, b"/")
     });
     entry.intend().await.expect("it takes lines");
     let upstream = Upstream {

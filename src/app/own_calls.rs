@@ -6,14 +6,12 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use crate::engine::facts::{Identity, PayloadOutcome};
+use crate::engine::facts::PayloadOutcome;
 use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, Host};
 use crate::keys::KeysError;
 use crate::keys::ledger::{Call, Ledger, Make, Seen};
-use crate::record::{
-    AuditDown, Decision, End, LegText, Outcome, Recorder, Records, Request, Spent, Upstream,
-};
+use crate::record::{AuditDown, End, LegText, Outcome, Recorder, Records, Request, Upstream};
 
 pub(super) struct OwnCalls {
     records: Arc<Records>,
@@ -30,7 +28,8 @@ impl Ledger for OwnCalls {
     fn record(&self, call: Call<'_>, make: Make<'_>) -> Result<(), KeysError> {
         let mut entry = self.lane.get_or_init(|| self.records.recorder()).open_own();
         let host = Authority { host: Host::Literal(call.address.ip()), port: call.address.port() };
-        entry.judged(&recorded(call, &host));
+        // No path: a container's names its keys.
+        entry.judged(&Request::unjudged(call.method, &host, b""));
         let mut seen = Seen::default();
         let intended = entry.intend_blocking().map_err(|AuditDown| KeysError::Unrecorded);
         let result = intended.and_then(|()| make(&mut seen));
@@ -56,26 +55,6 @@ impl Ledger for OwnCalls {
             ..Outcome::new(end, seen.status)
         });
         result
-    }
-}
-
-fn recorded<'a>(call: Call<'a>, host: &'a Authority) -> Request<'a> {
-    Request {
-        decision: Decision::None,
-        statement: None,
-        would: &[],
-        policy: "",
-        operation: None,
-        identity: &Identity::NONE,
-        method: call.method,
-        host,
-        // A container's names its keys.
-        path: b"",
-        user_agent: None,
-        trace: None,
-        traceparent: None,
-        repeats: false,
-        spent: Spent::default(),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::engine::signature::caller::{Call, MOST_ANSWER, answered};
 use crate::engine::signature::{KnownKey, Told};
 use crate::engine::target::Authority;
 use crate::engine::{self, Facts};
-use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Spent, Upstream, metrics};
+use crate::record::{End, Entry, LegText, Outcome, Request, Upstream, metrics};
 use crate::tls::origin::AtLeast;
 use crate::tls::{self, Offer};
 
@@ -160,8 +160,8 @@ async fn call(worker: &Worker, id: &Name, sts: Authority, region: &str) -> Resul
     let result = result.unwrap_or(Err(CallerError::Timeout(PATIENCE)));
     let said = result.as_ref().err().map(ToString::to_string);
     let end = match (&result, &said) {
-        (Ok(_), _) | (_, None) => End::Answered,
-        (Err(CallerError::Status(_)), _) => End::Answered,
+        // It answered, whatever.
+        (Ok(_) | Err(CallerError::Status(_)), _) | (_, None) => End::Answered,
         (Err(error), Some(said)) => End::Refused { reason: error.reason(), message: said },
     };
     let upstream = seen.leg.as_ref().map(|leg| Upstream {
@@ -259,20 +259,10 @@ fn request(call: &Call) -> hyper::Request<Full<bytes::Bytes>> {
 
 fn recorded<'a>(call: &'a Call, policy: &'a str) -> Request<'a> {
     Request {
-        decision: Decision::None,
-        statement: None,
-        would: &[],
         policy,
         operation: Some(&call.operation),
         identity: &call.identity,
-        method: call.head.method(),
-        host: call.head.authority(),
-        path: call.head.path_bytes(),
-        user_agent: None,
-        trace: None,
-        traceparent: None,
-        repeats: false,
-        spent: Spent::default(),
+        ..Request::unjudged(call.head.method(), call.head.authority(), call.head.path_bytes())
     }
 }
 

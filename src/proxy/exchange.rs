@@ -237,20 +237,12 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The parts of a record that the head alone tells.
 fn request<'a>(head: &'a RequestHead, policy: &'a str, spent: Spent) -> Request<'a> {
     Request {
-        decision: Decision::None,
-        statement: None,
-        would: &[],
         policy,
-        operation: None,
-        identity: &Identity::NONE,
-        method: head.method(),
-        host: head.authority(),
-        path: head.path_bytes(),
         user_agent: head.only("user-agent"),
         trace: head.only("x-amzn-trace-id"),
-        repeats: false,
         traceparent: head.only("traceparent"),
         spent,
+        ..Request::unjudged(head.method(), head.authority(), head.path_bytes())
     }
 }
 

@@ -23,14 +23,14 @@ use super::Worker;
 use super::chain::Way;
 use super::forward::{OriginError, reach, turn};
 use super::pool::Key;
-use crate::engine::facts::{Door, Identity, TlsFacts, TlsVersion};
+use crate::engine::facts::{Door, TlsFacts, TlsVersion};
 use crate::engine::hello::server::{self, Answer, ServerHello};
 use crate::engine::hello::{self, ClientHello, Hello, after_ccs};
 use crate::engine::policy::TunnelPermit;
 use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, destination};
 use crate::record::metrics::Leg;
-use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Spent, Upstream};
+use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
 use crate::tls::Offer;
 use crate::tls::origin::AtLeast;
 
@@ -168,18 +168,8 @@ fn request<'a>(target: &'a Authority, permit: &'a TunnelPermit) -> Request<'a> {
     Request {
         decision: Decision::Allow,
         statement: Some(permit.statement()),
-        would: &[],
         policy: permit.policy(),
-        operation: None,
-        identity: &Identity::NONE,
-        method: "CONNECT",
-        host: target,
-        path: b"",
-        user_agent: None,
-        trace: None,
-        repeats: false,
-        traceparent: None,
-        spent: Spent::default(),
+        ..Request::unjudged("CONNECT", target, b"")
     }
 }
 

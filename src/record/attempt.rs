@@ -54,6 +54,28 @@ pub struct Request<'a> {
     pub spent: Spent,
 }
 
+impl<'a> Request<'a> {
+    /// What is asked for, of which nothing else is known: neither judged nor signed, no AWS call.
+    pub fn unjudged(method: &'a str, host: &'a Authority, path: &'a [u8]) -> Self {
+        Self {
+            decision: Decision::None,
+            statement: None,
+            would: &[],
+            policy: "",
+            operation: None,
+            identity: &Identity::NONE,
+            method,
+            host,
+            path,
+            user_agent: None,
+            trace: None,
+            repeats: false,
+            traceparent: None,
+            spent: Spent::default(),
+        }
+    }
+}
+
 /// Time spent on verifying and deciding.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spent {
