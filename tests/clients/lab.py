@@ -123,6 +123,24 @@ class Program:
         self.stop()
 
 
+class Holding:
+    """What exeat has in hand, by the `metrics()` (name to value) of whoever inherits this."""
+
+    def held(self):
+        """What a request or a tunnel has while it lives, and must give back; its own asking counts in it, always once."""
+        return {name: value for name, value in self.metrics().items()
+                if name.startswith(("exeat_in_use", "exeat_pool", "process_open_fds"))}
+
+    def settled(self):
+        """The same once it stays: what came before may still be on its way out."""
+        last, same = self.held(), 0
+        while same < 3:
+            time.sleep(0.02)
+            now = self.held()
+            last, same = now, same + 1 if now == last else 0
+        return last
+
+
 def key_id_of(account, filler="EXAMPLE"):
     """An access key id that decodes to this account (facts: characters 5 to 12 are base32 of the account, shifted by 7 bits)."""
     number = (1 << 47) | (int(account) << 7)

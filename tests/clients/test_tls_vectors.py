@@ -59,7 +59,7 @@ def host_of(case):
     return "x.a.b.test" if case == "x-wild-deep" else f"{case}.test"
 
 
-class Bench:
+class Bench(lab.Holding):
     """exeat, and behind it a server for each host of `ports`."""
 
     def __init__(self, program, folder, ports, root, ca=None, settings="{}\n"):
@@ -87,20 +87,6 @@ class Bench:
     def refusals(self):
         found = ((re.fullmatch(r'exeat_refusals_total\{reason="(.*)"\}', name), value) for name, value in self.metrics().items())
         return {match[1]: value for match, value in found if match and value}
-
-    def held(self):
-        """What a request or a tunnel has while it lives, and must give back; its own asking counts in it, always once."""
-        return {name: value for name, value in self.metrics().items()
-                if name.startswith(("exeat_in_use", "exeat_pool", "process_open_fds"))}
-
-    def settled(self):
-        """The same once it stays: what came before may still be on its way out."""
-        last, same = self.held(), 0
-        while same < 3:
-            time.sleep(0.02)
-            now = self.held()
-            last, same = now, same + 1 if now == last else 0
-        return last
 
     def get(self, host):
         """One GET as a client makes it, over a connection of its own."""

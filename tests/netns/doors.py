@@ -34,7 +34,7 @@ def policy(name, tunnels):
             f"  - {{id: aws, effect: allow, action: '*', resource: '*'{when}}}\n{shut}")
 
 
-class Door:
+class Door(lab.Holding):
     """exeat under one policy, in the namespace that leads out."""
 
     def __init__(self, within, name, tunnels):
@@ -68,18 +68,6 @@ class Door:
 
     def metrics(self):
         return self.world.ask(do="metrics", port=self.admin)
-
-    def held(self):
-        return {name: value for name, value in self.metrics().items()
-                if name.startswith(("exeat_in_use", "exeat_pool", "process_open_fds"))}
-
-    def settled(self):
-        last, same = self.held(), 0
-        while same < 3:
-            time.sleep(0.01)
-            now = self.held()
-            last, same = now, same + 1 if now == last else 0
-        return last
 
 
 class Doors(unittest.TestCase):
