@@ -101,6 +101,11 @@ async fn serve<S: Io>(worker: Worker, io: Watched<S>, seen: Seen, caller: Caller
                 connection.graceful_shutdown();
             }
             () = idle.as_mut(), if tasks.is_empty() => {
+                // One whose head is under way is slow, not idle.
+                if seen.half_head().is_some() {
+                    idle.as_mut().reset(tokio::time::Instant::now() + limits.head);
+                    continue;
+                }
                 if ending {
                     break None;
                 }
