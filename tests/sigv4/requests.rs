@@ -19,7 +19,8 @@ pub struct Recorded {
     pub message: Message,
     pub keys: KnownKeys,
     pub is_signed: bool,
-    facts: Value,
+    /// All that its file says.
+    pub facts: Value,
 }
 
 pub fn recorded() -> Vec<Recorded> {
