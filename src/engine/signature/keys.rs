@@ -75,15 +75,19 @@ impl KnownKey {
         (self.account.is_none() || self.role.is_none()) && self.told.get().is_none()
     }
 
-    /// What GetCallerIdentity says of it. `false`, and nothing is taken, where that is not what its id or its source
-    /// says: one of them is not about this key.
-    pub(super) fn tell(&self, told: Told) -> bool {
-        let agrees = self.account.is_none_or(|account| account == told.account);
-        if agrees {
-            // Two may have asked; AWS says the same to both.
-            let _ = self.told.set(told);
-        }
-        agrees
+    /// What GetCallerIdentity has said of it.
+    pub fn told(&self) -> Option<&Told> {
+        self.told.get()
+    }
+
+    /// That is what its id or its source says, if they say anything: else one of them is not about this key.
+    pub(super) fn agrees_with(&self, told: &Told) -> bool {
+        self.account.is_none_or(|account| account == told.account)
+    }
+
+    pub(super) fn tell(&self, told: &Told) {
+        // Two may have asked; AWS says the same to both.
+        let _ = self.told.set(told.clone());
     }
 
     pub(super) fn has_ended(&self, now: Timestamp) -> bool {
