@@ -4,7 +4,7 @@ use exeat::engine::facts::{PayloadState, SignatureState, Timestamp};
 use exeat::engine::signature::{KnownKeys, Reading, read};
 
 use super::message::Message;
-use super::requests::{Recorded, captured, recorded};
+use super::requests::{Recorded, captured, recorded, streams};
 
 /// Verified, and its body met.
 pub(super) fn passes(message: &Message, known: &KnownKeys, now: Timestamp) -> bool {
@@ -129,7 +129,7 @@ fn no_byte_that_is_signed_can_change() {
 #[test]
 fn no_byte_that_the_sdks_for_python_javascript_go_and_java_sign_can_change() {
     let (mut bytes, mut exempt) = (0, Vec::new());
-    for recorded in captured() {
+    for recorded in captured().into_iter().chain(streams()) {
         assert!(passes(&recorded.message, &recorded.keys, recorded.at), "{}", recorded.id);
         bytes += refused(&recorded, &[0, 1, 2, 3, 4, 5, 6, 7], &mut exempt);
     }

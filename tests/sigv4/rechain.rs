@@ -10,7 +10,7 @@ use exeat::engine::signature::{KnownKeys, PayloadClaim, Refusal};
 use super::chunk_signer::{ChunkSigner, seed_of};
 use super::message::{Message, keys};
 use super::mutations::{passes, refused};
-use super::requests::Recorded;
+use super::requests::{Recorded, streams};
 use super::resign::{LATER, anew_at, claim, ours, parse};
 use super::rules::message;
 use super::signer::Signer;
@@ -106,6 +106,10 @@ fn all() -> Vec<Given> {
     let mut all = vec![upload(None, ""), upload(Some(crc), ""), upload(Some(crc), "\r\n")];
     all.extend(uploads_4a());
     all.push(stream(|stream| stream.frames().concat()));
+    all.extend(streams().into_iter().map(|Recorded { id: name, at, message, keys: known, .. }| {
+        let (wire, later) = (message.body.clone(), Timestamp(at.0 + 60));
+        Given { name, head: message, known, at, wire, later }
+    }));
     all
 }
 
