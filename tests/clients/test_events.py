@@ -15,7 +15,7 @@ from under import UnderExec
 POLICY = """
 version: 1
 statements:
-  - {id: talk, effect: allow, action: "bedrock:InvokeModel*", resource: "*"}
+  - {id: talk, effect: allow, action: "bedrock:InvokeModel*", resource: "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-sonic-v1:0"}
 """
 
 
@@ -102,7 +102,7 @@ class Events(UnderExec):
         done, events = self.run_it(*program, "events", "good", flags=self.flags)
         self.assertEqual((done.returncode, done.stdout.split()), (0, ["heard", "first", "heard", "second", "heard", "third", "went"]), done)
         event, = [event for event in events if "signature" in event.ours]
-        self.verified(event)
+        self.verified(event, arn="arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-sonic-v1:0")
         self.assertEqual((event.call, event.ours["payloadOutcome"], event.ours["status"]),
                          ("bedrock:InvokeModelWithBidirectionalStream", "matched", 200), event)
         self.assertEqual(event.ours["clientTls"].get("alpn"), alpn, event)
