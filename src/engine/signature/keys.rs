@@ -80,9 +80,9 @@ impl KnownKey {
         self.told.get()
     }
 
-    /// That is what its id or its source says, if they say anything: else one of them is not about this key.
+    /// That is what its id, its source or AWS has said, if they said anything: else one of them is not about this key.
     pub(super) fn agrees_with(&self, told: &Told) -> bool {
-        self.account.is_none_or(|account| account == told.account)
+        self.account().is_none_or(|account| account == told.account)
     }
 
     pub(super) fn tell(&self, told: &Told) {

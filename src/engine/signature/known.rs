@@ -238,6 +238,10 @@ mod tests {
         let keys = KnownKeys::new([other]).with_learned(&session("SESSION", &[taken]), NOW);
         assert!(keys.with_told("SESSION", &told).is_none());
         assert!(keys.get("SESSION").unwrap().is_untold());
+        // Nor where AWS itself has said something else before.
+        let keys = fresh().with_told("OWN", &told).unwrap();
+        let other = Told { account: AccountId::parse("123456789012").unwrap(), role: None };
+        assert!(keys.with_told("SESSION", &other).is_none() && keys.get("SESSION").unwrap().is_untold());
     }
 
     #[test]
