@@ -26,7 +26,7 @@ use crate::engine::request::{RequestHead, ResponseHead};
 use crate::engine::target::destination::Refused;
 use crate::engine::target::{Authority, Host};
 use crate::record::metrics;
-use crate::record::{AuditDown, Entry, LegText};
+use crate::record::{AuditDown, Entry, LegText, Retried};
 use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
 use crate::tls::{self, Offer};
 
@@ -260,6 +260,7 @@ pub async fn forward<B: Inbound>(
                     drop(answer);
                     (body, again) = (unsent, true);
                     (leg, reused) = Box::pin(dial(worker, &key, wants, upstream.into_slot())).await?;
+                    entry.retries(Retried::Misdirected);
                     continue;
                 }
                 let waited = started.elapsed();
@@ -268,13 +269,17 @@ pub async fn forward<B: Inbound>(
             // Never processed, so any method may; once. What was written to a connection that then closed is not sent
             // again: nobody can tell what the origin did with it.
             Err(Unanswered {
-                error: ExchangeError::Untaken(_) | ExchangeError::Unwritten(_),
+                error: error @ (ExchangeError::Untaken(_) | ExchangeError::Unwritten(_)),
                 body: Some(unsent),
             }) if !again => {
                 (body, again) = (unsent, true);
                 // Its place may be the only one there is.
                 drop(upstream);
                 (leg, reused) = Box::pin(acquire(worker, &key, wants, Instant::now())).await?;
+                entry.retries(match error {
+                    ExchangeError::Unwritten(_) => Retried::Unwritten,
+                    _ => Retried::Unprocessed,
+                });
             }
             Err(failed) => return Err(failed.error.into()),
         }

@@ -423,19 +423,20 @@ async fn what_an_origin_did_not_take_is_asked_once_more_where_it_has_no_body() {
     let refused: fn() -> Vec<u8> = || reset(7);
     for leg in [Leg::H2, Leg::H1] {
         let mut world = World::new(Leg::H2, "first.app.test", GOOD, serve, POLICY, LIMITS).await;
-        for (n, (request, say, then, times, told)) in [
-            (Ask::Get, refused, Then::Serve, 1, "200"),
-            (Ask::Post, refused, Then::Serve, 1, OK_RESET),
-            (Ask::Get, || goaway(0, 0), Then::Stall, 1, "200"),
-            (Ask::Get, || goaway(0, 0), Then::Die, 1, "200"),
+        for (n, (request, say, then, times, told, retried)) in [
+            (Ask::Get, refused, Then::Serve, 1, "200", true),
+            (Ask::Post, refused, Then::Serve, 1, OK_RESET, false),
+            (Ask::Get, || goaway(0, 0), Then::Stall, 1, "200", true),
+            (Ask::Get, || goaway(0, 0), Then::Die, 1, "200", true),
             // Whatever its reason.
-            (Ask::Get, || goaway(0, 11), Then::Stall, 1, "200"),
+            (Ask::Get, || goaway(0, 11), Then::Stall, 1, "200", true),
             // What it took before it went, it may have done.
-            (Ask::Get, || goaway(1, 0), Then::Die, 1, OK_LOST),
-            (Ask::Get, Vec::new, Then::Die, 1, OK_LOST),
+            (Ask::Get, || goaway(1, 0), Then::Die, 1, OK_LOST, false),
+            (Ask::Get, Vec::new, Then::Die, 1, OK_LOST, false),
             // It is not asked for ever.
-            (Ask::Get, || goaway(0, 0), Then::Stall, 2, OK_RESET),
-            (Ask::Post, || goaway(0, 0), Then::Stall, 1, OK_RESET),
+            (Ask::Get, || goaway(0, 0), Then::Stall, 2, OK_RESET, true),
+            (Ask::Post, || goaway(0, 0), Then::Stall, 1, OK_RESET, false),
+            (Ask::Get, good, Then::Stall, 1, "200", false),
         ]
         .into_iter()
         .enumerate()
@@ -444,7 +445,10 @@ async fn what_an_origin_did_not_take_is_asked_once_more_where_it_has_no_body() {
             world.origin_times(Does { when: When::End, say, then }, times);
             let point = format!("{request:?} {leg:?} {n}");
             assert_eq!(ask(&world, leg, request).await, told, "{point}");
-            world.settled(&point, &[told.split(' ').nth(1).unwrap_or_default()]).await;
+            // One record, which tells of the second try.
+            let record = &world.settled(&point, &[told.split(' ').nth(1).unwrap_or_default()]).await[0];
+            let said = record["additionalEventData"]["exeat"]["retried"].as_str();
+            assert_eq!(said, retried.then_some("unprocessed"), "{point}: {record}");
         }
     }
 }

@@ -222,6 +222,10 @@ async fn a_421_on_a_shared_connection_is_asked_again_on_one_of_its_own_where_it_
         assert_eq!(call.answer().await.unwrap().0, want, "{path} {bodiless}");
     }
     assert_eq!(log.all().len(), 3);
+    drop(client);
+    let events = until("all records", || Some(proxy.events()).filter(|events| events.len() == 4)).await;
+    let retried: Vec<_> = events.iter().map(|event| ours(event)["retried"].as_str()).collect();
+    assert_eq!(retried, [None, Some("misdirected"), None, None]);
 }
 
 #[tokio::test]
