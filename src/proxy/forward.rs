@@ -166,13 +166,18 @@ impl OriginError {
         }
     }
 
+    /// The client can be told nothing of it.
+    pub fn is_untold(&self) -> bool {
+        matches!(self, Self::Exchange(ExchangeError::Body(BodyError::Reset { .. })))
+    }
+
     /// The client's side of it.
     pub fn of_body(error: &BodyError) -> Reason {
         match error {
             BodyError::Framing(_) => Reason::RequestFraming,
             BodyError::Gone(_) => Reason::RequestAborted,
             BodyError::Idle(_) | BodyError::Slow(_) => Reason::RequestTimeout,
-            BodyError::Refused { reason, .. } => *reason,
+            BodyError::Refused { reason, .. } | BodyError::Reset { reason, .. } => *reason,
         }
     }
 }
@@ -215,7 +220,7 @@ pub async fn forward<B: Inbound>(
     let (mut leg, mut reused) = acquire(worker, &key, wants, how.judged).await?;
     entry.intend().await?;
     if how.owes_continue {
-        body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
+        body.interim(CONTINUE).await.map_err(ExchangeError::Body)?;
     }
     let started = Instant::now();
     entry.leaves(started);

@@ -12,6 +12,7 @@ use h2::{Reason as Code, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
 
+use super::body::BodyError;
 use super::connection::of_head;
 use super::distrust::Suspect;
 use super::exchange::{Answer, exchange};
@@ -236,8 +237,11 @@ async fn stream(
     if head.framing() == Framing::Length(0)
         && let Err(error) = body.is_empty().await
     {
-        let reason = OriginError::of_body(&error);
-        return malformed(&worker, client, &caller, reason, &error.to_string()).await;
+        let (reason, said) = (OriginError::of_body(&error), error.to_string());
+        return match error {
+            BodyError::Reset { .. } => unanswered(&worker, &caller, reason, &said).await,
+            _ => malformed(&worker, client, &caller, reason, &said).await,
+        };
     }
     let mut exchange = Box::pin(exchange(&worker, &head, body, &caller));
     let answer = match client.unless_reset(exchange.as_mut()).await {
@@ -274,7 +278,8 @@ async fn stream(
                 Some(AnswerError::Client(_)) => Code::CANCEL,
                 _ => Code::INTERNAL_ERROR,
             };
-            record(entry, &forwarded, &passage, bytes, broke).await;
+            let told = broke.is_none() || client.has_begun();
+            record(entry, &forwarded, &passage, bytes, told, broke).await;
             // The origin's connection must not wait for this client.
             drop(forwarded);
             match last {

@@ -667,13 +667,20 @@ async fn clients_do(origin: Leg) {
         let bytes = [PREFACE.to_vec(), settings.clone(), bytes(&world.host)].concat();
         assert!(frames::write(&mut client, &[bytes], PATIENCE).await);
         let point = format!("a client {step}, before {origin:?}");
+        let mut status = 0;
         if then == Then::Stall {
             let patience = if told == [Did::Nothing] { Duration::from_secs(1) } else { PATIENCE };
             let did = frames::outcome(&mut client, 1, patience).await;
             assert!(told.contains(&did), "{point}: {did:?} {:?}", world.proxy.events().last());
+            if let Did::Answered(told) = did {
+                status = told;
+            }
         }
         die(client).await;
-        world.settled(&point, reasons).await;
+        // What the client was told, and nothing where that is all: a reset is no answer.
+        for record in world.settled(&point, reasons).await {
+            assert_eq!(record["additionalEventData"]["exeat"]["status"], status, "{point}: {record}");
+        }
     }
     // An answer is under way.
     for (step, then, told, reason) in [

@@ -244,7 +244,7 @@ impl<B: Inbound> Answer<B> {
                         && let Upload::Running { body, .. } = &mut self.upload
                         && head.version() != Version::Http10
                     {
-                        body.interim(&interim(&told)).await.map_err(BodyError::Gone)?;
+                        body.interim(&interim(&told)).await?;
                     }
                 }
                 Came::Final(response) => {

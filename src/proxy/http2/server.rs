@@ -177,6 +177,11 @@ impl Stream {
         Ok(last)
     }
 
+    /// The head of an answer went on.
+    pub fn has_begun(&self) -> bool {
+        self.send.is_some()
+    }
+
     /// Body bytes of the answer, as far as they went on.
     pub fn carried(&self) -> u64 {
         self.carried
@@ -249,6 +254,17 @@ pub fn fault(code: Reason) -> Option<Refusal> {
     }
 }
 
+/// How a stream ended on which nothing can be said any more.
+fn reset(error: h2::Error) -> BodyError {
+    match error.reason().filter(|_| error.is_library()).and_then(fault) {
+        Some(reason) => BodyError::Reset { reason, said: error.to_string() },
+        None => {
+            let gone = BodyError::Gone(io_error(error));
+            BodyError::Reset { reason: Refusal::RequestAborted, said: gone.to_string() }
+        }
+    }
+}
+
 /// A request's body.
 pub struct Incoming {
     recv: RecvStream,
@@ -285,11 +301,7 @@ impl Incoming {
     fn broken(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
         self.last = None;
-        let fault = error.reason().filter(|_| error.is_library()).and_then(fault);
-        Poll::Ready(Some(Err(match fault {
-            Some(reason) => BodyError::Refused { reason, said: error.to_string() },
-            None => BodyError::Gone(io_error(error)),
-        })))
+        Poll::Ready(Some(Err(reset(error))))
     }
 
     fn refused(&mut self, error: FramingError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -300,11 +312,11 @@ impl Incoming {
 }
 
 impl Inbound for Incoming {
-    async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+    async fn interim(&mut self, head: &[u8]) -> Result<(), BodyError> {
         let head = ResponseHead::parse(Bytes::copy_from_slice(head), "GET").ok();
         let Some(response) = head.as_ref().and_then(message::response) else { return Ok(()) };
         let mut respond = self.respond.lock().unwrap_or_else(PoisonError::into_inner);
-        respond.send_informational(response).map_err(io_error)
+        respond.send_informational(response).map_err(reset)
     }
 }
 
