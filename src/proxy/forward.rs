@@ -377,7 +377,7 @@ async fn dial(
     if !speaks_http2 {
         return Ok((Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }), false));
     }
-    let shaken = http2::client::shake(stream, upstream, within).await;
+    let shaken = http2::client::shake(stream, upstream, within, shared.config.limits.body_idle).await;
     let connection = shaken.map_err(ExchangeError::Http2)?;
     Ok((Leg::Http2(worker.streams.add(key.clone(), connection)), false))
 }

@@ -13,6 +13,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http_body::{Body, Frame, SizeHint};
 
+use super::patient::{Exhausted, Patient};
 use super::{io_error, message, pinned, poll_room};
 use crate::engine::request::{RequestHead, ResponseHead, Version};
 use crate::proxy::body::{BodyError, Inbound};
@@ -29,18 +30,22 @@ pub struct Connection {
     pub upstream: Arc<Upstream>,
     /// Ended, or told to end: nothing new goes on it.
     gone: Arc<AtomicBool>,
+    /// It ended because the origin took nothing for too long.
+    exhausted: Exhausted,
     /// Streams under way.
     active: AtomicUsize,
     used: Mutex<Instant>,
 }
 
-/// Shakes hands, and keeps the connection going for as long as it is held. Waits for no word of the origin: what it
-/// settles comes with its first frames.
+/// Shakes hands, and keeps the connection going for as long as it is held and the origin takes what is written within
+/// `patience`. Waits for no word of the origin: what it settles comes with its first frames.
 pub async fn shake<S: Io>(
     io: S,
     upstream: Arc<Upstream>,
     within: Duration,
+    patience: Duration,
 ) -> Result<Arc<Connection>, h2::Error> {
+    let (io, exhausted) = Patient::new(io, patience);
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
@@ -71,7 +76,7 @@ pub async fn shake<S: Io>(
         ended.store(true, Ordering::Relaxed);
     });
     let (active, used) = (AtomicUsize::new(0), Mutex::new(Instant::now()));
-    Ok(Arc::new(Connection { send, upstream, gone, active, used }))
+    Ok(Arc::new(Connection { send, upstream, gone, exhausted, active, used }))
 }
 
 impl Connection {
@@ -200,8 +205,11 @@ pub async fn send<B: Inbound>(
     }
 }
 
-/// What the origin did to a stream.
-fn lost(error: h2::Error) -> ExchangeError {
+/// What the origin did to a stream of `connection`.
+fn lost(error: h2::Error, connection: &Connection, patience: &Patience) -> ExchangeError {
+    if connection.exhausted.is_so() {
+        return ExchangeError::TimedOut(patience.write);
+    }
     // A GOAWAY of the origin reaches the streams above its last one, and no other.
     let untaken = error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
     match error.reason() {
@@ -269,7 +277,7 @@ impl<B: Inbound> Answer<B> {
     ) -> Poll<Result<Came, ExchangeError>> {
         let sent = self.poll_upload(cx)?.is_ready();
         if let Poll::Ready(Some(told)) = response.poll_informational(cx) {
-            return Poll::Ready(told.map(Came::Interim).map_err(lost));
+            return Poll::Ready(told.map(Came::Interim).map_err(|error| self.lost(error)));
         }
         let clock = &mut self.clocks[0];
         match Pin::new(response).poll(cx) {
@@ -277,14 +285,19 @@ impl<B: Inbound> Answer<B> {
                 clock.stop();
                 Poll::Ready(Ok(Came::Final(response)))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(lost(error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(error))),
             Poll::Pending => {
-                // While the upload runs, its own clock watches.
+                // While the upload runs, its own clock watches. An origin that took no more of it gets no more time to say
+                // why than it got to take it.
+                let patience = match self.upload {
+                    Upload::Broken => self.patience.write,
+                    _ => self.patience.head,
+                };
                 if sent && !clock.is_set() {
-                    clock.set(self.patience.head);
+                    clock.set(patience);
                 }
                 ready!(clock.poll_expired(cx));
-                Poll::Ready(Err(ExchangeError::TimedOut(self.patience.head)))
+                Poll::Ready(Err(ExchangeError::TimedOut(patience)))
             }
         }
     }
@@ -348,6 +361,10 @@ impl<B: Inbound> Answer<B> {
         }
     }
 
+    fn lost(&self, error: h2::Error) -> ExchangeError {
+        lost(error, &self.connection, &self.patience)
+    }
+
     fn fail(&mut self, error: ExchangeError) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
         self.weigh(&error);
         self.lease = None;
@@ -389,7 +406,7 @@ impl<B: Inbound> Body for Answer<B> {
                 }
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            Poll::Ready(Some(Err(error))) => return this.fail(lost(error)),
+            Poll::Ready(Some(Err(error))) => return this.fail(this.lost(error)),
             Poll::Ready(None) => {}
             Poll::Pending => {
                 if !clock.is_set() {
@@ -406,7 +423,7 @@ impl<B: Inbound> Body for Answer<B> {
                 let trailers = trailers.map(message::answer_trailers).filter(|map| !map.is_empty());
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Err(error) => this.fail(lost(error)),
+            Err(error) => this.fail(this.lost(error)),
         }
     }
 
