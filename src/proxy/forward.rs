@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::net::TcpStream;
 use tokio::sync::SemaphorePermit;
@@ -61,6 +62,14 @@ impl<B: Inbound> Answer<B> {
         match self {
             Self::Http1(answer) => answer.take_unsent(),
             Self::Http2(answer) => answer.take_unsent(),
+        }
+    }
+
+    /// The fields of its head that travel on, as a connection of HTTP/2 had them.
+    pub fn take_fields(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(answer) => answer.take_fields(),
         }
     }
 
@@ -302,10 +311,13 @@ enum Leg {
 }
 
 async fn acquire(worker: &Worker, key: &Key, wants: Wants, now: Instant) -> Result<(Leg, bool), OriginError> {
-    if key.offer == Offer::Both
-        && let Some(shared) = Box::pin(acquire_shared(worker, key, wants)).await
-    {
-        return shared;
+    if key.offer == Offer::Both {
+        if let Some(lease) = worker.streams.checkout(key) {
+            return Ok((Leg::Http2(lease), true));
+        }
+        if let Some(shared) = Box::pin(acquire_shared(worker, key, wants)).await {
+            return shared;
+        }
     }
     match worker.pool.checkout(key, now) {
         Some(leased) => Ok((Leg::Http1(leased), true)),
@@ -313,25 +325,21 @@ async fn acquire(worker: &Worker, key: &Key, wants: Wants, now: Instant) -> Resu
     }
 }
 
-/// A stream on a connection that others use too; `None`: the origin speaks HTTP/1.1, as far as we know. Requests that
-/// come together wait for one dial, but not for longer than a handshake may take.
+/// A stream on a connection that others use too, where none has room now; `None`: the origin speaks HTTP/1.1, as far
+/// as we know. Requests that come together wait for one dial, but not for longer than a handshake may take.
 async fn acquire_shared(
     worker: &Worker,
     key: &Key,
     wants: Wants,
 ) -> Option<Result<(Leg, bool), OriginError>> {
-    let reused = || worker.streams.checkout(key).map(|lease| Ok((Leg::Http2(lease), true)));
-    if let Some(reused) = reused() {
-        return Some(reused);
-    }
     let speaks_http1 = || worker.shared.spoken.of(&key.authority) == Some(Offer::Http1);
     if speaks_http1() {
         return None;
     }
     let turn = worker.streams.turn(key);
     let turn = tokio::time::timeout(worker.shared.config.limits.handshake, turn.lock()).await;
-    if let Some(reused) = reused() {
-        return Some(reused);
+    if let Some(lease) = worker.streams.checkout(key) {
+        return Some(Ok((Leg::Http2(lease), true)));
     }
     if speaks_http1() {
         return None;

@@ -138,14 +138,19 @@ impl Stream {
         Ok(())
     }
 
-    /// Passes an origin's answer on, all but its end: [`Self::finish`] sends that, after the record is written. After an
-    /// error the stream must be reset. Cancel safe, as far as [`Self::carried`] goes.
-    pub async fn pass<B>(&mut self, head: &ResponseHead, body: &mut B) -> Result<Last, AnswerError<B::Error>>
+    /// Passes an origin's answer on, all but its end: [`Self::finish`] sends that, after the record is written. `fields`
+    /// of the head, where they are at hand. After an error the stream must be reset. Cancel safe, as far as [`Self::carried`] goes.
+    pub async fn pass<B>(
+        &mut self,
+        head: &ResponseHead,
+        fields: Option<HeaderMap>,
+        body: &mut B,
+    ) -> Result<Last, AnswerError<B::Error>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let malformed = || AnswerError::Framing(FramingError::Truncated);
-        let head = message::response(head).ok_or_else(malformed)?;
+        let head = message::response(head, fields).ok_or_else(malformed)?;
         let mut last = Last { head: None, data: Bytes::new(), trailers: None };
         if body.is_end_stream() {
             return Ok(Last { head: Some(head), ..last });
@@ -314,7 +319,9 @@ impl Incoming {
 impl Inbound for Incoming {
     async fn interim(&mut self, head: &[u8]) -> Result<(), BodyError> {
         let head = ResponseHead::parse(Bytes::copy_from_slice(head), "GET").ok();
-        let Some(response) = head.as_ref().and_then(message::response) else { return Ok(()) };
+        let Some(response) = head.as_ref().and_then(|head| message::response(head, None)) else {
+            return Ok(());
+        };
         let mut respond = self.respond.lock().unwrap_or_else(PoisonError::into_inner);
         respond.send_informational(response).map_err(reset)
     }
