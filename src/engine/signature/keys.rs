@@ -122,27 +122,43 @@ impl KnownKey {
         self.public_key.get_or_init(derive).as_ref()
     }
 
-    /// What checks signatures within a scope, and whether it was derived now instead of remembered. `None` where
-    /// there is no such key (see [`PublicKey::derive`]).
-    pub(super) fn checker(&self, algorithm: Algorithm, scope: &Scope<'_>) -> Option<(Checker, bool)> {
+    /// What checks signatures within a scope. `None` where there is no such key (see [`PublicKey::derive`]).
+    pub(super) fn checker(&self, algorithm: Algorithm, scope: &Scope<'_>) -> Option<Lent> {
         if algorithm == Algorithm::Ecdsa {
-            return self.public_key().map(|key| (Checker::Ecdsa(Arc::clone(key)), false));
+            return self.public_key().map(|key| Lent::Derived(Checker::Ecdsa(Arc::clone(key))));
         }
-        let remembered = self.signing_keys.0.load();
-        Some(match remembered.iter().find(|cached| cached.is_for(scope)) {
-            Some(cached) => (Checker::Hmac(Arc::clone(cached)), false),
-            None => (Checker::derive(&self.secret, scope), true),
+        let all = self.signing_keys.0.load();
+        Some(match all.iter().position(|checker| checker.is_for(scope)) {
+            Some(at) => Lent::Remembered { all, at },
+            None => Lent::Derived(Checker::derive(&self.secret, scope)),
         })
     }
 
-    /// Keeps a signing key that has verified a signature. Only those: scopes that anybody may write can't push
-    /// good ones out.
-    pub(super) fn remember(&self, checker: &Checker) {
-        let Checker::Hmac(cached) = checker else { return };
+    /// Keeps a signing key that has verified a signature, if it isn't kept. Only those: scopes that anybody may write
+    /// can't push good ones out.
+    pub(super) fn remember(&self, lent: &Lent) {
+        let Lent::Derived(new @ Checker::Hmac(derived)) = lent else { return };
         self.signing_keys.0.rcu(|old| {
-            let others = old.iter().filter(|other| other.scope != cached.scope);
-            std::iter::once(cached).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
+            let others = old.iter().filter(|other| !other.is_same(derived));
+            std::iter::once(new).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
         });
+    }
+}
+
+/// A checker, looked up. Not cloned where it is one that was remembered: all workers would count in one place.
+pub(super) enum Lent {
+    Remembered { all: arc_swap::Guard<Arc<Vec<Checker>>>, at: usize },
+    Derived(Checker),
+}
+
+impl std::ops::Deref for Lent {
+    type Target = Checker;
+
+    fn deref(&self) -> &Checker {
+        match self {
+            Self::Remembered { all, at } => &all[*at],
+            Self::Derived(checker) => checker,
+        }
     }
 }
 
@@ -209,6 +225,16 @@ impl Checker {
         }
     }
 
+    fn is_for(&self, scope: &Scope<'_>) -> bool {
+        let Self::Hmac(cached) = self else { return false };
+        let [date, region, service] = &cached.scope;
+        **service == *scope.service && **region == *scope.region && **date == *scope.date
+    }
+
+    fn is_same(&self, other: &Cached) -> bool {
+        matches!(self, Self::Hmac(cached) if cached.scope == other.scope)
+    }
+
     /// A request's own signature.
     pub(super) fn confirms(&self, text: &[u8], signature: &Signature<'_>) -> bool {
         match self {
@@ -250,16 +276,11 @@ impl Cached {
             key: SigningKey::derive(secret, scope),
         }
     }
-
-    fn is_for(&self, scope: &Scope<'_>) -> bool {
-        let [date, region, service] = &self.scope;
-        **service == *scope.service && **region == *scope.region && **date == *scope.date
-    }
 }
 
 /// Newest first; read without a lock, replaced whole.
 #[derive(Debug, Default)]
-struct SigningKeys(ArcSwap<Vec<Arc<Cached>>>);
+struct SigningKeys(ArcSwap<Vec<Checker>>);
 
 #[cfg(test)]
 mod tests {
@@ -289,15 +310,16 @@ mod tests {
         let dates: Vec<String> = (0..100).map(|n| format!("202601{n:02}")).collect();
         for date in &dates {
             let scope = Scope { date, region: "us-east-1", service: "s3" };
-            let (checker, fresh) = key.checker(Algorithm::Hmac, &scope).unwrap();
-            assert!(fresh && key.checker(Algorithm::Hmac, &scope).unwrap().1, "not kept unasked");
-            key.remember(&checker);
-            key.remember(&checker);
-            assert!(!key.checker(Algorithm::Hmac, &scope).unwrap().1);
+            let lend = || key.checker(Algorithm::Hmac, &scope).unwrap();
+            let derived = lend();
+            assert!(matches!((&derived, lend()), (Lent::Derived(_), Lent::Derived(_))), "not kept unasked");
+            key.remember(&derived);
+            key.remember(&derived);
+            assert!(matches!(lend(), Lent::Remembered { .. }));
         }
         assert_eq!(key.signing_keys.0.load().len(), REMEMBERED);
         let other = Scope { date: &dates[99], region: "us-east-2", service: "s3" };
-        assert!(key.checker(Algorithm::Hmac, &other).unwrap().1);
+        assert!(matches!(key.checker(Algorithm::Hmac, &other), Some(Lent::Derived(_))));
     }
 
     #[test]
@@ -305,7 +327,7 @@ mod tests {
         let mut key = key("A");
         key.token = Some(Secret::new(b"the-token"));
         let scope = Scope { date: "20150830", region: "us-east-1", service: "iam" };
-        key.remember(&key.checker(Algorithm::Hmac, &scope).unwrap().0);
+        key.remember(&key.checker(Algorithm::Hmac, &scope).unwrap());
         key.checker(Algorithm::Ecdsa, &scope).unwrap();
         let text = format!("{key:?}");
         assert!(!text.contains("wJalr") && !text.contains("the-token"), "{text}");
