@@ -37,6 +37,8 @@ struct Refusal {
     said: String,
     /// More for the client, where a person reads it.
     detail: Option<String>,
+    /// The client can be told nothing any more.
+    untold: bool,
 }
 
 /// Answers one request.
@@ -113,8 +115,9 @@ pub async fn exchange<B: Inbound>(
             Judgement::NeedBody => {}
         }
         drop(keys);
-        if !std::mem::replace(&mut continued, true) && body.interim(CONTINUE).await.is_err() {
-            let gone = BodyError::Gone(std::io::ErrorKind::BrokenPipe.into());
+        if !std::mem::replace(&mut continued, true)
+            && let Err(gone) = body.interim(CONTINUE).await
+        {
             return Box::pin(broken(entry, head, gone)).await;
         }
         match Box::pin(Held::read(&mut body, &shared.budget)).await {
@@ -141,7 +144,8 @@ pub async fn exchange<B: Inbound>(
                 telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
                 telling.tell(&mut entry);
             }
-            return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
+            let refusal = Refusal { reason, said, detail, untold: false };
+            return Box::pin(refuse(entry, head, &facts, refusal)).await;
         }
     };
     // Reads may repeat: they do nothing twice.
@@ -160,7 +164,7 @@ pub async fn exchange<B: Inbound>(
     });
     if repeats && shared.config.repeats == Repeats::Refuse {
         let said = "the same signed request came before".to_owned();
-        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None };
+        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None, untold: false };
         return Box::pin(refuse(entry, head, &facts, refusal)).await;
     }
     let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
@@ -169,7 +173,8 @@ pub async fn exchange<B: Inbound>(
         match check.finish() {
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
-                let refusal = Refusal { reason: refusal.reason, said: refusal.said, detail: None };
+                let engine::signature::Refusal { reason, said } = refusal;
+                let refusal = Refusal { reason, said, detail: None, untold: false };
                 return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }
@@ -198,7 +203,7 @@ pub async fn exchange<B: Inbound>(
             }
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());
-            let refusal = Refusal { reason: error.reason(), said, detail };
+            let refusal = Refusal { reason: error.reason(), said, detail, untold: error.is_untold() };
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
@@ -266,9 +271,14 @@ fn denied_request<'a>(
 /// The body broke off or could not be read before a judgement.
 async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyError) -> Answer<B> {
     entry.judged(&request(head, "", Spent::default()));
-    let said = error.to_string();
     let facts = Facts { operation: None, identity: Identity::NONE };
-    refuse(entry, head, &facts, Refusal { reason: OriginError::of_body(&error), said, detail: None }).await
+    let refusal = Refusal {
+        reason: OriginError::of_body(&error),
+        said: error.to_string(),
+        detail: None,
+        untold: matches!(error, BodyError::Reset { .. }),
+    };
+    refuse(entry, head, &facts, refusal).await
 }
 
 /// Writes the record, and says no in the request's own protocol.
@@ -282,6 +292,7 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         detail: refusal.detail.as_deref(),
     };
     let (status, answer) = reply::to_request(&shown, head);
+    let status = if refusal.untold { 0 } else { status };
     let bytes_in = entry.bytes_in();
     entry.close(Outcome { bytes_in, ..Outcome::refused(refusal.reason, status, &refusal.said) }).await;
     Answer::Refused(answer)
