@@ -119,6 +119,15 @@ pub(super) struct Leg {
     pub chain: Vec<Shown>,
 }
 
+/// What an origin showed in a handshake that came to nothing, as far as somebody asks.
+#[derive(Debug, Deserialize)]
+pub(super) struct Unshaken {
+    pub version: Option<String>,
+    pub leaf: Option<String>,
+    #[serde(default)]
+    pub chain: Vec<Shown>,
+}
+
 /// A certificate of a chain.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -151,6 +160,7 @@ pub(super) struct Tls {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Upstream {
     pub tls: Option<Leg>,
+    pub shown: Option<Unshaken>,
     pub extended_request_id: Option<String>,
 }
 

@@ -8,6 +8,7 @@ use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::caller as signer;
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
+use super::reached::Reached;
 use super::reply;
 use super::telling::Telling;
 use super::{Caller, Worker};
@@ -37,6 +38,15 @@ struct Refusal {
     said: String,
     /// More for the client, where a person reads it.
     detail: Option<String>,
+    /// How far it came towards its origin.
+    reached: Option<Reached>,
+}
+
+impl Refusal {
+    /// Before anything was dialled.
+    fn new(reason: Reason, said: String) -> Self {
+        Self { reason, said, detail: None, reached: None }
+    }
 }
 
 /// Answers one request.
@@ -141,7 +151,8 @@ pub async fn exchange<B: Inbound>(
                 telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
                 telling.tell(&mut entry);
             }
-            return Box::pin(refuse(entry, head, &facts, Refusal { reason, said, detail })).await;
+            let refusal = Refusal { detail, ..Refusal::new(reason, said) };
+            return Box::pin(refuse(entry, head, &facts, refusal)).await;
         }
     };
     // Reads may repeat: they do nothing twice.
@@ -160,7 +171,7 @@ pub async fn exchange<B: Inbound>(
     });
     if repeats && shared.config.repeats == Repeats::Refuse {
         let said = "the same signed request came before".to_owned();
-        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None };
+        let refusal = Refusal::new(Reason::SigV4Repeated, said);
         return Box::pin(refuse(entry, head, &facts, refusal)).await;
     }
     let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
@@ -169,7 +180,7 @@ pub async fn exchange<B: Inbound>(
         match check.finish() {
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
-                let refusal = Refusal { reason: refusal.reason, said: refusal.said, detail: None };
+                let refusal = Refusal::new(refusal.reason, refusal.said);
                 return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }
@@ -198,7 +209,7 @@ pub async fn exchange<B: Inbound>(
             }
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());
-            let refusal = Refusal { reason: error.reason(), said, detail };
+            let refusal = Refusal { reason: error.reason(), said, detail, reached: error.reached() };
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
@@ -268,7 +279,7 @@ async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyErr
     entry.judged(&request(head, "", Spent::default()));
     let said = error.to_string();
     let facts = Facts { operation: None, identity: Identity::NONE };
-    refuse(entry, head, &facts, Refusal { reason: OriginError::of_body(&error), said, detail: None }).await
+    refuse(entry, head, &facts, Refusal::new(OriginError::of_body(&error), said)).await
 }
 
 /// Writes the record, and says no in the request's own protocol.
@@ -283,7 +294,9 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
     };
     let (status, answer) = reply::to_request(&shown, head);
     let bytes_in = entry.bytes_in();
-    entry.close(Outcome { bytes_in, ..Outcome::refused(refusal.reason, status, &refusal.said) }).await;
+    let upstream = refusal.reached.as_ref().map(Reached::recorded);
+    let refused = Outcome::refused(refusal.reason, status, &refusal.said);
+    entry.close(Outcome { bytes_in, upstream, ..refused }).await;
     Answer::Refused(answer)
 }
 

@@ -177,7 +177,7 @@ pub(super) async fn record<B: Inbound>(
         request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
         extended_request_id: answer.first("x-amz-id-2"),
         error_type: if answer.status() >= 400 { answer.first("x-amzn-errortype") } else { None },
-        waited: forwarded.waited,
+        waited: Some(forwarded.waited),
     };
     let outcome = Outcome {
         payload: passage.outcome(),

@@ -72,6 +72,34 @@ fn what_came_through_is_matched_by_id_or_by_key_operation_and_time() {
     assert_eq!(said.json()["audit"]["refused"], 1);
 }
 
+#[test]
+fn a_handshake_that_was_refused_is_no_call_that_went_out() {
+    let folder = Folder::new("reconcile-unshaken");
+    let unshaken = event(5, 20, "iam:CreateRole", None, |event| {
+        refused(event, "upstream.certificate");
+        event["additionalEventData"]["exeat"]["upstream"] = json!({"address": "10.0.0.9", "port": 443, "reused": false,
+            "waitedUs": 0, "shown": {"version": "TLSv1.3", "leaf": "0011223344556677"}});
+    });
+    let said = ask(&folder, &(audit() + &unshaken), &through(), &[]);
+    let audit_of = |said: &Said| said.json()["audit"].clone();
+    assert_eq!(
+        (&audit_of(&said)["calls"], &audit_of(&said)["refused"]),
+        (&json!(4), &json!(2)),
+        "{}",
+        said.out
+    );
+    // So the same call elsewhere went round. One that was cut off after its handshake may have arrived.
+    let elsewhere = [through(), vec![record(5, 25, "iam:CreateRole", Some("X1"))]].concat();
+    let said = ask(&folder, &(audit() + &unshaken), &elsewhere, &[]);
+    assert_eq!((said.code, bypassed(&said)), (1, vec!["iam:CreateRole X1".to_owned()]), "{}", said.out);
+    let cut_off = event(5, 20, "iam:CreateRole", None, |event| {
+        let upstream = event["additionalEventData"]["exeat"]["upstream"].clone();
+        refused(event, "upstream.closed");
+        event["additionalEventData"]["exeat"]["upstream"] = upstream;
+    });
+    assert_eq!(ask(&folder, &(audit() + &cut_off), &elsewhere, &[]).code, 0);
+}
+
 /// As exeat writes its own: no door, no statement, and of a platform's endpoint nothing of AWS.
 fn own(event: &mut Value) {
     event["sourceIPAddress"] = "exeat".into();

@@ -272,7 +272,29 @@ async fn an_origin_below_the_floor_is_named_and_not_a_byte_of_it_reaches_the_cli
         let event = event(&proxy).await;
         assert_eq!(event["additionalEventData"]["exeat"]["reason"], reason, "{event}");
         assert!(event["errorMessage"].as_str().unwrap().contains(named), "{event}");
+        let upstream = &event["additionalEventData"]["exeat"]["upstream"];
+        assert_eq!((&upstream["port"], upstream.get("tls")), (&origin.port().into(), None), "{event}");
+        match reason {
+            "upstream.below_floor" => assert_eq!(upstream["shown"]["version"], named, "{event}"),
+            "upstream.tls" => assert_eq!(upstream["shown"]["cipher"], named, "{event}"),
+            _ => assert_eq!(upstream.get("shown"), None, "{event}"),
+        }
     }
+}
+
+#[tokio::test]
+async fn a_tunnel_to_where_nobody_listens_is_told_with_its_address() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let proxy = proxy(TUNNEL, nobody);
+    let mut socket = proxy.connect("pinned.test:443").await.unwrap();
+    socket.write_all(&client_hello([3, 3], "pinned.test", &[])).await.unwrap();
+    socket.read_to_end(&mut Vec::new()).await.unwrap();
+    let event = event(&proxy).await;
+    let ours = &event["additionalEventData"]["exeat"];
+    assert_eq!(
+        (&ours["reason"], &ours["upstream"]["port"]),
+        (&"upstream.connect".into(), &nobody.port().into())
+    );
 }
 
 #[tokio::test]

@@ -18,6 +18,10 @@ struct Destination {
     client: BTreeMap<Tls, u64>,
     /// What the origin showed, by the first digits of its leaf.
     certificates: BTreeMap<String, Certificate>,
+    /// What it showed where the handshake came to nothing.
+    not_had: BTreeMap<String, Certificate>,
+    /// Versions that it chose or named, below what was demanded.
+    too_low: BTreeMap<String, u64>,
     /// Statement with its place, of what passed.
     let_pass: BTreeMap<String, u64>,
     /// Reasons of the TLS and upstream families: what was not had.
@@ -29,6 +33,15 @@ struct Certificate {
     calls: u64,
     /// Empty where the connection's first event is in none of the files.
     chain: Vec<Shown>,
+}
+
+impl Certificate {
+    fn note(&mut self, chain: &[Shown]) {
+        self.calls += 1;
+        if self.chain.is_empty() {
+            self.chain = chain.to_vec();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +103,14 @@ impl Report {
         count(|to| &mut to.upstream, upstream);
         count(|to| &mut to.client, ours.client_tls.as_ref());
         if let Some((leg, leaf)) = upstream.and_then(|leg| Some((leg, leg.leaf.as_ref()?))) {
-            let shown = to.certificates.entry(leaf.clone()).or_default();
-            shown.calls += 1;
-            if shown.chain.is_empty() {
-                shown.chain.clone_from(&leg.chain);
+            to.certificates.entry(leaf.clone()).or_default().note(&leg.chain);
+        }
+        if let Some(shown) = ours.upstream.as_ref().and_then(|up| up.shown.as_ref()) {
+            if let Some(leaf) = &shown.leaf {
+                to.not_had.entry(leaf.clone()).or_default().note(&shown.chain);
+            }
+            if let (Some("upstream.below_floor"), Some(version)) = (failed, &shown.version) {
+                *to.too_low.entry(version.clone()).or_default() += 1;
             }
         }
         if passed {
@@ -146,12 +163,17 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Error> {
                 writeln!(out, "  {leg:<9} {}", clean(&line))?;
             }
         }
-        for (leaf, Certificate { calls, chain }) in &to.certificates {
-            let line = match chain.first() {
-                Some(shown) => format!("{shown}  {calls}"),
-                None => format!("sha256 {leaf}  {calls}"),
-            };
-            writeln!(out, "  shown     {}", clean(&line))?;
+        for (word, certificates) in [("shown", &to.certificates), ("not had", &to.not_had)] {
+            for (leaf, Certificate { calls, chain }) in certificates {
+                let line = match chain.first() {
+                    Some(shown) => format!("{shown}  {calls}"),
+                    None => format!("sha256 {leaf}  {calls}"),
+                };
+                writeln!(out, "  {word:<9} {}", clean(&line))?;
+            }
+        }
+        for (version, count) in &to.too_low {
+            writeln!(out, "  not had   {}  {count}", clean(version))?;
         }
         for (statement, count) in &to.let_pass {
             writeln!(out, "  let pass  {}  {count}", clean(statement))?;
@@ -191,11 +213,15 @@ fn as_json(report: &Report) -> Value {
         };
         legs.iter().map(leg).collect()
     };
-    let certificate = |(leaf, shown): (&String, &Certificate)| json!({"leaf": leaf, "calls": shown.calls, "chain": shown.chain});
+    let certificates = |all: &BTreeMap<String, Certificate>| -> Vec<Value> {
+        let one = |(leaf, shown): (&String, &Certificate)| json!({"leaf": leaf, "calls": shown.calls, "chain": shown.chain});
+        all.iter().map(one).collect()
+    };
     let destination = |(host, to): (&String, &Destination)| {
         json!({
             "host": host, "calls": to.calls, "tunnels": to.tunnels, "upstream": legs(&to.upstream),
-            "client": legs(&to.client), "certificates": to.certificates.iter().map(certificate).collect::<Vec<_>>(),
+            "client": legs(&to.client), "certificates": certificates(&to.certificates),
+            "certificates_not_had": certificates(&to.not_had), "versions_not_had": to.too_low,
             "post_quantum": post_quantum(&to.upstream).map(PostQuantum::as_str),
             "client_post_quantum": post_quantum(&to.client).map(PostQuantum::as_str),
             "let_pass": to.let_pass, "refused": to.failed,
