@@ -25,6 +25,7 @@ use super::forward::{OriginError, reach, turn};
 use super::pool::Key;
 use super::reached::Reached;
 use crate::engine::facts::{Door, Shown, TlsFacts, TlsVersion};
+use crate::engine::hello::flight::{self, Flight};
 use crate::engine::hello::server::{self, Answer, ServerHello};
 use crate::engine::hello::{self, ClientHello, Hello, after_ccs};
 use crate::engine::policy::TunnelPermit;
@@ -32,9 +33,11 @@ use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, destination};
 use crate::record::metrics::Leg;
 use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
-use crate::tls::Offer;
 use crate::tls::origin::AtLeast;
+use crate::tls::{self, Offer};
 
+/// A server's first flight fits, as a rule.
+const FIRST_READ: usize = 4096;
 /// While the program drains, a tunnel ends once nothing has passed for this long: what is inside can't be asked.
 const QUIET: Duration = Duration::from_secs(1);
 const PROTOCOL_VERSION: u8 = 70;
@@ -204,7 +207,8 @@ async fn open(
     let exchange = async {
         send(&mut origin, &first).await?;
         seen.passed.count_up(first.len());
-        let (mut answer, mut chose) = receive(&mut origin, Vec::new(), at_least, &mut seen.shown).await?;
+        let (mut answer, mut chose) =
+            receive(&mut origin, Vec::with_capacity(FIRST_READ), at_least, &mut seen.shown).await?;
         if chose.as_ref().is_some_and(|chose| chose.retry) {
             client.write_all(&answer).await.map_err(TunnelError::Client)?;
             seen.passed.count_down(answer.len());
@@ -219,6 +223,11 @@ async fn open(
             answer.drain(..gone);
         }
         seen.tls = chose.and_then(|chose| facts(&chose, hello));
+        if let Some(tls) = seen.tls.as_mut().filter(|tls| tls.version == TlsVersion::Tls12) {
+            let flight = flight(&mut origin, &mut answer).await;
+            tls.chain = tls::told(&flight.certificates);
+            tls.group = flight.group.and_then(server::group_name);
+        }
         client.write_all(&answer).await.map_err(TunnelError::Client)?;
         seen.passed.count_down(answer.len());
         Ok(())
@@ -263,6 +272,19 @@ async fn receive(
         match origin.read_buf(&mut bytes).await {
             Ok(0) | Err(_) => return Err(TunnelError::Closed),
             Ok(_) => {}
+        }
+    }
+}
+
+/// What a TLS 1.2 origin shows behind its hello. One that ends, or shows more than a hello may have, is told of without
+/// it: the bytes go on either way.
+async fn flight(origin: &mut Way, bytes: &mut Vec<u8>) -> Flight {
+    loop {
+        if let Some(flight) = flight::read(bytes) {
+            return flight;
+        }
+        if bytes.len() >= hello::MAX_HELLO || !matches!(origin.read_buf(bytes).await, Ok(1..)) {
+            return Flight::default();
         }
     }
 }
@@ -323,7 +345,7 @@ fn facts(chose: &ServerHello, hello: &ClientHello) -> Option<TlsFacts> {
         // TLS 1.3 tells the client alone.
         alpn: None,
         sni: hello.sni.as_ref().and_then(|sni| sni.as_name()).map(Into::into),
-        // TLS 1.3 shows it to the client alone, and what is inside a tunnel is not read.
+        // TLS 1.3 shows it to the client alone; of TLS 1.2 it is still to come.
         chain: Arc::default(),
     })
 }
