@@ -2,8 +2,8 @@
 //! floor. So for what a TLS 1.2 server shows behind its hello.
 #![no_main]
 
-use exeat_fuzz::engine::hello::{FLOOR, flight};
 use exeat_fuzz::engine::hello::server::{Answer, ServerFirst, first, read};
+use exeat_fuzz::engine::hello::{FLOOR, flight};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
