@@ -91,6 +91,8 @@ pub(super) struct Ours {
     pub decision: String,
     pub end: String,
     pub reason: Option<String>,
+    /// `exeat`, of a call that we made of ourselves.
+    origin: Option<String>,
     pub target: Option<String>,
     pub host: Option<String>,
     pub client_tls: Option<Leg>,
@@ -187,6 +189,11 @@ impl Event {
     /// `dynamodb`, of an AWS call; a third party's host.
     pub fn service(&self) -> &str {
         self.event_source.strip_suffix(".amazonaws.com").unwrap_or(&self.event_source)
+    }
+
+    /// A call that exeat made of itself: no client asked for it, and no policy.
+    pub fn is_own(&self) -> bool {
+        self.ours().origin.as_deref() == Some("exeat")
     }
 
     pub fn is_aws(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{Folder, event, exeat, gzipped, lane, refused};
+use crate::{Folder, event, exeat, gzipped, lane, own, platform, refused};
 
 fn files() -> (Folder, String, String) {
     let folder = Folder::new("tls");
@@ -149,4 +149,42 @@ fn what_is_no_audit_file_is_no_answer() {
     assert!(said.code == 0 && said.out.contains("1 lines unreadable"), "{}{}", said.out, said.err);
     let lines = exeat(&["report", "tls", &folder.path("torn.jsonl"), "-o", "json"]).json()["lines"].clone();
     assert_eq!(lines, json!({"lines": 3, "events": 1, "unreadable": 1, "foreign": 0}));
+}
+
+/// Of ourselves we speak plaintext to the platform's endpoints: no destination of a client's was downgraded by it.
+#[test]
+fn our_own_calls_stand_under_their_own_heading_and_in_no_total() {
+    let folder = Folder::new("tls-own");
+    let lines = [
+        lane(0),
+        event(1, 1, "sqs:SendMessage", Some("A"), |_| {}),
+        event(2, 2, "http:GET", None, platform),
+        event(3, 3, "http:GET", None, platform),
+        event(4, 4, "sts:GetCallerIdentity", Some("B"), |event| {
+            own(event);
+            event["additionalEventData"]["exeat"]["upstream"]["tls"]["version"] = "TLSv1.2".into();
+        }),
+    ];
+    let file = folder.file("audit.jsonl", lines.concat());
+    let text = exeat(&["report", "tls", &file]).out;
+    let (clients, ours) = text.split_once("\nBy exeat itself, and not counted above:\n").expect(&text);
+    assert!(!clients.contains("169.254") && !clients.contains("sts."), "{text}");
+    assert!(
+        clients.contains("1 destinations; upstream post-quantum: all calls to 1")
+            && clients.ends_with("TLS 1.2 with 0\n"),
+        "{text}"
+    );
+    assert!(ours.contains("169.254.170.2:80  2 passed, 2 of them without TLS\n"), "{text}");
+    assert!(ours.contains("sts.us-east-1.amazonaws.com  1 passed\n  upstream  TLSv1.2"), "{text}");
+    assert!(!ours.contains("let pass"), "no statement was asked: {text}");
+    let report = exeat(&["report", "tls", &file, "-o", "json"]).json();
+    let hosts = |of: &str| -> Vec<String> {
+        report[of].as_array().unwrap().iter().map(|to| to["host"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(hosts("destinations"), ["sqs.us-east-1.amazonaws.com"]);
+    assert_eq!(hosts("own"), ["169.254.170.2:80", "sts.us-east-1.amazonaws.com"]);
+    assert_eq!(report["own"][0]["plaintext"], 2);
+    // Where there are none there is no heading.
+    let file = folder.file("none.jsonl", [lane(0), event(1, 1, "sqs:SendMessage", None, |_| {})].concat());
+    assert!(!exeat(&["report", "tls", &file]).out.contains("By exeat itself"));
 }

@@ -14,6 +14,8 @@ use crate::cli::lines::{Counts, Event, Leg, Line, Shown, Tls, clean, read_file};
 struct Destination {
     calls: u64,
     tunnels: u64,
+    /// Of our own calls: those to endpoints of the platform, which speak nothing else.
+    plaintext: u64,
     upstream: BTreeMap<Tls, u64>,
     client: BTreeMap<Tls, u64>,
     /// What the origin showed, by the first digits of its leaf.
@@ -80,6 +82,8 @@ fn post_quantum(legs: &BTreeMap<Tls, u64>) -> Option<PostQuantum> {
 #[derive(Default)]
 struct Report {
     destinations: BTreeMap<String, Destination>,
+    /// Of the calls that exeat makes of itself: no policy let them pass, and some have no TLS by design.
+    own: BTreeMap<String, Destination>,
     counts: Counts,
 }
 
@@ -94,9 +98,11 @@ impl Report {
             // Refused before there was anything to negotiate.
             return;
         }
-        let to = self.destinations.entry(event.host().unwrap_or("(no name)").to_owned()).or_default();
+        let all = if event.is_own() { &mut self.own } else { &mut self.destinations };
+        let to = all.entry(event.host().unwrap_or("(no name)").to_owned()).or_default();
         to.calls += u64::from(passed);
         to.tunnels += u64::from(ours.end == "tunnelled");
+        to.plaintext += u64::from(passed && event.is_own() && upstream.is_none());
         let mut count = |legs: fn(&mut Destination) -> &mut BTreeMap<Tls, u64>, leg: Option<&Leg>| {
             leg.into_iter().for_each(|leg| *legs(to).entry(leg.tls.clone()).or_default() += 1);
         };
@@ -113,7 +119,7 @@ impl Report {
                 *to.too_low.entry(version.clone()).or_default() += 1;
             }
         }
-        if passed {
+        if passed && !event.is_own() {
             *to.let_pass.entry(statement(event)).or_default() += 1;
         }
         if let Some(code) = failed {
@@ -151,10 +157,38 @@ pub(super) fn tls(files: &[PathBuf], json: bool, out: &mut dyn Write) -> Result<
 }
 
 fn print(report: &Report, out: &mut dyn Write) -> Result<(), Error> {
-    for (host, to) in &report.destinations {
-        let tunnelled =
-            if to.tunnels > 0 { format!(", {} of them tunnels", to.tunnels) } else { String::new() };
-        writeln!(out, "{}  {} passed{tunnelled}", clean(host), to.calls)?;
+    each(&report.destinations, out)?;
+    let whose = |want| {
+        let of = report.destinations.values().filter(|to| post_quantum(&to.upstream) == Some(want));
+        of.count()
+    };
+    let old =
+        report.destinations.values().filter(|to| to.upstream.keys().any(|leg| leg.version == "TLSv1.2"));
+    writeln!(
+        out,
+        "{} destinations; upstream post-quantum: all calls to {}, some to {}, none to {}; TLS 1.2 with {}",
+        report.destinations.len(),
+        whose(PostQuantum::All),
+        whose(PostQuantum::Some),
+        whose(PostQuantum::None),
+        old.count()
+    )?;
+    if !report.own.is_empty() {
+        writeln!(out, "\nBy exeat itself, and not counted above:")?;
+        each(&report.own, out)?;
+    }
+    if report.counts.unreadable > 0 {
+        writeln!(out, "{} lines unreadable (`exeat audit verify` says why)", report.counts.unreadable)?;
+    }
+    Ok(())
+}
+
+fn each(destinations: &BTreeMap<String, Destination>, out: &mut dyn Write) -> Result<(), Error> {
+    for (host, to) in destinations {
+        let part =
+            |count: u64, what| if count > 0 { format!(", {count} of them {what}") } else { String::new() };
+        let parts = part(to.tunnels, "tunnels") + &part(to.plaintext, "without TLS");
+        writeln!(out, "{}  {} passed{parts}", clean(host), to.calls)?;
         for (leg, seen) in [("upstream", &to.upstream), ("client", &to.client)] {
             for (tls, count) in seen {
                 let group = tls.group.as_deref().unwrap_or("group not known");
@@ -182,24 +216,6 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<(), Error> {
             writeln!(out, "  refused   {}  {count}", clean(code))?;
         }
     }
-    let whose = |want| {
-        let of = report.destinations.values().filter(|to| post_quantum(&to.upstream) == Some(want));
-        of.count()
-    };
-    let old =
-        report.destinations.values().filter(|to| to.upstream.keys().any(|leg| leg.version == "TLSv1.2"));
-    writeln!(
-        out,
-        "{} destinations; upstream post-quantum: all calls to {}, some to {}, none to {}; TLS 1.2 with {}",
-        report.destinations.len(),
-        whose(PostQuantum::All),
-        whose(PostQuantum::Some),
-        whose(PostQuantum::None),
-        old.count()
-    )?;
-    if report.counts.unreadable > 0 {
-        writeln!(out, "{} lines unreadable (`exeat audit verify` says why)", report.counts.unreadable)?;
-    }
     Ok(())
 }
 
@@ -219,7 +235,7 @@ fn as_json(report: &Report) -> Value {
     };
     let destination = |(host, to): (&String, &Destination)| {
         json!({
-            "host": host, "calls": to.calls, "tunnels": to.tunnels, "upstream": legs(&to.upstream),
+            "host": host, "calls": to.calls, "tunnels": to.tunnels, "plaintext": to.plaintext, "upstream": legs(&to.upstream),
             "client": legs(&to.client), "certificates": certificates(&to.certificates),
             "certificates_not_had": certificates(&to.not_had), "versions_not_had": to.too_low,
             "post_quantum": post_quantum(&to.upstream).map(PostQuantum::as_str),
@@ -227,6 +243,9 @@ fn as_json(report: &Report) -> Value {
             "let_pass": to.let_pass, "refused": to.failed,
         })
     };
-    let destinations: Vec<Value> = report.destinations.iter().map(destination).collect();
-    json!({"destinations": destinations, "lines": report.counts})
+    let destinations =
+        |all: &BTreeMap<String, Destination>| -> Vec<Value> { all.iter().map(destination).collect() };
+    json!({
+        "destinations": destinations(&report.destinations), "own": destinations(&report.own), "lines": report.counts,
+    })
 }
