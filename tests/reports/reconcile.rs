@@ -249,7 +249,7 @@ fn what_only_we_saw_is_told_with_the_likely_cause_and_is_no_bypass() {
         lane(0),
         event(1, 10, "sqs:CreateQueue", Some("R1"), |_| {}),
         event(2, 11, "sqs:SendMessage", Some("R2"), |_| {}),
-        event(3, 12, "sqs:GetQueueAttributes", Some("R3"), |_| {}),
+        event(3, 12, "sqs:ListMessageMoveTasks", Some("R3"), |_| {}),
         event(4, 13, "sqs:SetQueueAttributes", Some("R4"), |_| {}),
         event(5, 14, "sqs:CreateQueue", Some("R5"), |event| event["awsRegion"] = "eu-west-1".into()),
         event(6, 15, "sqs:?", Some("R6"), |_| {}),
