@@ -14,7 +14,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_yaml::{Location, Spanned};
 
 use super::layer::{Key, Layer, Origin};
-use super::tls::{TlsSettings, Tree};
+use super::tls::TlsSettings;
+use super::tree::Tree;
 use crate::engine::words::nearest;
 
 /// Settings and policies are some pages; what is larger is something else.

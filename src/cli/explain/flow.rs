@@ -85,7 +85,7 @@ pub(super) fn show(event: &Value, output: Output, out: &mut dyn Write) -> Result
     let call = call(event);
     let add = reason.and_then(|reason| suggest::to_allow(&call, reason)).map(|add| add.block());
     if output == Output::Json {
-        let page = reason.map(super::page);
+        let page = reason.map(super::pages::page);
         let shown = json!({
             "flow": ours["flow"], "allowed": passed, "reason": ours["reason"],
             "said": event["errorMessage"], "statement": ours["statement"], "place": ours["place"],
@@ -132,7 +132,7 @@ pub(super) fn show(event: &Value, output: Output, out: &mut dyn Write) -> Result
     let leg = if upstream["tls"].is_object() { "tls" } else { "shown" };
     row("shown", shown(&upstream[leg]))?;
     if let Some(reason) = reason {
-        let page = super::page(reason);
+        let page = super::pages::page(reason);
         writeln!(out, "\n{}\n\nWhat to do: {}", page.happened, page.remedy)?;
     }
     if let Some(add) = add {
