@@ -273,9 +273,9 @@ impl<'a> Claim<'a> {
         Ok(Verdict { identity, due, mark: self.mark() })
     }
 
-    /// The signatures of what follows the head.
-    fn chain(&self, checker: Checker, key: &KnownKey) -> Chain {
-        let chain = Chain::new(checker, self.date, &self.scope, self.signature.text);
+    /// The signatures of what follows the head: `by` checks them, or makes them.
+    fn chain<K>(&self, by: K, key: &KnownKey) -> Chain<K> {
+        let chain = Chain::new(by, self.algorithm, self.date, &self.scope, self.signature.text);
         if self.payload == Payload::Events { chain.of_events(&key.secret, &self.scope) } else { chain }
     }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::Signature;
 use super::account::account_of;
 use super::claim::{Algorithm, Scope};
-use super::v4a::PublicKey;
+use super::v4a::{KeyPair, PublicKey};
 use crate::engine::facts::{AccountId, Name, Parent, Secret, Timestamp};
 use crate::engine::hex;
 
@@ -75,15 +75,19 @@ impl KnownKey {
         (self.account.is_none() || self.role.is_none()) && self.told.get().is_none()
     }
 
-    /// What GetCallerIdentity says of it. `false`, and nothing is taken, where that is not what its id or its source
-    /// says: one of them is not about this key.
-    pub(super) fn tell(&self, told: Told) -> bool {
-        let agrees = self.account.is_none_or(|account| account == told.account);
-        if agrees {
-            // Two may have asked; AWS says the same to both.
-            let _ = self.told.set(told);
-        }
-        agrees
+    /// What GetCallerIdentity has said of it.
+    pub fn told(&self) -> Option<&Told> {
+        self.told.get()
+    }
+
+    /// That is what its id, its source or AWS has said, if they said anything: else one of them is not about this key.
+    pub(super) fn agrees_with(&self, told: &Told) -> bool {
+        self.account().is_none_or(|account| account == told.account)
+    }
+
+    pub(super) fn tell(&self, told: &Told) {
+        // Two may have asked; AWS says the same to both.
+        let _ = self.told.set(told.clone());
     }
 
     pub(super) fn has_ended(&self, now: Timestamp) -> bool {
@@ -215,14 +219,7 @@ pub enum Checker {
 impl Checker {
     /// For one scope, not remembered.
     pub fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
-        Self::Hmac(Arc::new(Cached::derive(secret, scope)))
-    }
-
-    pub fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::Hmac(_) => Algorithm::Hmac,
-            Self::Ecdsa(_) => Algorithm::Ecdsa,
-        }
+        Self::from(Cached::derive(secret, scope))
     }
 
     fn is_for(&self, scope: &Scope<'_>) -> bool {
@@ -243,14 +240,6 @@ impl Checker {
         }
     }
 
-    /// Signs, where the key can: version 4A's checks only.
-    pub(super) fn sign(&self, text: &[u8]) -> Option<[u8; 32]> {
-        match self {
-            Self::Hmac(cached) => Some(cached.key.sign(text)),
-            Self::Ecdsa(_) => None,
-        }
-    }
-
     /// A later one: `signature` as text, without padding.
     pub fn holds(&self, text: &[u8], signature: &str) -> bool {
         match self {
@@ -262,6 +251,43 @@ impl Checker {
     }
 }
 
+impl From<Cached> for Checker {
+    fn from(key: Cached) -> Self {
+        Self::Hmac(Arc::new(key))
+    }
+}
+
+/// Makes what a [`Checker`] checks.
+#[derive(Debug)]
+pub enum Maker {
+    Hmac(Box<Cached>),
+    Ecdsa(KeyPair),
+}
+
+impl Maker {
+    /// `None` where there is no such key, as [`KnownKey::checker`].
+    pub fn derive(algorithm: Algorithm, key: &KnownKey, scope: &Scope<'_>) -> Option<Self> {
+        match algorithm {
+            Algorithm::Hmac => Some(Self::from(Cached::derive(&key.secret, scope))),
+            Algorithm::Ecdsa => KeyPair::derive(&key.id, &key.secret).map(Self::Ecdsa),
+        }
+    }
+
+    /// A signature as text, without padding. `None` where `most` digits have no room for one.
+    pub fn sign(&self, text: &[u8], most: usize) -> Option<String> {
+        match self {
+            Self::Hmac(cached) => (most >= 64).then(|| hex::text(&cached.key.sign(text))),
+            Self::Ecdsa(pair) => pair.sign(text, most),
+        }
+    }
+}
+
+impl From<Cached> for Maker {
+    fn from(key: Cached) -> Self {
+        Self::Hmac(Box::new(key))
+    }
+}
+
 /// A signing key and what it is for.
 #[derive(Debug)]
 pub struct Cached {
@@ -270,7 +296,7 @@ pub struct Cached {
 }
 
 impl Cached {
-    fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
+    pub fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
         Self {
             scope: [scope.date.into(), scope.region.into(), scope.service.into()],
             key: SigningKey::derive(secret, scope),
