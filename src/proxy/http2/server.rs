@@ -403,3 +403,6 @@ impl Body for Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
