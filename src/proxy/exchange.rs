@@ -144,7 +144,7 @@ pub async fn exchange<B: Inbound>(
                 telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
                 telling.tell(&mut entry);
             }
-            let refusal = Refusal { reason, said, detail, untold: false };
+            let refusal = Refusal { reason, said, detail, untold: body.is_reset() };
             return Box::pin(refuse(entry, head, &facts, refusal)).await;
         }
     };
@@ -164,7 +164,7 @@ pub async fn exchange<B: Inbound>(
     });
     if repeats && shared.config.repeats == Repeats::Refuse {
         let said = "the same signed request came before".to_owned();
-        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None, untold: false };
+        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None, untold: body.is_reset() };
         return Box::pin(refuse(entry, head, &facts, refusal)).await;
     }
     let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
@@ -174,7 +174,7 @@ pub async fn exchange<B: Inbound>(
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
                 let engine::signature::Refusal { reason, said } = refusal;
-                let refusal = Refusal { reason, said, detail: None, untold: false };
+                let refusal = Refusal { reason, said, detail: None, untold: body.is_reset() };
                 return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }

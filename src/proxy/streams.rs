@@ -12,7 +12,6 @@ use h2::{Reason as Code, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
 
-use super::body::BodyError;
 use super::connection::of_head;
 use super::distrust::Suspect;
 use super::exchange::{Answer, exchange};
@@ -106,7 +105,7 @@ async fn serve<S: Io>(
                 }
                 Next::End(ended) => break ended,
             },
-            // A task that ends need not wake this one, which looks for them anyway when it has to do.
+            // While there are fewer, a task that ends need not wake this one: what has ended is looked for when it wakes.
             Some(ended) = tasks.join_next(), if tasks.len() >= MOST_TASKS => joined(ended),
             // GOAWAY: what is under way is finished, nothing new is taken (RFC 9113 6.8).
             () = drained.as_mut(), if !ending => {
@@ -283,11 +282,8 @@ async fn stream(
     if head.framing() == Framing::Length(0)
         && let Err(error) = body.is_empty().await
     {
-        let (reason, said) = (OriginError::of_body(&error), error.to_string());
-        return match error {
-            BodyError::Reset { .. } => unanswered(&worker, &caller, reason, &said).await,
-            _ => malformed(&worker, client, &caller, reason, &said).await,
-        };
+        let reason = OriginError::of_body(&error);
+        return malformed(&worker, client, &caller, reason, &error.to_string()).await;
     }
     let mut exchange = Box::pin(exchange(&worker, &head, body, &caller));
     let answer = match client.unless_reset(exchange.as_mut()).await {
@@ -341,6 +337,9 @@ async fn stream(
 
 /// Something that is no request, on a stream that is ours.
 async fn malformed(worker: &Worker, mut client: Stream, caller: &Caller, reason: Reason, said: &str) {
+    if client.is_reset() {
+        return unanswered(worker, caller, reason, said).await;
+    }
     let answer = record_malformed(worker, caller, reason, said).await;
     let _ = client.answer_whole(&answer).await;
 }
