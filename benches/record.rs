@@ -89,7 +89,7 @@ async fn record(recorder: &Recorder, prelude: &Prelude, call: &Call) {
         request_id: Some(b"Q9S8PQ4ORNLE1O4DQ5ISSL7QVJVV4KQNSO5AEMVJF66Q9ASUAAJG"),
         extended_request_id: None,
         error_type: None,
-        waited: Duration::from_millis(3),
+        waited: Some(Duration::from_millis(3)),
     };
     let outcome = Outcome {
         payload: PayloadOutcome::Matched,

@@ -20,6 +20,7 @@ pub mod lookups;
 mod owner;
 pub mod pool;
 mod process;
+mod reached;
 pub mod repeats;
 mod reply;
 mod requests;

@@ -14,9 +14,10 @@ pub(crate) mod testing;
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CommonState, ProtocolVersion, SupportedProtocolVersion};
 
-use crate::engine::facts::{Name, Timestamp, TlsFacts, TlsVersion};
+use crate::engine::facts::{Certificate, Name, Timestamp, TlsFacts, TlsVersion};
 
 /// `now`, handed in so that tests decide what time it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -69,6 +70,12 @@ pub fn now() -> Timestamp {
     // Before 1970 nothing is valid: a clock that broken must not pass a check by accident.
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// A chain in DER, leaf first, as records tell of it.
+pub fn told(chain: &[Vec<u8>]) -> Arc<[Certificate]> {
+    let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(&der[..])).collect();
+    chain::told(&chain)
 }
 
 /// What was negotiated, and the chain that the peer showed. `None` before the handshake is done, or for a version that no config of ours offers.

@@ -128,6 +128,30 @@ fn line(event: &Value) -> String {
     format!("{{\"eventVersion\":\"1.11\",{}\n", &rest[1..])
 }
 
+/// As exeat writes its own: no door, no statement, and of a platform's endpoint nothing of AWS.
+fn own(event: &mut Value) {
+    event["sourceIPAddress"] = "exeat".into();
+    let ours = event["additionalEventData"]["exeat"].as_object_mut().unwrap();
+    ours.insert("origin".into(), "exeat".into());
+    ours.insert("decision".into(), "none".into());
+    for left_out in ["door", "clientTls", "statement", "place"] {
+        ours.remove(left_out);
+    }
+}
+
+/// One of those to the platform, which speaks no TLS.
+fn platform(event: &mut Value) {
+    own(event);
+    event["eventType"] = "HttpCall".into();
+    event["eventSource"] = "169.254.170.2:80".into();
+    event.as_object_mut().unwrap().remove("awsRegion");
+    event["userIdentity"] = json!({"type": "Unknown"});
+    let ours = event["additionalEventData"]["exeat"].as_object_mut().unwrap();
+    ours.insert("signature".into(), "unsigned".into());
+    ours.insert("host".into(), "169.254.170.2:80".into());
+    ours["upstream"].as_object_mut().unwrap().remove("tls");
+}
+
 fn refused(event: &mut Value, reason: &str) {
     let ours = &mut event["additionalEventData"]["exeat"];
     ours["decision"] = "deny".into();

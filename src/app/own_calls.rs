@@ -40,14 +40,9 @@ impl Ledger for OwnCalls {
             (Err(error), Some(said)) => End::Refused { reason: reason(error, &seen), message: said },
         };
         let leg = LegText::dialled_at(call.address, None);
-        let upstream = seen.connected.then_some(Upstream {
-            leg: &leg,
-            reused: false,
-            request_id: None,
-            extended_request_id: None,
-            error_type: None,
-            waited: seen.waited,
-        });
+        let upstream = seen
+            .connected
+            .then(|| Upstream { waited: Some(seen.waited), ..Upstream::unanswered(&leg, false) });
         entry.close_blocking(&Outcome {
             payload: PayloadOutcome::Unchecked,
             bytes_out: seen.bytes,

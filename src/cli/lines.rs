@@ -91,6 +91,8 @@ pub(super) struct Ours {
     pub decision: String,
     pub end: String,
     pub reason: Option<String>,
+    /// `exeat`, of a call that we made of ourselves.
+    origin: Option<String>,
     pub target: Option<String>,
     pub host: Option<String>,
     pub client_tls: Option<Leg>,
@@ -115,6 +117,15 @@ pub(super) struct Leg {
     pub tls: Tls,
     pub leaf: Option<String>,
     /// Only in the first event of a connection.
+    #[serde(default)]
+    pub chain: Vec<Shown>,
+}
+
+/// What an origin showed in a handshake that came to nothing, as far as somebody asks.
+#[derive(Debug, Deserialize)]
+pub(super) struct Unshaken {
+    pub version: Option<String>,
+    pub leaf: Option<String>,
     #[serde(default)]
     pub chain: Vec<Shown>,
 }
@@ -151,6 +162,7 @@ pub(super) struct Tls {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Upstream {
     pub tls: Option<Leg>,
+    pub shown: Option<Unshaken>,
     pub extended_request_id: Option<String>,
 }
 
@@ -177,6 +189,11 @@ impl Event {
     /// `dynamodb`, of an AWS call; a third party's host.
     pub fn service(&self) -> &str {
         self.event_source.strip_suffix(".amazonaws.com").unwrap_or(&self.event_source)
+    }
+
+    /// A call that exeat made of itself: no client asked for it, and no policy.
+    pub fn is_own(&self) -> bool {
+        self.ours().origin.as_deref() == Some("exeat")
     }
 
     pub fn is_aws(&self) -> bool {

@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[command(
     after_help = "Fields: verdict (allow deny report failed) service operation resource host reason account key\n  \
-                        signature statement. All filters must hold; `,` is or, `*` any run of characters.\nExamples:\n  \
+                        signature statement origin (client exeat). All filters must hold; `,` is or, `*` any run of characters.\nExamples:\n  \
                         exeat tail verdict:deny service:s3,sqs\n  \
                         exeat tail 'reason:tls.*,upstream.*' 'host:*.example.com' --audit audit.jsonl --last 20\n  \
                         exeat tail --audit audit.jsonl --no-follow -o json | jq .eventName"

@@ -225,6 +225,18 @@ pub struct TlsFacts {
     pub chain: Arc<[Certificate]>,
 }
 
+/// What an origin showed in a handshake that came to nothing, as far as it went. None of it was believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Public name of the version that it chose, or that its alert names.
+    pub version: Option<&'static str>,
+    pub cipher: Option<u16>,
+    /// Of its key share: TLS 1.3 alone has one in the hello.
+    pub group: Option<u16>,
+    /// Leaf first; empty where no certificate was refused.
+    pub chain: Arc<[Certificate]>,
+}
+
 /// A certificate, in the words that records have for it. Names are foreign text, as long as a certificate may have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {

@@ -4,6 +4,7 @@
 //! recorded. Knows nothing of sockets: give it bytes from the start, get an answer or how many more it takes.
 //! Own reader, because rustls names no offered version and answers an old client with the wrong alert.
 
+pub mod flight;
 mod records;
 pub mod server;
 

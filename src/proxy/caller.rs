@@ -16,6 +16,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::forward::{self, OriginError};
 use super::pool::Key;
+use super::reached::Reached;
 use super::{Shared, Worker};
 use crate::engine::facts::{Arrival, Name, PayloadOutcome};
 use crate::engine::signature::caller::{Call, MOST_ANSWER, answered};
@@ -166,7 +167,7 @@ async fn call(worker: &Worker, id: &Name, sts: Authority, region: &str) -> Resul
     };
     let mut entry = worker.recorder.open_own();
     entry.judged(&recorded(&call, worker.shared.policy.load().hash()));
-    let mut seen = Seen { leg: None, status: 0, bytes: 0, waited: Duration::ZERO, request_id: None };
+    let mut seen = Seen { leg: None, status: 0, bytes: 0, waited: None, request_id: None };
     let exchange = send(worker, &call, sts, &mut entry, &mut seen);
     let result = tokio::time::timeout(PATIENCE, exchange).await;
     let result = result.unwrap_or(Err(CallerError::Timeout(PATIENCE)));
@@ -176,14 +177,18 @@ async fn call(worker: &Worker, id: &Name, sts: Authority, region: &str) -> Resul
         (Ok(_) | Err(CallerError::Status(_)), _) | (_, None) => End::Answered,
         (Err(error), Some(said)) => End::Refused { reason: error.reason(), message: said },
     };
-    let upstream = seen.leg.as_ref().map(|leg| Upstream {
-        leg,
-        reused: false,
-        request_id: seen.request_id.as_deref(),
-        extended_request_id: None,
-        error_type: None,
-        waited: seen.waited,
-    });
+    let reached = match &result {
+        Err(CallerError::Origin(error)) => error.reached(),
+        _ => None,
+    };
+    let upstream = match (&seen.leg, &reached) {
+        (Some(leg), _) => Some(Upstream {
+            request_id: seen.request_id.as_deref(),
+            waited: seen.waited,
+            ..Upstream::unanswered(leg, false)
+        }),
+        (None, reached) => reached.as_ref().map(Reached::recorded),
+    };
     entry
         .close(Outcome {
             payload: PayloadOutcome::Matched,
@@ -201,7 +206,7 @@ struct Seen {
     leg: Option<LegText>,
     status: u16,
     bytes: u64,
-    waited: Duration,
+    waited: Option<Duration>,
     request_id: Option<Vec<u8>>,
 }
 
@@ -225,7 +230,7 @@ async fn send(
     let (way, address) = forward::reach(worker, &key, IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
     let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
     let shaken = shared.origin_tls.connect(way, &sts.host, AtLeast::Tls12, Offer::Http1, deadline).await;
-    let (stream, facts) = shaken.map_err(|error| OriginError::Tls { target: sts, error })?;
+    let (stream, facts) = shaken.map_err(|error| OriginError::Tls { target: sts, address, error })?;
     worker.recorder.metrics().handshake(metrics::Leg::Upstream, &facts);
     seen.leg = Some(LegText::dialled_at(address, Some(&facts)));
     entry.intend().await.map_err(OriginError::Audit)?;
@@ -234,7 +239,7 @@ async fn send(
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let answer = sender.send_request(request(call)).await?;
-        seen.waited = started.elapsed();
+        seen.waited = Some(started.elapsed());
         seen.status = answer.status().as_u16();
         seen.request_id = answer.headers().get("x-amzn-requestid").map(|id| id.as_bytes().to_vec());
         let body = Limited::new(answer.into_body(), MOST_ANSWER).collect().await;

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::UpstreamProxy;
+use crate::engine::facts::Shown;
 use crate::engine::target::{Authority, Host, judge_named_address};
 use crate::tls::Offer;
-use crate::tls::origin::{AtLeast, OriginTls, OriginTlsError, Witness};
+use crate::tls::origin::{AtLeast, OriginTls, Unshaken, Witness};
 
 /// A proxy's answer to CONNECT is a few lines; more than this is something else.
 const MOST_HEAD: usize = 16 * 1024;
@@ -39,7 +40,7 @@ pub enum ChainError {
     #[error("cannot be reached: {0}")]
     Connect(#[source] io::Error),
     #[error("{0}")]
-    Tls(#[from] OriginTlsError),
+    Tls(#[from] Unshaken),
     #[error("broke off: {0}")]
     Lost(#[source] io::Error),
     #[error("wants other credentials (407)")]
@@ -54,13 +55,25 @@ pub enum ChainError {
     Timeout,
 }
 
-/// Connects to the proxy and has it open a way to `target`. The address is the proxy's.
+impl ChainError {
+    /// What the proxy showed, where its own TLS came to nothing.
+    pub fn shown(&self) -> Shown {
+        match self {
+            Self::Tls(unshaken) => (*unshaken.shown).clone(),
+            _ => Shown::default(),
+        }
+    }
+}
+
+/// Connects to the proxy and has it open a way to `target`. The address is the proxy's; `dialled` has it also where
+/// there is no way.
 pub async fn through(
     proxy: &UpstreamProxy,
     target: &Authority,
     tls: &OriginTls,
     own: &[SocketAddr],
     deadline: Instant,
+    dialled: &mut Option<SocketAddr>,
 ) -> Result<(Way, SocketAddr), ChainError> {
     // The proxy resolves names in our place, and would take these for its own machine.
     let names_machine = |name: &str| name == "localhost" || name.ends_with(".localhost");
@@ -68,7 +81,7 @@ pub async fn through(
         return Err(ChainError::ThisMachine);
     }
     let open = async {
-        let (socket, address) = dial(proxy, own).await?;
+        let (socket, address) = dial(proxy, own, dialled).await?;
         super::resolve::tune(&socket);
         let mut way = if proxy.tls {
             let (stream, _) =
@@ -83,7 +96,11 @@ pub async fn through(
     tokio::time::timeout_at(deadline, open).await.map_err(|_| ChainError::Timeout)?
 }
 
-async fn dial(proxy: &UpstreamProxy, own: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), ChainError> {
+async fn dial(
+    proxy: &UpstreamProxy,
+    own: &[SocketAddr],
+    dialled: &mut Option<SocketAddr>,
+) -> Result<(TcpStream, SocketAddr), ChainError> {
     let port = proxy.at.port;
     let found: Vec<SocketAddr> = match &proxy.at.host {
         Host::Literal(ip) => vec![(*ip, port).into()],
@@ -95,6 +112,7 @@ async fn dial(proxy: &UpstreamProxy, own: &[SocketAddr]) -> Result<(TcpStream, S
     let mut last = ChainError::Address;
     // It was named by hand: that is consent to this machine and to private ranges, but not to ourselves.
     for address in found.into_iter().filter(|a| judge_named_address(a.ip()).may_dial() && !own.contains(a)) {
+        *dialled = Some(address);
         match TcpStream::connect(address).await {
             Ok(socket) => return Ok((socket, address)),
             Err(error) => last = ChainError::Connect(error),

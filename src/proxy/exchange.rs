@@ -8,6 +8,7 @@ use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::caller as signer;
 use super::forward::{self, Forwarded, OriginError};
 use super::http1::server::is_bodiless;
+use super::reached::Reached;
 use super::reply;
 use super::telling::Telling;
 use super::{Caller, Worker};
@@ -39,6 +40,15 @@ struct Refusal {
     detail: Option<String>,
     /// The client can be told nothing any more.
     untold: bool,
+    /// How far it came towards its origin.
+    reached: Option<Reached>,
+}
+
+impl Refusal {
+    /// Before anything was dialled.
+    fn new(reason: Reason, said: String) -> Self {
+        Self { reason, said, detail: None, untold: false, reached: None }
+    }
 }
 
 /// Answers one request.
@@ -144,7 +154,8 @@ pub async fn exchange<B: Inbound>(
                 telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
                 telling.tell(&mut entry);
             }
-            let refusal = Refusal { reason, said, detail, untold: body.is_reset() };
+            let untold = body.is_reset();
+            let refusal = Refusal { detail, untold, ..Refusal::new(reason, said) };
             return Box::pin(refuse(entry, head, &facts, refusal)).await;
         }
     };
@@ -164,7 +175,8 @@ pub async fn exchange<B: Inbound>(
     });
     if repeats && shared.config.repeats == Repeats::Refuse {
         let said = "the same signed request came before".to_owned();
-        let refusal = Refusal { reason: Reason::SigV4Repeated, said, detail: None, untold: body.is_reset() };
+        let untold = body.is_reset();
+        let refusal = Refusal { untold, ..Refusal::new(Reason::SigV4Repeated, said) };
         return Box::pin(refuse(entry, head, &facts, refusal)).await;
     }
     let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
@@ -173,8 +185,8 @@ pub async fn exchange<B: Inbound>(
         match check.finish() {
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
-                let engine::signature::Refusal { reason, said } = refusal;
-                let refusal = Refusal { reason, said, detail: None, untold: body.is_reset() };
+                let untold = body.is_reset();
+                let refusal = Refusal { untold, ..Refusal::new(refusal.reason, refusal.said) };
                 return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }
@@ -203,7 +215,13 @@ pub async fn exchange<B: Inbound>(
             }
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());
-            let refusal = Refusal { reason: error.reason(), said, detail, untold: error.is_untold() };
+            let refusal = Refusal {
+                reason: error.reason(),
+                said,
+                detail,
+                untold: error.is_untold(),
+                reached: error.reached(),
+            };
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
@@ -272,12 +290,8 @@ fn denied_request<'a>(
 async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyError) -> Answer<B> {
     entry.judged(&request(head, "", Spent::default()));
     let facts = Facts { operation: None, identity: Identity::NONE };
-    let refusal = Refusal {
-        reason: OriginError::of_body(&error),
-        said: error.to_string(),
-        detail: None,
-        untold: matches!(error, BodyError::Reset { .. }),
-    };
+    let untold = matches!(error, BodyError::Reset { .. });
+    let refusal = Refusal { untold, ..Refusal::new(OriginError::of_body(&error), error.to_string()) };
     refuse(entry, head, &facts, refusal).await
 }
 
@@ -294,7 +308,9 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
     let (status, answer) = reply::to_request(&shown, head);
     let status = if refusal.untold { 0 } else { status };
     let bytes_in = entry.bytes_in();
-    entry.close(Outcome { bytes_in, ..Outcome::refused(refusal.reason, status, &refusal.said) }).await;
+    let upstream = refusal.reached.as_ref().map(Reached::recorded);
+    let refused = Outcome::refused(refusal.reason, status, &refusal.said);
+    entry.close(Outcome { bytes_in, upstream, ..refused }).await;
     Answer::Refused(answer)
 }
 

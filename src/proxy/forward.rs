@@ -20,6 +20,7 @@ use super::http1::client::{self, ExchangeError, Unanswered};
 use super::http1::wire::{Reader, Writer};
 use super::lookups::TooMany;
 use super::pool::{Key, Leased, Slip, Slot, Turn, Upstream};
+use super::reached::Stood;
 use super::{OriginStream, Worker, http2, resolve};
 use crate::engine::policy::{Permit, StreamLimits};
 use crate::engine::reason::Reason;
@@ -28,7 +29,7 @@ use crate::engine::target::destination::Refused;
 use crate::engine::target::{Authority, Host};
 use crate::record::metrics;
 use crate::record::{AuditDown, Entry, LegText, Retried};
-use crate::tls::origin::{AtLeast, OriginTlsError, wants_certificate};
+use crate::tls::origin::{AtLeast, Unshaken, wants_certificate};
 use crate::tls::{self, Offer};
 
 /// An answer on its way, and where it came from.
@@ -125,19 +126,22 @@ pub enum OriginError {
     #[error("connect to `{target}` at {address} failed: {error}")]
     Connect { target: Authority, address: SocketAddr, error: io::Error },
     #[error("connect to `{target}` timed out after {after:?}")]
-    ConnectTimeout { target: Authority, after: Duration },
+    ConnectTimeout { target: Authority, address: Option<SocketAddr>, after: Duration },
     #[error("`{target}`: {error}")]
-    Tls { target: Authority, error: OriginTlsError },
+    Tls { target: Authority, address: SocketAddr, error: Unshaken },
     #[error("the upstream proxy `{proxy}` {error}")]
-    Proxy { proxy: Authority, error: ChainError },
+    Proxy { proxy: Authority, address: Option<SocketAddr>, error: ChainError },
     #[error("the origin spoke before it was asked")]
-    SpokeFirst,
+    SpokeFirst(Stood),
     #[error("{0}")]
     Lookups(#[from] TooMany),
     #[error("the intent could not be written")]
     Audit(#[from] AuditDown),
+    /// The client's body, before anything was dialled.
     #[error(transparent)]
-    Exchange(#[from] ExchangeError),
+    Body(#[from] BodyError),
+    #[error("{error}")]
+    Unanswered { error: ExchangeError, stood: Stood },
 }
 
 impl OriginError {
@@ -152,32 +156,42 @@ impl OriginError {
             Self::Tls { error, .. } => error.reason(),
             Self::Proxy { error: ChainError::Timeout, .. } => Reason::UpstreamTimeout,
             Self::Proxy { .. } => Reason::UpstreamProxy,
-            Self::SpokeFirst => Reason::UpstreamProtocol,
+            Self::SpokeFirst(_) => Reason::UpstreamProtocol,
             Self::Lookups(_) => Reason::LimitLookups,
             Self::Audit(_) => Reason::LimitAudit,
-            Self::Exchange(error) => match error {
-                ExchangeError::Body(error) => Self::of_body(error),
-                ExchangeError::Lost(error) | ExchangeError::Unwritten(error) if wants_certificate(error) => {
-                    Reason::UpstreamClientCertificate
-                }
-                ExchangeError::Lost(_) | ExchangeError::Unwritten(_) | ExchangeError::Closed { .. } => {
-                    Reason::UpstreamClosed
-                }
-                ExchangeError::Head(_)
-                | ExchangeError::Framing(_)
-                | ExchangeError::Interim
-                | ExchangeError::Http2(_) => Reason::UpstreamProtocol,
-                ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
-                ExchangeError::Untranslatable => Reason::RequestMalformed,
-                ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
-                ExchangeError::Limit(_) => Reason::LimitStream,
-            },
+            Self::Body(error) => Self::of_body(error),
+            Self::Unanswered { error, .. } => Self::of_exchange(error),
+        }
+    }
+
+    /// An exchange that had begun.
+    pub fn of_exchange(error: &ExchangeError) -> Reason {
+        match error {
+            ExchangeError::Body(error) => Self::of_body(error),
+            ExchangeError::Lost(error) | ExchangeError::Unwritten(error) if wants_certificate(error) => {
+                Reason::UpstreamClientCertificate
+            }
+            ExchangeError::Lost(_) | ExchangeError::Unwritten(_) | ExchangeError::Closed { .. } => {
+                Reason::UpstreamClosed
+            }
+            ExchangeError::Head(_)
+            | ExchangeError::Framing(_)
+            | ExchangeError::Interim
+            | ExchangeError::Http2(_) => Reason::UpstreamProtocol,
+            ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
+            ExchangeError::Untranslatable => Reason::RequestMalformed,
+            ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
+            ExchangeError::Limit(_) => Reason::LimitStream,
         }
     }
 
     /// The client can be told nothing of it.
     pub fn is_untold(&self) -> bool {
-        matches!(self, Self::Exchange(ExchangeError::Body(BodyError::Reset { .. })))
+        matches!(
+            self,
+            Self::Body(BodyError::Reset { .. })
+                | Self::Unanswered { error: ExchangeError::Body(BodyError::Reset { .. }), .. }
+        )
     }
 
     /// The client's side of it.
@@ -229,7 +243,7 @@ pub async fn forward<B: Inbound>(
     let (mut leg, mut reused) = acquire(worker, &key, wants, how.judged).await?;
     entry.intend().await?;
     if how.owes_continue {
-        body.interim(CONTINUE).await.map_err(ExchangeError::Body)?;
+        body.interim(CONTINUE).await?;
     }
     let started = Instant::now();
     entry.leaves(started);
@@ -243,7 +257,7 @@ pub async fn forward<B: Inbound>(
                 // INVARIANT: checked after the audit write, the last wait before our first byte.
                 if !leased.conn.is_quiet() {
                     if !reused {
-                        return Err(OriginError::SpokeFirst);
+                        return Err(OriginError::SpokeFirst(Stood { upstream: leased.upstream, reused }));
                     }
                     // Its place stays ours: others wait in line for theirs.
                     let slot = leased.into_slot();
@@ -295,7 +309,10 @@ pub async fn forward<B: Inbound>(
                     _ => Retried::Unprocessed,
                 });
             }
-            Err(failed) => return Err(failed.error.into()),
+            Err(failed) => {
+                let stood = Stood { upstream, reused };
+                return Err(OriginError::Unanswered { error: failed.error, stood });
+            }
         }
     }
 }
@@ -375,7 +392,8 @@ async fn dial(
     let within = shared.config.limits.handshake;
     let deadline = tokio::time::Instant::now() + within;
     let shaken = shared.origin_tls.connect(way, &target.host, wants.at_least, key.offer, deadline).await;
-    let (stream, tls) = shaken.map_err(|error| OriginError::Tls { target: target.clone(), error })?;
+    let (stream, tls) =
+        shaken.map_err(|error| OriginError::Tls { target: target.clone(), address, error })?;
     worker.recorder.metrics().handshake(metrics::Leg::Upstream, &tls);
     let upstream = Arc::new(Upstream { leg: LegText::dialled_at(address, Some(&tls)), slot });
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::H2);
@@ -385,8 +403,10 @@ async fn dial(
     if !speaks_http2 {
         return Ok((Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }), false));
     }
+    let stood = Stood { upstream: Arc::clone(&upstream), reused: false };
     let shaken = http2::shared::shake(stream, upstream, within, shared.config.limits.body_idle).await;
-    let connection = shaken.map_err(ExchangeError::Http2)?;
+    let connection =
+        shaken.map_err(|error| OriginError::Unanswered { error: ExchangeError::Http2(error), stood })?;
     Ok((Leg::Http2(worker.streams.add(key.clone(), connection)), false))
 }
 
@@ -417,8 +437,10 @@ pub(super) async fn reach(
     match proxy {
         Some(proxy) => {
             let deadline = tokio::time::Instant::now() + shared.config.limits.handshake;
-            let opened = chain::through(proxy, target, &shared.origin_tls, &shared.own, deadline).await;
-            opened.map_err(|error| OriginError::Proxy { proxy: proxy.at.clone(), error })
+            let mut address = None;
+            let opened =
+                chain::through(proxy, target, &shared.origin_tls, &shared.own, deadline, &mut address).await;
+            opened.map_err(|error| OriginError::Proxy { proxy: proxy.at.clone(), address, error })
         }
         None => straight(worker, key).await.map(|(socket, address)| (Way::Straight(socket), address)),
     }
@@ -436,13 +458,18 @@ async fn straight(worker: &Worker, key: &Key) -> Result<(TcpStream, SocketAddr),
         }
     };
     let after = shared.config.limits.handshake;
-    let dialled = tokio::time::timeout(after, resolve::connect(&addresses));
-    let timeout = || OriginError::ConnectTimeout { target: target.clone(), after };
-    let dialled = dialled.await.map_err(|_| timeout())?;
-    let (socket, address) = dialled.map_err(|(address, error)| {
-        let address = address.unwrap_or_else(|| ([0, 0, 0, 0], target.port).into());
-        OriginError::Connect { target: target.clone(), address, error }
-    })?;
+    let mut tried = None;
+    let dialled = tokio::time::timeout(after, resolve::connect(&addresses, &mut tried)).await;
+    let (socket, address) = match dialled {
+        Ok(Ok(dialled)) => dialled,
+        Ok(Err(error)) => {
+            let address = tried.unwrap_or_else(|| ([0, 0, 0, 0], target.port).into());
+            return Err(OriginError::Connect { target: target.clone(), address, error });
+        }
+        Err(_) => {
+            return Err(OriginError::ConnectTimeout { target: target.clone(), address: tried, after });
+        }
+    };
     resolve::tune(&socket);
     Ok((socket, address))
 }

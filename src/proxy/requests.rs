@@ -157,13 +157,13 @@ pub(super) async fn record<B: Inbound>(
         AnswerError::Client(error) => (Reason::RequestAborted, error.to_string()),
         AnswerError::Framing(error) => (Reason::Internal, error.to_string()),
         AnswerError::Origin(error) => {
-            let error = OriginError::Exchange(match error {
+            let error = match error {
                 ExchangeError::TimedOut(after) if forwarded.limits.idle == Some(after) => {
                     ExchangeError::Limit(after)
                 }
                 error => error,
-            });
-            (error.reason(), error.to_string())
+            };
+            (OriginError::of_exchange(&error), error.to_string())
         }
     });
     if let Some(telling) = passage.telling() {
@@ -179,7 +179,7 @@ pub(super) async fn record<B: Inbound>(
         request_id: answer.first("x-amzn-requestid").or_else(|| answer.first("x-amz-request-id")),
         extended_request_id: answer.first("x-amz-id-2"),
         error_type: if answer.status() >= 400 { answer.first("x-amzn-errortype") } else { None },
-        waited: forwarded.waited,
+        waited: Some(forwarded.waited),
     };
     let outcome = Outcome {
         payload: passage.outcome(),

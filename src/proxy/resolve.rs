@@ -102,16 +102,19 @@ fn is_here(ip: IpAddr) -> bool {
 }
 
 /// Connects to one of `addresses`, which were judged: families take turns, each with a head start (RFC 8305). The
-/// first connection wins, the others are dropped. Cancel safe.
+/// first connection wins, the others are dropped. `tried` is the one that was dialled last, or whose error comes back.
+/// Cancel safe.
 pub async fn connect(
     addresses: &[SocketAddr],
-) -> Result<(TcpStream, SocketAddr), (Option<SocketAddr>, io::Error)> {
+    tried: &mut Option<SocketAddr>,
+) -> io::Result<(TcpStream, SocketAddr)> {
     let mut waiting = in_turns(addresses).into_iter();
     let mut trying = JoinSet::new();
-    let mut last = (None, io::Error::from(io::ErrorKind::NotFound));
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
     let mut next = waiting.next();
     loop {
         if let Some(address) = next.take() {
+            *tried = Some(address);
             trying.spawn(async move { (address, TcpStream::connect(address).await) });
         }
         let head_start = tokio::time::sleep(HEAD_START);
@@ -119,7 +122,7 @@ pub async fn connect(
             ended = trying.join_next() => match ended {
                 Some(Ok((address, Ok(socket)))) => return Ok((socket, address)),
                 Some(Ok((address, Err(error)))) => {
-                    last = (Some(address), error);
+                    (*tried, last) = (Some(address), error);
                     next = waiting.next();
                 }
                 Some(Err(_)) => next = waiting.next(),
@@ -205,9 +208,13 @@ mod tests {
         let good = listener.local_addr().unwrap();
         // Nobody listens on a port that was just given back.
         let shut = TcpListener::bind("127.0.0.2:0").await.unwrap().local_addr().unwrap();
-        let (_, address) = connect(&[shut, good]).await.unwrap();
-        assert_eq!(address, good);
-        assert_eq!(connect(&[shut]).await.unwrap_err().0, Some(shut));
-        assert!(connect(&[]).await.unwrap_err().0.is_none());
+        let mut tried = None;
+        let (_, address) = connect(&[shut, good], &mut tried).await.unwrap();
+        assert_eq!((address, tried), (good, Some(good)));
+        assert!(connect(&[shut], &mut tried).await.is_err());
+        assert_eq!(tried, Some(shut));
+        let mut tried = None;
+        assert!(connect(&[], &mut tried).await.is_err());
+        assert_eq!(tried, None);
     }
 }

@@ -23,7 +23,9 @@ use super::Worker;
 use super::chain::Way;
 use super::forward::{OriginError, reach, turn};
 use super::pool::Key;
-use crate::engine::facts::{Door, TlsFacts, TlsVersion};
+use super::reached::Reached;
+use crate::engine::facts::{Door, Shown, TlsFacts, TlsVersion};
+use crate::engine::hello::flight::{self, Flight};
 use crate::engine::hello::server::{self, Answer, ServerHello};
 use crate::engine::hello::{self, ClientHello, Hello, after_ccs};
 use crate::engine::policy::TunnelPermit;
@@ -31,9 +33,11 @@ use crate::engine::reason::Reason;
 use crate::engine::target::{Authority, destination};
 use crate::record::metrics::Leg;
 use crate::record::{Decision, End, Entry, LegText, Outcome, Request, Upstream};
-use crate::tls::Offer;
 use crate::tls::origin::AtLeast;
+use crate::tls::{self, Offer};
 
+/// A server's first flight fits, as a rule.
+const FIRST_READ: usize = 4096;
 /// While the program drains, a tunnel ends once nothing has passed for this long: what is inside can't be asked.
 const QUIET: Duration = Duration::from_secs(1);
 const PROTOCOL_VERSION: u8 = 70;
@@ -128,15 +132,17 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
         Ok(()) => End::Tunnelled,
         Err(error) => End::Refused { reason: error.reason(), message: &message },
     };
-    let leg = seen.address.map(|address| LegText::dialled_at(address, seen.tls.as_ref()));
-    let upstream = leg.as_ref().map(|leg| Upstream {
-        leg,
-        reused: false,
-        request_id: None,
-        extended_request_id: None,
-        error_type: None,
-        waited: Duration::ZERO,
-    });
+    let reached = match (&ended, seen.address) {
+        (_, Some(address)) => Some(Reached::Dialled(match &seen.tls {
+            Some(facts) => LegText::dialled_at(address, Some(facts)),
+            None => LegText::unshaken_at(address, &seen.shown),
+        })),
+        (Err(TunnelError::Origin(error)), None) => error.reached(),
+        _ => None,
+    };
+    // Only what came about counts as gone upstream.
+    let waited = seen.tls.as_ref().map(|_| Duration::ZERO);
+    let upstream = reached.as_ref().map(|reached| Upstream { waited, ..reached.recorded() });
     let outcome = Outcome {
         bytes_in: seen.passed.up(),
         bytes_out: seen.passed.down(),
@@ -150,6 +156,8 @@ pub async fn tunnel(worker: &Worker, asked: Asked, permit: TunnelPermit) {
 #[derive(Default)]
 struct Seen {
     address: Option<SocketAddr>,
+    /// What the origin showed, until it is judged.
+    shown: Shown,
     tls: Option<TlsFacts>,
     /// The hellos count like all that follows.
     passed: Passed,
@@ -199,7 +207,8 @@ async fn open(
     let exchange = async {
         send(&mut origin, &first).await?;
         seen.passed.count_up(first.len());
-        let (mut answer, mut chose) = receive(&mut origin, Vec::new(), at_least).await?;
+        let (mut answer, mut chose) =
+            receive(&mut origin, Vec::with_capacity(FIRST_READ), at_least, &mut seen.shown).await?;
         if chose.as_ref().is_some_and(|chose| chose.retry) {
             client.write_all(&answer).await.map_err(TunnelError::Client)?;
             seen.passed.count_down(answer.len());
@@ -210,10 +219,15 @@ async fn open(
             // Of a record that was cut by the network, the beginning went to the client already.
             let begun = unfinished(&answer).to_vec();
             let gone = begun.len();
-            (answer, chose) = receive(&mut origin, begun, at_least).await?;
+            (answer, chose) = receive(&mut origin, begun, at_least, &mut seen.shown).await?;
             answer.drain(..gone);
         }
         seen.tls = chose.and_then(|chose| facts(&chose, hello));
+        if let Some(tls) = seen.tls.as_mut().filter(|tls| tls.version == TlsVersion::Tls12) {
+            let flight = flight(&mut origin, &mut answer).await;
+            tls.chain = tls::told(&flight.certificates);
+            tls.group = flight.group.and_then(server::group_name);
+        }
         client.write_all(&answer).await.map_err(TunnelError::Client)?;
         seen.passed.count_down(answer.len());
         Ok(())
@@ -232,21 +246,25 @@ async fn receive(
     origin: &mut Way,
     mut bytes: Vec<u8>,
     at_least: AtLeast,
+    shown: &mut Shown,
 ) -> Result<(Vec<u8>, Option<ServerHello>), TunnelError> {
     loop {
         match server::read(after_ccs(&bytes)) {
-            Answer::Hello(hello) => return judge(hello, at_least).map(|()| (bytes, Some(hello))),
+            Answer::Hello(hello) => {
+                *shown = hello.shown();
+                return judge(hello, at_least).map(|()| (bytes, Some(hello)));
+            }
             // We know that the client offered 1.2 at least: who wants less says so by this alert.
             Answer::Alert { record, description: PROTOCOL_VERSION } => {
-                let named = if record < hello::FLOOR {
-                    hello::version_name(record)
-                } else {
-                    "nothing that the client offers (its alert does not say what)"
-                };
-                return Err(TunnelError::BelowFloor(named));
+                shown.version = (record < hello::FLOOR).then(|| hello::version_name(record));
+                let unsaid = "nothing that the client offers (its alert does not say what)";
+                return Err(TunnelError::BelowFloor(shown.version.unwrap_or(unsaid)));
             }
             Answer::Alert { .. } => return Ok((bytes, None)),
-            Answer::Sslv2 => return Err(TunnelError::BelowFloor(hello::version_name(2))),
+            Answer::Sslv2 => {
+                shown.version = Some(hello::version_name(2));
+                return Err(TunnelError::BelowFloor(hello::version_name(2)));
+            }
             Answer::NotTls => return Err(TunnelError::NotTls),
             Answer::Malformed(what) => return Err(TunnelError::Malformed(what)),
             Answer::NeedMore { .. } => {}
@@ -254,6 +272,19 @@ async fn receive(
         match origin.read_buf(&mut bytes).await {
             Ok(0) | Err(_) => return Err(TunnelError::Closed),
             Ok(_) => {}
+        }
+    }
+}
+
+/// What a TLS 1.2 origin shows behind its hello. One that ends, or shows more than a hello may have, is told of without
+/// it: the bytes go on either way.
+async fn flight(origin: &mut Way, bytes: &mut Vec<u8>) -> Flight {
+    loop {
+        if let Some(flight) = flight::read(bytes) {
+            return flight;
+        }
+        if bytes.len() >= hello::MAX_HELLO || !matches!(origin.read_buf(bytes).await, Ok(1..)) {
+            return Flight::default();
         }
     }
 }
@@ -314,7 +345,7 @@ fn facts(chose: &ServerHello, hello: &ClientHello) -> Option<TlsFacts> {
         // TLS 1.3 tells the client alone.
         alpn: None,
         sni: hello.sni.as_ref().and_then(|sni| sni.as_name()).map(Into::into),
-        // TLS 1.3 shows it to the client alone, and what is inside a tunnel is not read.
+        // TLS 1.3 shows it to the client alone; of TLS 1.2 it is still to come.
         chain: Arc::default(),
     })
 }

@@ -110,8 +110,15 @@ pub struct Upstream<'a> {
     pub extended_request_id: Option<&'a [u8]>,
     /// The answer's `x-amzn-errortype`: an error's name, in some services with more behind a colon.
     pub error_type: Option<&'a [u8]>,
-    /// From the first byte sent to the answer's head.
-    pub waited: Duration,
+    /// From the first byte sent to the answer's head; `None` where none came.
+    pub waited: Option<Duration>,
+}
+
+impl<'a> Upstream<'a> {
+    /// Nothing came of it.
+    pub fn unanswered(leg: &'a LegText, reused: bool) -> Self {
+        Self { leg, reused, request_id: None, extended_request_id: None, error_type: None, waited: None }
+    }
 }
 
 /// How an attempt ended.

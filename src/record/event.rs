@@ -336,7 +336,7 @@ fn upstream(json: &mut Json<'_>, up: &Upstream<'_>, tells_chain: bool) {
     json.0.extend_from_slice(up.leg.dialled());
     let tls = up.leg.json();
     if !tls.is_empty() {
-        json.raw("\"tls\":");
+        json.raw(up.leg.member());
         json.0.extend_from_slice(tls);
         if tells_chain {
             up.leg.chain().write(json);
@@ -344,7 +344,7 @@ fn upstream(json: &mut Json<'_>, up: &Upstream<'_>, tells_chain: bool) {
         json.raw("},");
     }
     json.raw(if up.reused { "\"reused\":true" } else { "\"reused\":false" });
-    json.count(",\"waitedUs\":", micros(up.waited));
+    json.count(",\"waitedUs\":", micros(up.waited.unwrap_or_default()));
     json.maybe(",\"extendedRequestId\":", up.extended_request_id, MAX_NAME);
     json.raw("}");
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::engine::facts::{Certificate, TlsFacts};
+use crate::engine::facts::{Certificate, Shown, TlsFacts};
+use crate::engine::hello::server::{group_name, suite_name};
+use crate::engine::hex;
 
 use super::event::ip;
 use super::json::Json;
@@ -24,7 +26,14 @@ pub struct LegText {
     split: usize,
     end: usize,
     chain: Chain,
+    /// What the object of our own is called.
+    member: &'static str,
 }
+
+/// Negotiated, and believed.
+const TLS: &str = "\"tls\":";
+/// Neither: what there was of a handshake that came to nothing.
+const SHOWN: &str = "\"shown\":";
 
 /// What a leg's server showed, until it is told.
 #[derive(Debug)]
@@ -92,19 +101,54 @@ impl LegText {
             json.raw("\"");
         }
         let end = json.0.len();
-        Self { text, split, end, chain: Chain::of(Arc::clone(&facts.chain)) }
+        Self { text, split, end, chain: Chain::of(Arc::clone(&facts.chain)), member: TLS }
     }
 
     /// The leg to an origin, with the address that was dialled; `None` where it came to no handshake.
     pub fn dialled_at(address: SocketAddr, facts: Option<&TlsFacts>) -> Self {
-        let nothing = || Self { text: Vec::new(), split: 0, end: 0, chain: Chain::of(Arc::default()) };
-        let mut leg = facts.map_or_else(nothing, Self::of);
+        facts.map_or_else(|| Self::nothing(&Shown::default()), Self::of).at(address)
+    }
+
+    /// The same, where the handshake came to nothing.
+    pub fn unshaken_at(address: SocketAddr, shown: &Shown) -> Self {
+        let mut leg = Self::nothing(shown);
         let mut json = Json(&mut leg.text);
+        let mut before = "{";
+        let mut member = |json: &mut Json<'_>, name: &str, value: &str| {
+            json.raw(std::mem::replace(&mut before, ","));
+            json.word(name, value);
+        };
+        if let Some(version) = shown.version {
+            member(&mut json, "\"version\":\"", version);
+        }
+        // What has no name here is nothing that we would have.
+        let number = |number: u16| format!("{number:#06x}");
+        if let Some(cipher) = shown.cipher {
+            member(&mut json, "\"cipher\":\"", suite_name(cipher).unwrap_or(&number(cipher)));
+        }
+        if let Some(group) = shown.group {
+            member(&mut json, "\"group\":\"", group_name(group).unwrap_or(&number(group)));
+        }
+        if let Some(leaf) = shown.chain.first() {
+            member(&mut json, "\"leaf\":\"", &hex::text(&leaf.sha256[..8]));
+        }
+        leg.end = leg.text.len();
+        leg.at(address)
+    }
+
+    /// Without TLS, but for what was shown of it.
+    fn nothing(shown: &Shown) -> Self {
+        let chain = Chain::of(Arc::clone(&shown.chain));
+        Self { text: Vec::new(), split: 0, end: 0, chain, member: SHOWN }
+    }
+
+    fn at(mut self, address: SocketAddr) -> Self {
+        let mut json = Json(&mut self.text);
         json.raw("\"address\":\"");
         ip(&mut json, address.ip());
         json.count("\",\"port\":", address.port().into());
         json.raw(",");
-        leg
+        self
     }
 
     /// CloudTrail's `tlsDetails`, its brace not closed; empty without a handshake.
@@ -112,9 +156,14 @@ impl LegText {
         &self.text[..self.split]
     }
 
-    /// All that is known of the leg's TLS but its chain, its brace not closed; empty without a handshake.
+    /// All that is known of the leg's TLS but its chain, its brace not closed; empty where nothing is.
     pub(super) fn json(&self) -> &[u8] {
         &self.text[self.split..self.end]
+    }
+
+    /// Name of the member that it stands in.
+    pub(super) fn member(&self) -> &'static str {
+        self.member
     }
 
     pub(super) fn chain(&self) -> &Chain {

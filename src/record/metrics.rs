@@ -322,8 +322,10 @@ impl Metrics {
         if !deciding.is_zero() {
             cells.decide_seconds.observe(deciding);
         }
-        if let Some(upstream) = &outcome.upstream {
-            cells.upstream_seconds.observe(upstream.waited);
+        if let Some(upstream) = &outcome.upstream
+            && let Some(waited) = upstream.waited
+        {
+            cells.upstream_seconds.observe(waited);
             cells.upstream_requests.inc(if upstream.reused { Connection::Reused } else { Connection::New });
             // Else it holds the time of a dial, which is the network's.
             if let Some(left) = left.filter(|_| upstream.reused) {

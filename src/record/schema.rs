@@ -178,10 +178,16 @@ fn ours() -> Value {
         json!({"version": words_of!(TlsVersion), "cipher": text()}),
         json!({"group": text(), "alpn": text(), "sni": text(), "leaf": leaf(), "chain": list(&certificate)}),
     );
+    // Of a handshake that came to nothing: any version, and as much as there was.
+    let shown = object(
+        "",
+        json!({}),
+        json!({"version": text(), "cipher": text(), "group": text(), "leaf": leaf(), "chain": list(&certificate)}),
+    );
     let upstream = object(
         "",
         json!({"address": text(), "port": count(), "reused": {"type": "boolean"}, "waitedUs": count()}),
-        json!({"tls": tls, "extendedRequestId": text()}),
+        json!({"tls": tls, "shown": shown, "extendedRequestId": text()}),
     );
     let required = json!({
         "flow": flow(),

@@ -16,8 +16,8 @@ const TOLD: usize = 4;
 const NAME: usize = 256;
 
 /// The first four of a chain, leaf first.
-pub(super) fn told(chain: &[CertificateDer<'_>]) -> Arc<[Certificate]> {
-    chain.iter().take(TOLD).map(certificate).collect()
+pub(super) fn told<'a>(chain: impl IntoIterator<Item = &'a CertificateDer<'a>>) -> Arc<[Certificate]> {
+    chain.into_iter().take(TOLD).map(certificate).collect()
 }
 
 fn certificate(der: &CertificateDer<'_>) -> Certificate {

@@ -25,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Offer, options};
 use crate::config::{OriginOptions, Pattern};
-use crate::engine::facts::{Certificate, TlsFacts};
+use crate::engine::facts::{Certificate, Shown, TlsFacts};
 use crate::engine::hello;
 use crate::engine::hello::server::{self, ServerFirst, Versions};
 use crate::engine::reason::Reason;
@@ -39,6 +39,8 @@ pub use witness::Witness;
 const SESSIONS: usize = 1024;
 /// Names told of a certificate that was for somebody else.
 const NAMES_TOLD: usize = 8;
+/// The alert (RFC 8446 6).
+const PROTOCOL_VERSION: u8 = 70;
 
 /// What origins are asked for, and whom we believe. Made at start and at reload; cheap to clone.
 #[derive(Debug, Clone)]
@@ -79,8 +81,8 @@ pub enum OriginTlsError {
     /// `offered`: public name of the version it chose, `None` where it only sent an alert.
     #[error("origin speaks {}, below what is demanded", offered.unwrap_or("no TLS version that we do (alert `protocol_version`)"))]
     BelowFloor { offered: Option<&'static str> },
-    #[error("origin's certificate was refused: {fault}{}", leaf.as_deref().map(shown).unwrap_or_default())]
-    Certificate { fault: CertificateFault, leaf: Option<Box<Certificate>> },
+    #[error("origin's certificate was refused: {0}")]
+    Certificate(CertificateFault),
     #[error("origin does not speak TLS")]
     NotTls,
     /// It asked for a client certificate, and ended the handshake for want of one.
@@ -96,6 +98,15 @@ pub enum OriginTlsError {
     Name(Host),
     #[error("origin's handshake failed: {0}")]
     Other(&'static str),
+}
+
+/// A handshake with an origin that came to nothing, and what the origin showed in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}{}", self.refused().map(named).unwrap_or_default())]
+pub struct Unshaken {
+    pub error: OriginTlsError,
+    /// Boxed: it rides along in results that are good as a rule.
+    pub shown: Box<Shown>,
 }
 
 /// What is wrong with a certificate or its chain.
@@ -155,13 +166,31 @@ impl OriginTlsError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::BelowFloor { .. } => Reason::UpstreamBelowFloor,
-            Self::Certificate { .. } => Reason::UpstreamCertificate,
+            Self::Certificate(_) => Reason::UpstreamCertificate,
             Self::NotTls => Reason::UpstreamNotTls,
             Self::WantsCertificate => Reason::UpstreamClientCertificate,
             Self::Alert(_) | Self::Name(_) | Self::Other(_) => Reason::UpstreamTls,
             Self::Closed => Reason::UpstreamClosed,
             Self::Timeout => Reason::UpstreamTimeout,
         }
+    }
+}
+
+impl Unshaken {
+    pub fn reason(&self) -> Reason {
+        self.error.reason()
+    }
+
+    /// The leaf that was not believed.
+    fn refused(&self) -> Option<&Certificate> {
+        self.shown.chain.first().filter(|_| matches!(self.error, OriginTlsError::Certificate(_)))
+    }
+}
+
+impl From<OriginTlsError> for Unshaken {
+    /// Before the origin showed anything.
+    fn from(error: OriginTlsError) -> Self {
+        Self { error, shown: Box::default() }
     }
 }
 
@@ -226,7 +255,7 @@ impl OriginTls {
         at_least: AtLeast,
         offer: Offer,
         deadline: Instant,
-    ) -> Result<(TlsStream<Witness<S>>, TlsFacts), OriginTlsError>
+    ) -> Result<(TlsStream<Witness<S>>, TlsFacts), Unshaken>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -243,7 +272,7 @@ impl OriginTls {
             AtLeast::Tls12 => &profile.floor,
             AtLeast::Tls13 => match &profile.only_tls13 {
                 Some(config) => config,
-                None => return Err(OriginTlsError::Other("the settings leave no suite of TLS 1.3")),
+                None => return Err(OriginTlsError::Other("the settings leave no suite of TLS 1.3").into()),
             },
         };
         let config = match offer {
@@ -255,15 +284,43 @@ impl OriginTls {
             AtLeast::Tls12 => profile.offers,
             AtLeast::Tls13 => Versions { tls12: false, ..profile.offers },
         };
-        let (shaken, noticed) = tokio::time::timeout_at(deadline, client_auth::noticing(connecting))
-            .await
-            .map_err(|_| OriginTlsError::Timeout)?;
-        let stream =
-            shaken.map_err(|(error, io)| name_failure(&error, io.first_bytes(), offered, noticed))?;
+        let mut noticed = Noticed::default();
+        let shaken = tokio::time::timeout_at(deadline, client_auth::noticing(connecting, &mut noticed)).await;
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err((error, io))) => {
+                let error = name_failure(&error, io.first_bytes(), offered, noticed.asked);
+                return Err(noticed.unshaken(error, io.first_bytes()));
+            }
+            Err(_) => return Err(noticed.unshaken(OriginTlsError::Timeout, &[])),
+        };
         // INVARIANT: no config speaks anything below 1.2, and the handshake is done.
         let facts =
             super::facts(stream.get_ref().1, sni).ok_or(OriginTlsError::BelowFloor { offered: None })?;
         Ok((stream, facts))
+    }
+}
+
+impl Noticed {
+    fn unshaken(self, error: OriginTlsError, first: &[u8]) -> Unshaken {
+        let hello = self.hello.map(|hello| hello.shown()).unwrap_or_default();
+        let version = hello.version.or_else(|| named_version(first));
+        let chain = self.refused.unwrap_or_default();
+        Unshaken { error, shown: Box::new(Shown { version, chain, ..hello }) }
+    }
+}
+
+/// The version below the floor that an origin's first bytes name: a hello that is not whole, or an alert in a record
+/// of its best.
+fn named_version(first: &[u8]) -> Option<&'static str> {
+    match server::first(first) {
+        ServerFirst::Chose(version)
+        | ServerFirst::Alert { record: version, description: PROTOCOL_VERSION }
+            if version < hello::FLOOR =>
+        {
+            Some(hello::version_name(version))
+        }
+        _ => None,
     }
 }
 
@@ -328,7 +385,7 @@ pub fn wants_certificate(error: &io::Error) -> bool {
     matches!(super::rustls_error(error), Some(Rustls::AlertReceived(AlertDescription::CertificateRequired)))
 }
 
-fn name_failure(error: &io::Error, first: &[u8], offered: Versions, noticed: Noticed) -> OriginTlsError {
+fn name_failure(error: &io::Error, first: &[u8], offered: Versions, asked: bool) -> OriginTlsError {
     let chose = match server::first(first) {
         // Whatever rustls stumbles over in it first.
         ServerFirst::Chose(version) if version < hello::FLOOR => {
@@ -336,7 +393,9 @@ fn name_failure(error: &io::Error, first: &[u8], offered: Versions, noticed: Not
         }
         ServerFirst::Chose(version) => Some(hello::version_name(version)),
         ServerFirst::NotTls => return OriginTlsError::NotTls,
-        ServerFirst::Alert { record, description: 70 } => Some(hello::server::unnamed(record, offered)),
+        ServerFirst::Alert { record, description: PROTOCOL_VERSION } => {
+            Some(hello::server::unnamed(record, offered))
+        }
         ServerFirst::Alert { .. } | ServerFirst::NeedMore => None,
     };
     let Some(error) = super::rustls_error(error) else {
@@ -354,7 +413,7 @@ fn name_failure(error: &io::Error, first: &[u8], offered: Versions, noticed: Not
         Rustls::AlertReceived(AlertDescription::CertificateRequired) => OriginTlsError::WantsCertificate,
         // TLS 1.2 has no alert of its own for it.
         Rustls::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::BadCertificate)
-            if noticed.asked =>
+            if asked =>
         {
             OriginTlsError::WantsCertificate
         }
@@ -367,11 +426,9 @@ fn name_failure(error: &io::Error, first: &[u8], offered: Versions, noticed: Not
         | Rustls::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported) => {
             OriginTlsError::BelowFloor { offered: chose }
         }
-        Rustls::InvalidCertificate(fault) => {
-            OriginTlsError::Certificate { fault: name_fault(fault), leaf: noticed.refused.map(Box::new) }
-        }
+        Rustls::InvalidCertificate(fault) => OriginTlsError::Certificate(name_fault(fault)),
         Rustls::NoCertificatesPresented => {
-            OriginTlsError::Certificate { fault: CertificateFault::Other("no_certificate"), leaf: None }
+            OriginTlsError::Certificate(CertificateFault::Other("no_certificate"))
         }
         Rustls::PeerIncompatible(_) => OriginTlsError::Other("nothing in common"),
         Rustls::PeerMisbehaved(_) => OriginTlsError::Other("misbehaved"),
@@ -418,7 +475,7 @@ fn name_fault(fault: &CertificateError) -> CertificateFault {
 }
 
 /// Whose it is and who signed it: foreign text, cut as records cut it.
-fn shown(leaf: &Certificate) -> String {
+fn named(leaf: &Certificate) -> String {
     let plain = |text: &str| -> String {
         text.chars().filter(|c| (' '..='~').contains(c) && *c != '`').take(96).collect()
     };

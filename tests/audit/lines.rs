@@ -97,6 +97,45 @@ fn a_chain_is_told_once_a_connection_and_its_leaf_every_time() {
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let ours = &last["additionalEventData"]["exeat"];
     assert!(ours["clientTls"]["chain"].is_array() && ours["upstream"].get("tls").is_none(), "{ours}");
+    assert!(ours["upstream"].get("shown").is_none(), "{ours}");
+}
+
+#[test]
+fn what_was_shown_and_not_had_stands_apart_from_what_was_negotiated() {
+    let path = folder("shown").join("audit.jsonl");
+    let recorder = records(to_file(&path)).recorder();
+    let (operation, identity, arrival) = (operation(), identity(), arrival());
+    let told = |shown: Shown| -> Value {
+        let leg = LegText::unshaken_at("52.94.0.1:443".parse().unwrap(), &shown);
+        let mut entry = recorder.open(&Recorder::prelude(&arrival));
+        entry.judged(&request(Some(&operation), &identity, &arrival.target));
+        let refused = Outcome::refused(Reason::UpstreamCertificate, 403, "expired");
+        wait(entry.close(Outcome { upstream: Some(Upstream::unanswered(&leg, false)), ..refused }));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert!(last.get("tlsDetails").is_none(), "CloudTrail's readers take it for what was spoken: {last}");
+        last["additionalEventData"]["exeat"]["upstream"].clone()
+    };
+    let chain: Arc<[Certificate]> = [certificate("CN=old.test")].into();
+    let certificates = serde_json::json!([{"sha256": "ab".repeat(32), "subject": "CN=old.test",
+        "issuer": "CN=Amazon Root CA 1,O=Amazon,C=US", "notAfter": "2026-11-23T05:00:00Z"}]);
+    let whole =
+        Shown { version: Some("TLSv1.3"), cipher: Some(0x1301), group: Some(0x11ec), chain: chain.clone() };
+    assert_eq!(
+        told(whole),
+        serde_json::json!({"address": "52.94.0.1", "port": 443, "reused": false, "waitedUs": 0, "shown": {
+            "version": "TLSv1.3", "cipher": "TLS13_AES_128_GCM_SHA256", "group": "X25519MLKEM768",
+            "leaf": "ab".repeat(8), "chain": certificates}})
+    );
+    // As far as it is known, and what has no name here by its number.
+    let old = Shown { version: Some("SSLv3"), cipher: Some(0x0004), ..Shown::default() };
+    assert_eq!(told(old)["shown"], serde_json::json!({"version": "SSLv3", "cipher": "0x0004"}));
+    let chain_alone = Shown { chain, ..Shown::default() };
+    assert_eq!(
+        told(chain_alone)["shown"],
+        serde_json::json!({"leaf": "ab".repeat(8), "chain": certificates})
+    );
+    assert_eq!(told(Shown::default()).get("shown"), None);
 }
 
 #[test]

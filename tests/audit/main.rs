@@ -161,7 +161,7 @@ fn upstream(leg: &LegText) -> Upstream<'_> {
         request_id: Some(b"A1B2C3"),
         extended_request_id: None,
         error_type: None,
-        waited: Duration::from_millis(3),
+        waited: Some(Duration::from_millis(3)),
     }
 }
 

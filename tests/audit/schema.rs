@@ -133,6 +133,12 @@ fn lines_of_every_kind_hold_to_the_schema() {
         0,
         "no name",
     )));
+    let shown = Shown { version: Some("TLSv1.3"), cipher: Some(1), group: Some(2), chain: tls.chain.clone() };
+    let leg = LegText::unshaken_at("52.94.0.1:443".parse().unwrap(), &shown);
+    wait(recorder.open_connection(Door::Forward, arrival.peer, None).close(Outcome {
+        upstream: Some(Upstream::unanswered(&leg, false)),
+        ..Outcome::refused(Reason::UpstreamCertificate, 403, "expired")
+    }));
     drop(recorder.open_own());
     let mut entry = recorder.open_connection(Door::Forward, arrival.peer, None);
     entry.is_of(4711, "node");

@@ -1,7 +1,8 @@
 """Reads exeat's audit file as it grows: CloudTrail's shape, ours under `additionalEventData.exeat`."""
 
 import json
-import time
+
+import lab
 
 
 class Event(dict):
@@ -39,13 +40,24 @@ class Event(dict):
 
 
 class Audit:
-    """The audit file. `mark()` now, `since(mark)` later: the lines between."""
+    """The audit file. `mark()` now, `since(mark)` later: the lines between.
 
-    def __init__(self, path):
-        self.path = path
+    `clients()` is how many exeat serves now, where it can be asked: a connection that is still served may yet have a record."""
 
-    def mark(self):
+    def __init__(self, path, clients=lambda: 0):
+        self.path, self.clients = path, clients
+
+    def mark(self, clients=0):
+        """Where the file ends once all that was under way has its lines; `clients` are the caller's own connections, which ask nothing."""
+        lab.until("all that is under way to be recorded", lambda: self.clients() == clients and not self.interrupted())
         return self.path.stat().st_size if self.path.exists() else 0
+
+    def interrupted(self):
+        """Flows with an intent and no event."""
+        if not self.path.exists():
+            return set()
+        intents, events = self.since(0)
+        return {intent["flow"] for intent in intents} - {event.flow for event in events}
 
     def since(self, mark):
         """(intents, events) written after the mark; a half-written last line is left for the next look."""
@@ -58,9 +70,8 @@ class Audit:
         # A connection that came and went without a request and without a fault belongs to no call.
         return intents, [event for event in events if event.get("eventType") != "Connection" or "reason" in event.ours]
 
-    def settled(self, mark, seconds=3):
-        """`since(mark)` as soon as there is an event, or after some seconds: the caller counts."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not self.since(mark)[1]:
-            time.sleep(0.02)
+    def settled(self, mark, clients=0):
+        """`since(mark)` once there is an event and nothing under way any more: the caller counts. `clients` as of `mark()`; None: whoever."""
+        lab.until("an event, and nothing more under way",
+                  lambda: self.since(mark)[1] and clients in (None, self.clients()) and not self.interrupted())
         return self.since(mark)

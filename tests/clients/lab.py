@@ -5,6 +5,7 @@ everything else, in a folder that goes with the run: no key of ours is ever stor
 """
 
 import base64
+import http.client
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# What is zero when nothing is under way.
+IN_HAND = ('exeat_in_use{resource="connections"}', 'exeat_in_use{resource="dials"}', 'exeat_pool_connections{state="active"}')
 
 
 def need(*tools):
@@ -47,6 +50,15 @@ def openssl(*arguments, folder, data=None):
     if done.returncode:
         raise RuntimeError(f"openssl {' '.join(arguments)}: {done.stderr.decode()}")
     return done.stdout
+
+
+def until(what, condition, seconds=30):
+    """Waits for what a program at work will bring about, and fails loudly where it does not."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds} s for {what}")
+        time.sleep(0.01)
 
 
 class Authority:
@@ -123,22 +135,44 @@ class Program:
         self.stop()
 
 
+class Metrics:
+    """The admin door, asked over one connection: it counts in what it tells, always once."""
+
+    def __init__(self, address):
+        self.door = http.client.HTTPConnection(address, timeout=10)
+
+    def __call__(self):
+        try:
+            text = self._ask()
+        except (http.client.HTTPException, ConnectionError):  # the door ended it, idle
+            self.door.close()
+            text = self._ask()
+        return {name: float(value) for name, value in re.findall(r"^(exeat_\S+|process_open_fds) (\S+)$", text, re.MULTILINE)}
+
+    def _ask(self):
+        self.door.request("GET", "/metrics")
+        return self.door.getresponse().read().decode()
+
+
 class Holding:
     """What exeat has in hand, by the `metrics()` (name to value) of whoever inherits this."""
 
     def held(self):
-        """What a request or a tunnel has while it lives, and must give back; its own asking counts in it, always once."""
+        """What a request or a tunnel has while it lives, and must give back."""
         return {name: value for name, value in self.metrics().items()
                 if name.startswith(("exeat_in_use", "exeat_pool", "process_open_fds"))}
 
+    def clients(self):
+        return self.metrics()['exeat_in_use{resource="connections"}']
+
     def settled(self):
-        """The same once it stays: what came before may still be on its way out."""
-        last, same = self.held(), 0
-        while same < 3:
-            time.sleep(0.02)
-            now = self.held()
-            last, same = now, same + 1 if now == last else 0
-        return last
+        """The same once exeat serves nobody and dials nobody."""
+        until("exeat to have nothing in hand", lambda: not any(self.held()[name] for name in IN_HAND))
+        return self.held()
+
+    def gives_back(self, before):
+        """Waits until exeat has no more in hand than `before`. Less it may: what idles in a pool is dropped some time."""
+        until("exeat to give back what it held", lambda: all(value <= before.get(name, 0) for name, value in self.held().items()))
 
 
 def key_id_of(account, filler="EXAMPLE"):

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
@@ -66,23 +65,16 @@ class Bench(lab.Holding):
         self.folder, self.policy, self.ca = folder, folder / "policy.yaml", folder / "exeat-ca.pem"
         self.allow(list(ports))
         (folder / "exeat.yaml").write_text(settings)
-        self.audit = audit.Audit(folder / "audit.jsonl")
+        self.audit = audit.Audit(folder / "audit.jsonl", self.clients)
         command = lab.exeat_command(program, folder, policy=self.policy, credentials=lab.credentials_file(folder / "credentials"), audit=self.audit.path,
                                     upstream_ca=root, connect_to=[f"{host}:443=127.0.0.1:{port}" for host, port in ports.items()], ca=ca)
         self.exeat = lab.Program(command + ["--config", folder / "exeat.yaml", "--admin", "127.0.0.1:0", "--workers", "1"], folder / "exeat.log",
                                  clean_environment())
         self.port = self.exeat.listening()
-        self.admin = self.exeat.wait_for(r"admin door on (\S+)")[1]
+        self.metrics = lab.Metrics(self.exeat.wait_for(r"admin door on (\S+)")[1])
 
     def allow(self, hosts):
         self.policy.write_text(f"version: 1\nstatements:\n  - {{id: all, effect: allow, http: {{host: [{', '.join(hosts)}]}}}}\n")
-
-    def metrics(self):
-        asked = http.client.HTTPConnection(self.admin, timeout=10)
-        asked.request("GET", "/metrics")
-        text = asked.getresponse().read().decode()
-        asked.close()
-        return {name: float(value) for name, value in re.findall(r"^(exeat_\S+|process_open_fds) (\S+)$", text, re.MULTILINE)}
 
     def refusals(self):
         found = ((re.fullmatch(r'exeat_refusals_total\{reason="(.*)"\}', name), value) for name, value in self.metrics().items())
@@ -146,7 +138,9 @@ class TlsVectors(unittest.TestCase):
             cls.addClassCleanup(server.stop)
         (folder / "gone.crl").write_bytes(peers.revoked(revoked, root))
         settings = f"tls: {{origins: {{x-revoked-crl.test: {{crls: [{folder / 'gone.crl'}]}}}}}}\n"
+        cls.leaves = {host_of(case): what[0].certificate for case, what in shown.items()}
         ports, anchor = {host: server.port for host, server in servers.items()}, root.files(folder, "root")[0]
+        cls.ports = ports
 
         def bench(name, settings, ca=None):
             (folder / name).mkdir()
@@ -172,19 +166,17 @@ class TlsVectors(unittest.TestCase):
         self.clean(bench)
         held, counted, mark = bench.settled(), bench.refusals(), bench.audit.mark()
         played = play()
-        intents, events = bench.audit.settled(mark, 10)
+        intents, events = bench.audit.settled(mark)
         self.assertEqual([event.ours.get("reason") for event in events], [reason], events)
         self.assertIn(word, events[0]["errorMessage"])
         self.assertEqual(len(intents), int(sent), intents)
         counted[reason] = counted.get(reason, 0) + 1
         self.assertEqual(bench.refusals(), counted)
-        end = time.monotonic() + 10
-        while bench.held() != held and time.monotonic() < end:
-            time.sleep(0.05)
-        self.assertEqual(bench.held(), held, "something is left of it")
+        bench.gives_back(held)
         said = bench.exeat.said()
         self.assertFalse("panicked" in said or bench.exeat.process.poll() is not None, said)
         self.clean(bench)
+        self.event, = events
         return played
 
     def test_each_case_has_its_place(self):
@@ -207,6 +199,18 @@ class TlsVectors(unittest.TestCase):
                 answer = self.refused(lambda: bench.get(host_of(case)), *why, bench=bench)
                 status = {"upstream.tls": 502, "upstream.timeout": 504}.get(why[0], 403)
                 self.assertEqual((answer.status, why[0] in answer.verdict), (status, True), answer)
+                self.showed(case, why[0], self.event.ours["upstream"])
+
+    def showed(self, case, reason, upstream):
+        """The record alone tells where that was, and which certificate was refused."""
+        self.assertEqual((upstream["address"], upstream["port"]), ("127.0.0.1", self.ports[host_of(case)]))
+        self.assertNotIn("tls", upstream)
+        shown = upstream.get("shown", {})
+        if reason != "upstream.certificate":
+            self.assertNotIn("chain", shown)
+            return
+        self.assertEqual(shown["version"], "TLSv1.3")
+        self.assertEqual(shown["chain"][0]["sha256"], self.leaves[host_of(case)].fingerprint(peers.hashes.SHA256()).hex())
 
     def test_the_clients_leg(self):
         for name in dir(self):
@@ -260,6 +264,7 @@ class TlsVectors(unittest.TestCase):
         self.assertIn("New, TLSv1.2", said)
         self.assertIn("RENEGOTIATING", said)
         self.assertEqual(self.hasty.metrics()[counter], before + 1)
+        self.hasty.settled()
         self.assertEqual(self.hasty.audit.since(mark), ([], []))
         self.clean(self.hasty)
 
@@ -335,9 +340,9 @@ class TlsVectors(unittest.TestCase):
             # Not within `refused`, whose clean requests need the policy as it was.
             bench.allow(["nobody.test"])
             self.reload(bench)
-            mark = bench.audit.mark()
+            mark = bench.audit.mark(clients=1)
             yield served, session, context, request
-            _, events = bench.audit.settled(mark)
+            _, events = bench.audit.settled(mark, clients=None)
             self.assertEqual([event.ours["reason"] for event in events], ["policy.no_match"])
         bench.allow([APP])
         self.reload(bench)
@@ -347,9 +352,7 @@ class TlsVectors(unittest.TestCase):
         applied = 'exeat_policy_reloads_total{result="applied"}'
         before = bench.metrics().get(applied, 0)
         bench.exeat.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 10
-        while bench.metrics().get(applied, 0) == before and time.monotonic() < end:
-            time.sleep(0.02)
+        lab.until("the policy to be read again", lambda: bench.metrics().get(applied, 0) > before)
 
     def asked(self, tls, request):
         tls.sendall(request)

@@ -7,7 +7,6 @@ Answers come from a hosts file of exeat's own (`/etc/hosts` counts), written ane
 import json
 import subprocess
 import sys
-import time
 import unittest
 from collections import Counter
 
@@ -43,7 +42,7 @@ class Door(lab.Holding):
         self.policy, self.hosts, self.ca = (self.folder / file for file in ("policy.yaml", "hosts", "ca.pem"))
         self.policy.write_text(policy(name, tunnels))
         self.hosts.write_text("")
-        self.audit = audit.Audit(self.folder / "audit.jsonl")
+        self.audit = audit.Audit(self.folder / "audit.jsonl", self.clients)
         command = [within.program, "run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "1", "--policy", self.policy,
                    "--audit", self.audit.path, "--upstream-ca", within.roots, "--ca-out", self.ca,
                    "--credentials", lab.credentials_file(self.folder / "credentials", default=(KEY, SECRET))]
@@ -97,7 +96,7 @@ class Doors(unittest.TestCase):
         """One attempt: its outcome is what `says` has, in one record and one count, and nothing is left of it."""
         held, before, mark, met = door.settled(), door.metrics(), door.audit.mark(), Counter(self.world.met())
         statuses = play()
-        _, events = door.audit.settled(mark, 10)
+        _, events = door.audit.settled(mark)
         self.assertEqual([event.ours.get("reason") for event in events], [says["reason"]], (statuses, events))
         event, = events
         if says["decision"] == "allow":
@@ -115,10 +114,7 @@ class Doors(unittest.TestCase):
         self.assertEqual({line for line in new if not any(f" {place}" in line for place in met_may)}, set())
         if named:
             self.assertEqual(event.ours.get("target"), named)
-        end = time.monotonic() + 10
-        while door.held() != held and time.monotonic() < end:
-            time.sleep(0.02)
-        self.assertEqual(door.held(), held, "something is left of it")
+        door.gives_back(held)
         self.assertNotIn("panicked", door.exeat.said())
         return statuses
 

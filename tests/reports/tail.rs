@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::program::Program;
-use crate::{Folder, event, exeat, gzipped, intent, lane, refused};
+use crate::{Folder, event, exeat, gzipped, intent, lane, own, platform, refused};
 
 /// A `tail` that runs, and what it prints.
 struct Tail {
@@ -275,4 +275,26 @@ fn where_there_is_nothing_to_watch_it_says_what_to_give() {
     assert!(gone.code == 1 && gone.err.contains("/nonexistent/audit.jsonl"), "{}", gone.err);
     let both = exeat(&["tail", "--admin-socket", "/nonexistent/s", "--last", "3"]);
     assert!(both.code == 2 && both.err.contains("give --audit FILE"), "{}", both.err);
+}
+
+#[test]
+fn our_own_calls_are_marked_and_can_be_left_out_or_looked_for() {
+    let folder = Folder::new("tail-own");
+    let lines = [
+        lane(0),
+        event(1, 1, "sqs:SendMessage", Some("A"), |_| {}),
+        event(2, 2, "http:GET", None, platform),
+        event(3, 3, "sts:GetCallerIdentity", Some("B"), own),
+    ];
+    let file = folder.file("audit.jsonl", lines.concat());
+    let shown = |filter: &[&str]| -> Vec<String> {
+        let words = [&["tail", "--no-follow", "--audit", &file], filter].concat();
+        exeat(&words).out.lines().map(str::to_owned).collect()
+    };
+    let all = shown(&[]);
+    assert_eq!(all.len(), 3);
+    assert!(!all[0].contains("exeat itself"), "{}", all[0]);
+    assert!(all[1].contains("GET 169.254.170.2:80  by exeat itself  200 in"), "{}", all[1]);
+    assert!(all[2].contains("sts:GetCallerIdentity  by exeat itself with AKIA"), "{}", all[2]);
+    assert_eq!((shown(&["origin:exeat"]), shown(&["origin:client"])), (all[1..].to_vec(), all[..1].to_vec()));
 }

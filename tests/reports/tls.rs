@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{Folder, event, exeat, gzipped, lane, refused};
+use crate::{Folder, event, exeat, gzipped, lane, own, platform, refused};
 
 fn files() -> (Folder, String, String) {
     let folder = Folder::new("tls");
@@ -31,7 +31,16 @@ fn files() -> (Folder, String, String) {
             event["eventSource"] = "old.example.com".into();
             event["eventName"] = "GET".into();
             refused(event, "upstream.below_floor");
-            event["additionalEventData"]["exeat"]["host"] = "old.example.com".into();
+            let ours = &mut event["additionalEventData"]["exeat"];
+            ours["host"] = "old.example.com".into();
+            ours["upstream"] = json!({"address": "127.0.0.1", "port": 443, "reused": false, "waitedUs": 0,
+                "shown": {"version": "TLSv1.1", "cipher": "0xc013"}});
+        }),
+        event(7, 12, "sqs:SendMessage", None, |event| {
+            refused(event, "upstream.certificate");
+            event["additionalEventData"]["exeat"]["upstream"] = json!({"address": "127.0.0.1", "port": 443,
+                "reused": false, "waitedUs": 0, "shown": {"version": "TLSv1.2", "leaf": "8899aabbccddeeff",
+                "chain": [{"sha256": "8899aabbccddeeff00", "subject": "CN=old\u{9b}1m"}]}});
         }),
         event(5, 11, "http:x", None, |event| {
             event["eventType"] = "Connection".into();
@@ -68,10 +77,22 @@ fn names_what_each_destination_negotiated_and_what_let_it_pass() {
     let shown = &sqs["certificates"][0];
     assert_eq!((&shown["leaf"], &shown["calls"]), (&json!("0011223344556677"), &json!(2)));
     assert_eq!(shown["chain"][0]["notAfter"], "2027-01-31T23:59:59Z");
+    // What was refused stands apart, and its version is none that was negotiated.
+    assert_eq!(
+        (sqs["certificates"].as_array().unwrap().len(), sqs["upstream"].as_array().unwrap().len()),
+        (1, 2)
+    );
+    let not_had = &sqs["certificates_not_had"][0];
+    assert_eq!((&not_had["leaf"], &not_had["calls"]), (&json!("8899aabbccddeeff"), &json!(1)));
+    assert_eq!(
+        (&sqs["versions_not_had"], &sqs["refused"]),
+        (&json!({}), &json!({"upstream.certificate": 1}))
+    );
     let pinned = &report["destinations"][1];
     assert_eq!((&pinned["tunnels"], &pinned["post_quantum"]), (&json!(1), &json!("none")));
     let old = &report["destinations"][0];
     assert_eq!(old["refused"], json!({"upstream.below_floor": 1}));
+    assert_eq!(old["versions_not_had"], json!({"TLSv1.1": 1}));
     assert_eq!((&old["calls"], &old["post_quantum"]), (&json!(0), &json!(null)));
 }
 
@@ -86,6 +107,8 @@ fn says_the_same_in_text_and_nothing_a_stranger_wrote_reaches_the_terminal_raw()
         "upstream  TLSv1.2  TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256  secp256r1  not post-quantum  1",
         "let pass  jobs (policy.yaml:3:5)  1",
         "refused   upstream.below_floor  1",
+        "not had   TLSv1.1  1",
+        "not had   CN=old?1m, sha256 8899aabbccddeeff00  1",
         "pinned.example.com?[2J  1 passed, 1 of them tunnels",
         "3 destinations; upstream post-quantum: all calls to 0, some to 1, none to 1; TLS 1.2 with 1",
     ] {
@@ -126,4 +149,42 @@ fn what_is_no_audit_file_is_no_answer() {
     assert!(said.code == 0 && said.out.contains("1 lines unreadable"), "{}{}", said.out, said.err);
     let lines = exeat(&["report", "tls", &folder.path("torn.jsonl"), "-o", "json"]).json()["lines"].clone();
     assert_eq!(lines, json!({"lines": 3, "events": 1, "unreadable": 1, "foreign": 0}));
+}
+
+/// Of ourselves we speak plaintext to the platform's endpoints: no destination of a client's was downgraded by it.
+#[test]
+fn our_own_calls_stand_under_their_own_heading_and_in_no_total() {
+    let folder = Folder::new("tls-own");
+    let lines = [
+        lane(0),
+        event(1, 1, "sqs:SendMessage", Some("A"), |_| {}),
+        event(2, 2, "http:GET", None, platform),
+        event(3, 3, "http:GET", None, platform),
+        event(4, 4, "sts:GetCallerIdentity", Some("B"), |event| {
+            own(event);
+            event["additionalEventData"]["exeat"]["upstream"]["tls"]["version"] = "TLSv1.2".into();
+        }),
+    ];
+    let file = folder.file("audit.jsonl", lines.concat());
+    let text = exeat(&["report", "tls", &file]).out;
+    let (clients, ours) = text.split_once("\nBy exeat itself, and not counted above:\n").expect(&text);
+    assert!(!clients.contains("169.254") && !clients.contains("sts."), "{text}");
+    assert!(
+        clients.contains("1 destinations; upstream post-quantum: all calls to 1")
+            && clients.ends_with("TLS 1.2 with 0\n"),
+        "{text}"
+    );
+    assert!(ours.contains("169.254.170.2:80  2 passed, 2 of them without TLS\n"), "{text}");
+    assert!(ours.contains("sts.us-east-1.amazonaws.com  1 passed\n  upstream  TLSv1.2"), "{text}");
+    assert!(!ours.contains("let pass"), "no statement was asked: {text}");
+    let report = exeat(&["report", "tls", &file, "-o", "json"]).json();
+    let hosts = |of: &str| -> Vec<String> {
+        report[of].as_array().unwrap().iter().map(|to| to["host"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(hosts("destinations"), ["sqs.us-east-1.amazonaws.com"]);
+    assert_eq!(hosts("own"), ["169.254.170.2:80", "sts.us-east-1.amazonaws.com"]);
+    assert_eq!(report["own"][0]["plaintext"], 2);
+    // Where there are none there is no heading.
+    let file = folder.file("none.jsonl", [lane(0), event(1, 1, "sqs:SendMessage", None, |_| {})].concat());
+    assert!(!exeat(&["report", "tls", &file]).out.contains("By exeat itself"));
 }

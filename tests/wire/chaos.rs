@@ -219,6 +219,12 @@ async fn whatever_an_origin_does_at_any_step_is_one_typed_outcome_and_the_next_r
         let went = record["bytesIn"].as_u64().unwrap();
         assert_eq!(went > 0, matches!(does, Origin::Request(_)), "{point}: {record}");
         assert!(went < LARGE as u64, "{point}: {record}");
+        // Where it was, however far it came, and who it was.
+        let upstream = &record["upstream"];
+        assert_eq!(upstream["port"], world.address.port(), "{point}: {record}");
+        let (tls, shown) = (upstream.get("tls"), upstream.get("shown"));
+        let before = matches!(does, Origin::Handshake(_));
+        assert_eq!((tls.is_some(), shown.is_some()), (!before, does == Origin::Handshake(Lie)), "{point}");
     }
 }
 

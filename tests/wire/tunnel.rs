@@ -171,6 +171,7 @@ async fn a_pinned_client_meets_its_origin_and_the_record_has_both_hellos_and_the
     assert_eq!(ours["upstream"]["tls"]["version"], "TLSv1.3");
     assert_eq!(ours["upstream"]["tls"]["group"], "X25519MLKEM768");
     assert_eq!(ours["upstream"]["tls"]["sni"], "pinned.test");
+    assert_eq!(ours["upstream"]["tls"].get("chain"), None, "it is encrypted");
     assert!(ours["bytesIn"].as_u64().unwrap() > 1000 && ours["bytesOut"].as_u64().unwrap() > 1000, "{event}");
     assert_eq!(event["eventName"], "CONNECT");
     let lines = proxy.audit();
@@ -178,6 +179,41 @@ async fn a_pinned_client_meets_its_origin_and_the_record_has_both_hellos_and_the
     // The neighbour is intercepted: our leaf, which the origin's root does not vouch for.
     let socket = proxy.connect("app.test:443").await.unwrap();
     assert!(tls::connect(socket, "app.test", &ca.pem()).await.is_err());
+}
+
+/// TLS 1.2 shows its certificate in clear, and 1.3 to the client alone.
+#[tokio::test]
+async fn a_tunnels_record_has_the_chain_that_passed_in_clear_and_none_of_a_resumption() {
+    let ca = Ca::new();
+    let mut old = rustls::crypto::CryptoProvider::clone(&tls::provider());
+    old.cipher_suites.retain(|suite| suite.tls13().is_none());
+    let origin = echo(ca.acceptor_with(&["pinned.test"], Arc::new(old))).await;
+    let proxy = proxy(TUNNEL, origin);
+    let client = tls::connector(&ca.pem());
+    let mut leaf = String::new();
+    for resumed in [false, true] {
+        let socket = proxy.connect("pinned.test:443").await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("pinned.test").unwrap();
+        let mut client = client.connect(name, socket).await.unwrap();
+        ping(&mut client).await;
+        let kind = client.get_ref().1.handshake_kind();
+        assert_eq!(kind == Some(rustls::HandshakeKind::Resumed), resumed, "{kind:?}");
+        if !resumed {
+            leaf = tls::presented(&client);
+        }
+        drop(client);
+        let all = usize::from(resumed) + 1;
+        let events = until("its record", || Some(proxy.events()).filter(|events| events.len() == all)).await;
+        let tls = &events[all - 1]["additionalEventData"]["exeat"]["upstream"]["tls"];
+        assert_eq!(tls["version"], "TLSv1.2", "{tls}");
+        if resumed {
+            assert_eq!((tls.get("chain"), tls.get("leaf"), tls.get("group")), (None, None, None), "{tls}");
+        } else {
+            assert_eq!((&tls["chain"][0]["sha256"], &tls["leaf"]), (&leaf[..].into(), &leaf[..16].into()));
+            assert_eq!(tls["chain"][1]["subject"], "CN=wire test root");
+            assert_eq!(tls["group"], "X25519", "{tls}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -272,7 +308,29 @@ async fn an_origin_below_the_floor_is_named_and_not_a_byte_of_it_reaches_the_cli
         let event = event(&proxy).await;
         assert_eq!(event["additionalEventData"]["exeat"]["reason"], reason, "{event}");
         assert!(event["errorMessage"].as_str().unwrap().contains(named), "{event}");
+        let upstream = &event["additionalEventData"]["exeat"]["upstream"];
+        assert_eq!((&upstream["port"], upstream.get("tls")), (&origin.port().into(), None), "{event}");
+        match reason {
+            "upstream.below_floor" => assert_eq!(upstream["shown"]["version"], named, "{event}"),
+            "upstream.tls" => assert_eq!(upstream["shown"]["cipher"], named, "{event}"),
+            _ => assert_eq!(upstream.get("shown"), None, "{event}"),
+        }
     }
+}
+
+#[tokio::test]
+async fn a_tunnel_to_where_nobody_listens_is_told_with_its_address() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let proxy = proxy(TUNNEL, nobody);
+    let mut socket = proxy.connect("pinned.test:443").await.unwrap();
+    socket.write_all(&client_hello([3, 3], "pinned.test", &[])).await.unwrap();
+    socket.read_to_end(&mut Vec::new()).await.unwrap();
+    let event = event(&proxy).await;
+    let ours = &event["additionalEventData"]["exeat"];
+    assert_eq!(
+        (&ours["reason"], &ours["upstream"]["port"]),
+        (&"upstream.connect".into(), &nobody.port().into())
+    );
 }
 
 #[tokio::test]

@@ -121,11 +121,16 @@ pub(super) fn show(event: &Value, output: Output, out: &mut dyn Write) -> Result
     row(
         "upstream",
         match upstream["address"].as_str() {
-            Some(address) => format!("{address}:{} {}", upstream["port"], tls(&upstream["tls"])),
+            Some(address) => {
+                let unshaken = tls(&upstream["shown"]);
+                let comma = if unshaken.is_empty() { "" } else { ", not agreed: " };
+                format!("{address}:{} {}{comma}{unshaken}", upstream["port"], tls(&upstream["tls"]))
+            }
             None => "nothing was sent".to_owned(),
         },
     )?;
-    row("shown", shown(&upstream["tls"]))?;
+    let leg = if upstream["tls"].is_object() { "tls" } else { "shown" };
+    row("shown", shown(&upstream[leg]))?;
     if let Some(reason) = reason {
         let page = super::page(reason);
         writeln!(out, "\n{}\n\nWhat to do: {}", page.happened, page.remedy)?;
@@ -165,7 +170,7 @@ fn by(event: &Value) -> String {
 fn tls(leg: &Value) -> String {
     match (leg["version"].as_str(), leg["cipher"].as_str()) {
         (Some(version), Some(cipher)) => format!("{version} {cipher}"),
-        _ => String::new(),
+        (version, _) => version.unwrap_or_default().to_owned(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Why a call that went out through us may be missing from CloudTrail: it is late, or CloudTrail was never to have it.
 //!
-//! Data events are off unless a trail asks for them, and no published model says which operations they are. So the few
-//! services that workloads call most are listed by hand, held to the atlas's operations by a test, and S3's are told by
-//! their resource. Levels (read or not) are the atlas's. Nothing here makes a call look better: these are hints.
+//! Data events are off unless a trail asks for them, and no published model says which operations they are. So those of the
+//! services that workloads call are listed by hand out of AWS's pages, held to the atlas's operations by a test, and S3's
+//! are told by their resource. Levels (read or not) are the atlas's. Nothing here makes a call look better: these are hints.
 
 use crate::engine::atlas::{AccessLevel, Atlas, ListedAction};
 use crate::engine::facts::words;
@@ -41,7 +41,61 @@ impl Why {
 }
 
 /// Operations that are data events, but for S3's.
+///
+/// Which resource types have any is CloudTrail's to say:
+/// <https://docs.aws.amazon.com/awscloudtrail/latest/userguide/logging-data-events-with-cloudtrail.html>. Which operations
+/// these are, each service's own page on CloudTrail says. Both as of 2026-11-25. Those pages of Kinesis and Firehose name
+/// none, of which those are here that carry a stream's data; `logs:PutLogEvents` stands in no list of events at all. What
+/// one would expect and is a management event: a model's `InvokeModel` and `Converse`, reading logs, KMS, secrets.
 const DATA_EVENTS: &[(&str, &[&str])] = &[
+    ("appconfig", &["GetLatestConfiguration", "StartConfigurationSession"]),
+    (
+        "bedrock",
+        &[
+            "ApplyGuardrail",
+            "CreateInvocation",
+            "CreateSession",
+            "DeleteAgentMemory",
+            "DeleteSession",
+            "EndSession",
+            "GenerateQuery",
+            "GetAgentMemory",
+            "GetAsyncInvoke",
+            "GetExecutionFlowSnapshot",
+            "GetFlowExecution",
+            "GetInvocationStep",
+            "GetSession",
+            "InvokeAgent",
+            "InvokeFlow",
+            "InvokeInlineAgent",
+            "InvokeModelWithBidirectionalStream",
+            "ListFlowExecutionEvents",
+            "ListFlowExecutions",
+            "ListInvocationSteps",
+            "ListInvocations",
+            "ListSessions",
+            "OptimizePrompt",
+            "PutInvocationStep",
+            "Rerank",
+            "Retrieve",
+            "RetrieveAndGenerate",
+            "RetrieveAndGenerateStream",
+            "StartAsyncInvoke",
+            "StartFlowExecution",
+            "StopFlowExecution",
+            "UpdateSession",
+        ],
+    ),
+    (
+        "cognito-identity",
+        &[
+            "GetCredentialsForIdentity",
+            "GetId",
+            "GetOpenIdToken",
+            "GetOpenIdTokenForDeveloperIdentity",
+            "UnlinkIdentity",
+        ],
+    ),
     (
         "dynamodb",
         &[
@@ -62,7 +116,18 @@ const DATA_EVENTS: &[(&str, &[&str])] = &[
             "UpdateItem",
         ],
     ),
+    ("events", &["PutEvents", "PutPartnerEvents"]),
+    ("firehose", &["PutRecord", "PutRecordBatch"]),
+    ("kinesis", &["GetRecords", "GetShardIterator", "PutRecord", "PutRecords", "SubscribeToShard"]),
     ("lambda", &["Invoke", "InvokeAsync", "InvokeWithResponseStream"]),
+    ("logs", &["PutLogEvents"]),
+    (
+        "monitoring",
+        &["GetMetricData", "GetMetricStatistics", "GetMetricWidgetImage", "ListMetrics", "PutMetricData"],
+    ),
+    ("sagemaker", &["InvokeEndpoint", "InvokeEndpointAsync", "InvokeEndpointWithResponseStream"]),
+    ("ses", &["SendBulkEmail", "SendBulkTemplatedEmail", "SendEmail", "SendRawEmail", "SendTemplatedEmail"]),
+    ("sns", &["Publish", "PublishBatch"]),
     (
         "sqs",
         &[
@@ -70,22 +135,65 @@ const DATA_EVENTS: &[(&str, &[&str])] = &[
             "ChangeMessageVisibilityBatch",
             "DeleteMessage",
             "DeleteMessageBatch",
+            "GetQueueAttributes",
+            "GetQueueUrl",
+            "ListDeadLetterSourceQueues",
+            "ListQueueTags",
+            "ListQueues",
             "ReceiveMessage",
             "SendMessage",
             "SendMessageBatch",
         ],
     ),
-    ("sns", &["Publish", "PublishBatch"]),
-    ("kinesis", &["GetRecords", "GetShardIterator", "PutRecord", "PutRecords", "SubscribeToShard"]),
-    ("logs", &["FilterLogEvents", "GetLogEvents", "GetLogRecord", "PutLogEvents"]),
-    ("monitoring", &["GetMetricData", "GetMetricStatistics", "PutMetricData"]),
-    ("xray", &["PutTraceSegments"]),
-    ("states", &["StartSyncExecution"]),
+    ("states", &["GetActivityTask", "StartSyncExecution"]),
+    (
+        "swf",
+        &[
+            "CountClosedWorkflowExecutions",
+            "CountOpenWorkflowExecutions",
+            "CountPendingActivityTasks",
+            "DescribeWorkflowExecution",
+            "GetWorkflowExecutionHistory",
+            "ListClosedWorkflowExecutions",
+            "ListOpenWorkflowExecutions",
+            "PollForActivityTask",
+            "PollForDecisionTask",
+            "RecordActivityTaskHeartbeat",
+            "RequestCancelWorkflowExecution",
+            "RespondActivityTaskCanceled",
+            "RespondActivityTaskCompleted",
+            "RespondActivityTaskFailed",
+            "RespondDecisionTaskCompleted",
+            "SignalWorkflowExecution",
+            "StartWorkflowExecution",
+            "TerminateWorkflowExecution",
+        ],
+    ),
+    (
+        "xray",
+        &[
+            "BatchGetTraces",
+            "GetSamplingTargets",
+            "GetServiceGraph",
+            "GetTimeSeriesServiceStatistics",
+            "GetTraceGraph",
+            "GetTraceSummaries",
+            "PutTelemetryRecords",
+            "PutTraceSegments",
+        ],
+    ),
 ];
 
-/// S3 calls on a bucket that are data events; those on an object all are.
-const OF_BUCKETS: &[&str] =
-    &["DeleteObjects", "ListMultipartUploads", "ListObjectVersions", "ListObjects", "ListObjectsV2"];
+/// S3 calls on a bucket that are data events, as S3's page on CloudTrail has them; those on an object all are.
+/// `ListMultipartUploads` is in no list of general purpose buckets, and so in no trail that asks for no data events.
+const OF_BUCKETS: &[&str] = &[
+    "DeleteObjects",
+    "HeadBucket",
+    "ListMultipartUploads",
+    "ListObjectVersions",
+    "ListObjects",
+    "ListObjectsV2",
+];
 
 pub(super) fn is_data_event(service: &str, name: &str, resources: &[String]) -> bool {
     if service == "s3" {
@@ -117,6 +225,7 @@ mod tests {
         for (service, names) in DATA_EVENTS.iter().copied().chain([("s3", OF_BUCKETS)]) {
             // CloudTrail's name of CloudWatch is the one it is signed for.
             let prefix = if service == "monitoring" { "cloudwatch" } else { service };
+            assert!(names.is_sorted(), "{service}");
             for name in names {
                 let known = Atlas::built_in().actions_of_operation(prefix, name);
                 assert!(!known.is_empty(), "{service}:{name}");
@@ -132,7 +241,14 @@ mod tests {
         assert!(!is_data_event("s3", "PutBucketPolicy", &arn("arn:aws:s3:::b")));
         assert!(is_data_event("lambda", "Invoke", &arn("arn:aws:lambda:us-east-1:1:function:f")));
         assert!(!is_data_event("lambda", "CreateFunction", &arn("arn:aws:lambda:us-east-1:1:function:f")));
-        assert!(!is_data_event("states", "StartExecution", &[]));
+        assert!(is_data_event("sqs", "GetQueueUrl", &[]) && !is_data_event("sqs", "PurgeQueue", &[]));
+        assert!(is_data_event("s3", "HeadBucket", &arn("arn:aws:s3:::b")));
+        assert!(is_data_event("states", "GetActivityTask", &[]));
+        assert!(
+            !is_data_event("states", "StartExecution", &[]) && !is_data_event("bedrock", "InvokeModel", &[])
+        );
+        // Reading logs is on record in every trail.
+        assert!(!is_data_event("logs", "FilterLogEvents", &[]) && is_data_event("logs", "PutLogEvents", &[]));
     }
 
     #[test]

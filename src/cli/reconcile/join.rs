@@ -100,8 +100,9 @@ impl Audit {
             self.held.insert(key.to_owned());
             self.roles.extend(event.role().map(str::to_owned));
         }
-        // Where intents are not written, an answer tells that it went out.
-        let left = began || ours.upstream.is_some() || ours.end == "answered";
+        // Its intent may stand in another file; a handshake alone is no call.
+        let shaken = ours.upstream.as_ref().is_some_and(|up| up.tls.is_some());
+        let left = began || shaken || ours.end == "answered";
         if !event.is_aws() {
             if ours.end == "tunnelled" {
                 self.tunnels.extend(event.host().map(str::to_owned));

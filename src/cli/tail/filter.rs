@@ -18,10 +18,12 @@ words! {
         Key = "key",
         Signature = "signature",
         Statement = "statement",
+        Origin = "origin",
     }
 }
 
 const VERDICTS: &[&str] = &["allow", "deny", "report", "failed"];
+const ORIGINS: &[&str] = &["client", "exeat"];
 const SIGNATURES: &[&str] = &["verified", "bad", "unknown_key", "unsigned"];
 
 /// All filters hold, each by any of its patterns. Without one, everything is shown.
@@ -54,6 +56,7 @@ impl Filter {
                 Field::Key => maybe(event.key()),
                 Field::Signature => maybe(ours.signature.as_deref()),
                 Field::Statement => maybe(ours.statement.as_deref()),
+                Field::Origin => is(if event.is_own() { "exeat" } else { "client" }),
             }
         })
     }
@@ -79,6 +82,7 @@ fn one(word: &str) -> Result<(Field, Vec<String>), String> {
         match field {
             Field::Verdict => known(word, pattern, VERDICTS.iter().copied())?,
             Field::Signature => known(word, pattern, SIGNATURES.iter().copied())?,
+            Field::Origin => known(word, pattern, ORIGINS.iter().copied())?,
             Field::Reason => known(word, pattern, Reason::ALL.iter().map(|reason| reason.as_str()))?,
             _ => {}
         }
@@ -163,6 +167,7 @@ mod tests {
             ("verdict:deny,", "a value is missing"),
             ("verdict:denny", "did you mean `deny`?"),
             ("verdict:refused", "there are allow, deny"),
+            ("origin:us", "there are client, exeat"),
             ("reason:policy.nomatch", "did you mean `policy.no_match`?"),
             ("reason:xyz.*", "`exeat explain` lists them"),
         ] {

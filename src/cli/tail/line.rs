@@ -31,7 +31,11 @@ pub(super) fn line(event: &Event, colour: bool) -> String {
             None => {}
         }
     }
-    add(&event.key().map(|key| format!("by {key}")).unwrap_or_default());
+    add(&match (event.is_own(), event.key()) {
+        (true, Some(key)) => format!("by exeat itself with {key}"),
+        (true, None) => "by exeat itself".to_owned(),
+        (false, key) => key.map(|key| format!("by {key}")).unwrap_or_default(),
+    });
     match &ours.reason {
         Some(reason) => add(reason),
         None if ours.end == "tunnelled" => add(&format!("tunnel of {}", duration(ours.duration_us))),

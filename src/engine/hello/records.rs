@@ -133,4 +133,9 @@ impl<'a> Reader<'a> {
         let length = self.u16()?;
         self.take(length.into()).map(Reader)
     }
+
+    pub(super) fn vec24(&mut self) -> Result<Self, Stop> {
+        let length = self.take(3)?;
+        self.take(u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize).map(Reader)
+    }
 }

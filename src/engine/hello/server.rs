@@ -5,6 +5,7 @@
 
 use super::records::{Reader, Stop, message};
 use super::{FLOOR, HANDSHAKE, version_name};
+use crate::engine::facts::Shown;
 
 pub const TLS_1_3: u16 = 0x0304;
 
@@ -85,6 +86,12 @@ impl ServerHello {
     /// Public name of the version it chose.
     pub fn chose(&self) -> &'static str {
         version_name(self.version)
+    }
+
+    /// For the record of a handshake that went no further.
+    pub fn shown(&self) -> Shown {
+        let (version, cipher) = (Some(self.chose()), Some(self.cipher));
+        Shown { version, cipher, group: self.group, ..Shown::default() }
     }
 }
 

@@ -273,7 +273,14 @@ mod tests {
 
     fn wait(acknowledgement: Acknowledgement) -> Result<(), AuditDown> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(acknowledgement.wait())
+        // Set at the same moment, so however busy the machine is: which of the two ends first stays.
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                told = acknowledgement.wait() => told,
+                () = tokio::time::sleep(10 * PATIENCE) => panic!("waited on and on"),
+            }
+        })
     }
 
     #[test]
@@ -295,7 +302,7 @@ mod tests {
         wait(sink.hand(&line).unwrap()).unwrap();
         let start = Instant::now();
         assert_eq!(wait(sink.hand(b"late\n").unwrap()), Err(AuditDown));
-        assert!(start.elapsed() >= PATIENCE && start.elapsed() < 10 * PATIENCE, "{:?}", start.elapsed());
+        assert!(start.elapsed() >= PATIENCE, "{:?}", start.elapsed());
         assert!(!sink.flush(Duration::ZERO));
         let mut got = vec![0; 65_536 + 5];
         reader.read_exact(&mut got).unwrap();

@@ -14,8 +14,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use zeroize::Zeroizing;
 
-use super::{TrustError, trust};
+use super::{TrustError, trust, witness};
 use crate::engine::facts::Certificate;
+use crate::engine::hello::server::ServerHello;
 
 thread_local! {
     /// Set while a handshake is polled: rustls asks from inside, and one config serves all connections.
@@ -60,21 +61,24 @@ pub(super) fn certificate(cert: &Path, key: &Path) -> Result<Arc<dyn ResolvesCli
 pub(super) struct Noticed {
     /// The origin asked for a certificate.
     pub asked: bool,
-    /// The leaf that was refused.
-    pub refused: Option<Certificate>,
+    /// Its hello.
+    pub hello: Option<ServerHello>,
+    /// The chain that was refused.
+    pub refused: Option<Arc<[Certificate]>>,
 }
 
-/// Runs a handshake, and tells beside its outcome what was noticed in it.
-pub(super) async fn noticing<F: Future>(handshake: F) -> (F::Output, Noticed) {
+/// Runs a handshake, and notices what goes on in it: also where it is given up.
+pub(super) async fn noticing<F: Future>(handshake: F, noticed: &mut Noticed) -> F::Output {
     let mut handshake = pin!(handshake);
-    let mut noticed = Noticed::default();
     poll_fn(|cx| {
         ASKED.set(false);
+        witness::HELLO.take();
         trust::REFUSED.take();
         let polled = handshake.as_mut().poll(cx);
         noticed.asked |= ASKED.replace(false);
+        noticed.hello = witness::HELLO.take().or(noticed.hello);
         noticed.refused = trust::REFUSED.take().or(noticed.refused.take());
-        polled.map(|output| (output, std::mem::take(&mut noticed)))
+        polled
     })
     .await
 }

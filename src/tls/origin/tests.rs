@@ -26,7 +26,7 @@ async fn meet(
     tls: &OriginTls,
     config: Arc<rustls::ServerConfig>,
     at_least: AtLeast,
-) -> Result<TlsFacts, OriginTlsError> {
+) -> Result<TlsFacts, Unshaken> {
     let (near, far) = duplex(1 << 16);
     let host = Host::parse("api.example.com").unwrap();
     let server = async move {
@@ -42,18 +42,19 @@ async fn meet(
     tokio::join!(client, server).0
 }
 
-fn fault(outcome: Result<TlsFacts, OriginTlsError>) -> CertificateFault {
-    match outcome {
-        Err(error @ OriginTlsError::Certificate { .. }) => {
-            assert_eq!(error.reason(), Reason::UpstreamCertificate);
-            let said = error.to_string();
-            let OriginTlsError::Certificate { fault, leaf } = error else { unreachable!() };
-            let digest = crate::engine::hex::text(&leaf.expect("one was shown").sha256[..8]);
-            assert!(said.contains("; it is `") && said.ends_with(&format!(", sha256 {digest}")), "{said}");
-            fault
-        }
-        other => panic!("{other:?}"),
-    }
+fn fault(outcome: Result<TlsFacts, Unshaken>) -> CertificateFault {
+    let unshaken = outcome.unwrap_err();
+    assert_eq!(unshaken.reason(), Reason::UpstreamCertificate, "{unshaken:?}");
+    let said = unshaken.to_string();
+    let digest = crate::engine::hex::text(&unshaken.shown.chain.first().expect("one was shown").sha256[..8]);
+    assert!(said.contains("; it is `") && said.ends_with(&format!(", sha256 {digest}")), "{said}");
+    let OriginTlsError::Certificate(fault) = unshaken.error else { panic!("{unshaken:?}") };
+    fault
+}
+
+/// Why there was no handshake.
+fn error(outcome: Result<TlsFacts, Unshaken>) -> OriginTlsError {
+    outcome.unwrap_err().error
 }
 
 fn good() -> Params {
@@ -78,7 +79,57 @@ async fn a_permit_that_demands_1_3_gets_no_1_2() {
     let root = self_signed(ca("root"));
     let leaf = root.sign(good());
     let outcome = meet(&trusting(&[&root]), server(&[&leaf], ONLY_12), AtLeast::Tls13).await;
-    assert!(matches!(outcome, Err(OriginTlsError::BelowFloor { .. })), "{outcome:?}");
+    assert!(matches!(error(outcome), OriginTlsError::BelowFloor { .. }));
+}
+
+/// Of a handshake that was refused as much is told as of a good one: which certificates, over what.
+#[tokio::test]
+async fn what_a_refused_origin_showed_is_told_whole() {
+    let (root, stranger) = (self_signed(ca("root")), self_signed(ca("stranger")));
+    let middle = stranger.sign(ca("middle"));
+    let leaf = middle.sign(good());
+    let tls = trusting(&[&root]);
+    for (versions, version, cipher, group) in
+        [(ONLY_13, "TLSv1.3", "TLS13_", true), (ONLY_12, "TLSv1.2", "TLS_ECDHE_ECDSA_", false)]
+    {
+        let shown = meet(&tls, server(&[&leaf, &middle], versions), AtLeast::Tls12).await.unwrap_err().shown;
+        assert_eq!(shown.version, Some(version));
+        let suite = shown.cipher.and_then(server::suite_name).unwrap();
+        assert!(suite.starts_with(cipher), "{suite}");
+        assert_eq!(shown.group.is_some(), group, "TLS 1.2 has it in a later message");
+        assert_eq!(shown.chain, super::super::chain::told([&leaf.der, &middle.der]));
+    }
+    // A hello that was judged by itself came without certificates.
+    let shown = meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls13).await.unwrap_err().shown;
+    assert_eq!((shown.version, shown.chain.len()), (None, 0), "it sent an alert alone");
+}
+
+/// Whoever has a good certificate and not its key.
+#[derive(Debug)]
+struct Borrowed(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Borrowed {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_shown_without_its_key_is_named() {
+    let root = self_signed(ca("root"));
+    let (leaf, other) = (root.sign(good()), root.sign(good()));
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&other.private_key()).unwrap();
+    let borrowed = Arc::new(rustls::sign::CertifiedKey::new(vec![leaf.der.clone()], key));
+    for versions in [ONLY_13, ONLY_12] {
+        let config = rustls::ServerConfig::builder_with_provider(super::super::provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Borrowed(Arc::clone(&borrowed))));
+        let outcome = meet(&trusting(&[&root]), Arc::new(config), AtLeast::Tls12).await;
+        assert_eq!(fault(outcome), CertificateFault::Other("bad_signature"));
+    }
+    meet(&trusting(&[&root]), server(&[&leaf], BOTH), AtLeast::Tls12).await.unwrap();
 }
 
 #[tokio::test]
@@ -223,7 +274,7 @@ async fn an_origin_that_wants_a_client_certificate_is_named() {
     };
     let tls = trusting(&[&root]);
     let outcome = meet(&tls, config(ONLY_12), AtLeast::Tls12).await;
-    assert!(matches!(outcome, Err(OriginTlsError::WantsCertificate)), "{outcome:?}");
+    assert!(matches!(error(outcome), OriginTlsError::WantsCertificate));
     // TLS 1.3 origins say so only after our side is done.
     let (near, far) = duplex(1 << 16);
     let acceptor = TlsAcceptor::from(config(ONLY_13));
@@ -289,47 +340,60 @@ async fn a_leaf_of_our_own_ca_is_refused_and_the_ca_is_no_anchor() {
 #[tokio::test]
 async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
     let hello_1_1 = [&[22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2][..], &[7; 32], &[0, 0xc0, 0x13, 0]].concat();
-    let rows: &[(&str, Vec<u8>, Reason, &str)] = &[
+    type Row = (&'static str, Vec<u8>, Reason, &'static str, Option<&'static str>);
+    let rows: &[Row] = &[
         (
             "chooses 1.1",
             hello_1_1,
             Reason::UpstreamBelowFloor,
             "origin speaks TLSv1.1, below what is demanded",
+            Some("TLSv1.1"),
         ),
         (
             "alert 70",
             vec![21, 3, 1, 0, 2, 2, 70],
             Reason::UpstreamBelowFloor,
             "origin speaks TLSv1.0, below what is demanded",
+            Some("TLSv1.0"),
         ),
         (
             "alert 70 in a record of 1.2",
             vec![21, 3, 3, 0, 2, 2, 70],
             Reason::UpstreamBelowFloor,
             "origin speaks less than TLS 1.2 (its alert does not say what), below what is demanded",
+            None,
         ),
         (
             "answers as SSLv2",
             vec![0x80, 20, 4, 0, 1, 0, 2, 0, 0, 0, 0],
             Reason::UpstreamBelowFloor,
             "origin speaks SSLv2, below what is demanded",
+            Some("SSLv2"),
         ),
         (
             "alert 40",
             vec![21, 3, 1, 0, 2, 2, 40],
             Reason::UpstreamTls,
             "origin ended the handshake with alert `handshake_failure`",
+            None,
         ),
         (
             "plain HTTP",
             b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
             Reason::UpstreamNotTls,
             "origin does not speak TLS",
+            None,
         ),
-        ("hangs up", Vec::new(), Reason::UpstreamClosed, "origin closed the connection during the handshake"),
+        (
+            "hangs up",
+            Vec::new(),
+            Reason::UpstreamClosed,
+            "origin closed the connection during the handshake",
+            None,
+        ),
     ];
     let tls = trusting(&[&self_signed(ca("root"))]);
-    for (name, answer, reason, message) in rows {
+    for (name, answer, reason, message, version) in rows {
         let (near, mut far) = duplex(1 << 16);
         let host = Host::parse("api.example.com").unwrap();
         let peer = async {
@@ -341,8 +405,9 @@ async fn an_origin_below_the_floor_is_named_by_what_it_chose() {
         };
         let (outcome, ()) =
             tokio::join!(tls.connect(near, &host, AtLeast::Tls12, Offer::Http1, soon()), peer);
-        let error = outcome.map(|_| ()).unwrap_err();
-        assert_eq!((error.reason(), error.to_string().as_str()), (*reason, *message), "{name}");
+        let unshaken = outcome.map(|_| ()).unwrap_err();
+        assert_eq!((unshaken.reason(), unshaken.to_string().as_str()), (*reason, *message), "{name}");
+        assert_eq!(unshaken.shown.version, *version, "{name}");
     }
 }
 
@@ -354,7 +419,8 @@ async fn a_banner_is_named_at_its_first_bytes_though_its_sender_waits() {
         far.write_all(banner).await.unwrap();
         let host = Host::parse("api.example.com").unwrap();
         let outcome = tls.connect(near, &host, AtLeast::Tls12, Offer::Http1, soon()).await;
-        assert!(matches!(outcome, Err(OriginTlsError::NotTls)), "{banner:?}: {outcome:?}");
+        let unshaken = outcome.map(|_| ()).unwrap_err();
+        assert!(matches!(unshaken.error, OriginTlsError::NotTls), "{banner:?}: {unshaken:?}");
         drop(far);
     }
 }
@@ -366,7 +432,33 @@ async fn an_origin_that_never_answers_ends_at_the_deadline() {
     let outcome = trusting(&[&self_signed(ca("root"))])
         .connect(near, &host, AtLeast::Tls12, Offer::Http1, shortly())
         .await;
-    assert!(matches!(outcome, Err(OriginTlsError::Timeout)));
+    let unshaken = outcome.map(|_| ()).unwrap_err();
+    assert!(matches!(unshaken.error, OriginTlsError::Timeout));
+    assert_eq!(*unshaken.shown, Shown::default());
+}
+
+#[tokio::test]
+async fn a_hello_is_told_whatever_way_it_was_cut_also_of_one_that_stops_after_it() {
+    let (near, mut far) = duplex(1 << 16);
+    let host = Host::parse("api.example.com").unwrap();
+    let key_share = [&[0, 51, 0, 36, 0, 0x1d, 0, 32][..], &[9; 32]].concat();
+    let body = [&[3, 3][..], &[7; 32], &[0, 0x13, 0x01, 0, 0, 46, 0, 43, 0, 2, 3, 4], &key_share].concat();
+    let hello = [&[22, 3, 3, 0, 4 + body.len() as u8, 2, 0, 0, body.len() as u8][..], &body].concat();
+    let peer = async {
+        assert!(far.read(&mut [0; 4096]).await.unwrap() > 0);
+        for piece in hello.chunks(7) {
+            far.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        far
+    };
+    let tls = trusting(&[&self_signed(ca("root"))]);
+    let (outcome, _far) =
+        tokio::join!(tls.connect(near, &host, AtLeast::Tls12, Offer::Http1, shortly()), peer);
+    let shown = outcome.map(|_| ()).unwrap_err().shown;
+    let want =
+        Shown { version: Some("TLSv1.3"), cipher: Some(0x1301), group: Some(0x1d), ..Shown::default() };
+    assert_eq!(*shown, want);
 }
 
 #[tokio::test]
@@ -537,7 +629,7 @@ async fn versions_suites_and_groups_can_be_narrowed() {
     assert!(meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls12).await.is_err());
     let tls = with(LegOptions { only_tls13: true, ..LegOptions::default() });
     let outcome = meet(&tls, server(&[&leaf], ONLY_12), AtLeast::Tls12).await;
-    assert!(matches!(outcome, Err(OriginTlsError::BelowFloor { .. })), "{outcome:?}");
+    assert!(matches!(error(outcome), OriginTlsError::BelowFloor { .. }));
     let tls = with(LegOptions { ciphers: Some(vec![0xc02b]), ..LegOptions::default() });
     let facts = meet(&tls, server(&[&leaf], BOTH), AtLeast::Tls12).await.unwrap();
     assert_eq!(facts.version, TlsVersion::Tls12);

@@ -352,8 +352,12 @@ impl Current {
 }
 
 thread_local! {
-    /// The leaf that was refused last, for who polls the handshake: rustls keeps it to itself.
-    pub(super) static REFUSED: Cell<Option<Certificate>> = const { Cell::new(None) };
+    /// The chain that was refused last, for who polls the handshake: rustls keeps it to itself.
+    pub(super) static REFUSED: Cell<Option<Arc<[Certificate]>>> = const { Cell::new(None) };
+}
+
+fn note_refused<'a>(chain: impl Iterator<Item = &'a CertificateDer<'a>>) {
+    REFUSED.set(Some(super::super::chain::told(chain)));
 }
 
 impl ServerCertVerifier for Verifier {
@@ -367,8 +371,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let presented = Presented { leaf, intermediates, name, ocsp, now };
         self.judge(presented).map_err(|error| {
-            let leaf = super::super::chain::told(std::slice::from_ref(leaf));
-            REFUSED.set(leaf.first().cloned());
+            note_refused(std::iter::once(leaf).chain(intermediates));
             self.say_more(presented, error)
         })?;
         Ok(ServerCertVerified::assertion())
@@ -381,7 +384,9 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = super::super::provider().signature_verification_algorithms;
+        // Whoever shows a certificate without having its key.
         rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
+            .inspect_err(|_| note_refused(std::iter::once(cert)))
     }
 
     fn verify_tls13_signature(
@@ -392,6 +397,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = super::super::provider().signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
+            .inspect_err(|_| note_refused(std::iter::once(cert)))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,28 +1,41 @@
 //! A stream that remembers how the peer began: eleven bytes tell which version an old server chose, and the first few that
-//! another protocol is spoken there.
+//! another protocol is spoken there. Its hello is read beside rustls, which keeps what it read of it to itself when a
+//! handshake fails.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::engine::hello::server::{self, ServerFirst};
+use crate::engine::hello::server::{self, Answer, ServerFirst, ServerHello};
 
 /// What `engine::hello::server::first` needs.
 const ENOUGH: usize = 11;
+/// Twice the longest hello there is, which answers with secp384r1MLKEM1024. A longer one is not told of.
+const LONGEST: usize = 4096;
 
-/// Passes everything through but what is not TLS; costs one comparison a read once the first bytes are there.
+thread_local! {
+    /// The hello that was read last, for who polls the handshake.
+    pub(super) static HELLO: Cell<Option<ServerHello>> = const { Cell::new(None) };
+}
+
+/// Passes everything through but what is not TLS; costs one comparison a read once the hello is there.
 #[derive(Debug)]
 pub struct Witness<S> {
     io: S,
     first: [u8; ENOUGH],
     have: u8,
+    /// The hello is still to come.
+    watches: bool,
+    /// Of a hello that did not come in one read: what of it is there.
+    begun: Vec<u8>,
 }
 
 impl<S> Witness<S> {
     pub fn new(io: S) -> Self {
-        Self { io, first: [0; ENOUGH], have: 0 }
+        Self { io, first: [0; ENOUGH], have: 0, watches: true, begun: Vec::new() }
     }
 
     pub fn get_ref(&self) -> &S {
@@ -37,6 +50,35 @@ impl<S> Witness<S> {
     pub fn first_bytes(&self) -> &[u8] {
         &self.first[..self.have.into()]
     }
+
+    /// Takes the peer's next bytes. An error: what is spoken there is not TLS.
+    fn watch(&mut self, new: &[u8]) -> io::Result<()> {
+        let have = usize::from(self.have);
+        let count = new.len().min(ENOUGH - have);
+        self.first[have..have + count].copy_from_slice(&new[..count]);
+        self.have += u8::try_from(count).expect("at most eleven");
+        // A banner may be shorter than what TLS waits for, and its sender waits for us.
+        if server::first(self.first_bytes()) == ServerFirst::NotTls {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if !self.begun.is_empty() {
+            self.begun.extend_from_slice(new);
+        }
+        match server::read(if self.begun.is_empty() { new } else { &self.begun }) {
+            Answer::Hello(hello) => HELLO.set(Some(hello)),
+            Answer::NeedMore { .. } if self.begun.len() < LONGEST => {
+                if self.begun.is_empty() {
+                    self.begun.extend_from_slice(new);
+                }
+                return Ok(());
+            }
+            // The eleven bytes may still tell of it.
+            _ if usize::from(self.have) < ENOUGH => return Ok(()),
+            _ => {}
+        }
+        (self.watches, self.begun) = (false, Vec::new());
+        Ok(())
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Witness<S> {
@@ -48,18 +90,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Witness<S> {
         let before = buf.filled().len();
         let this = &mut *self;
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        let have = usize::from(this.have);
-        if have < ENOUGH {
-            let new = &buf.filled()[before..];
-            let count = new.len().min(ENOUGH - have);
-            this.first[have..have + count].copy_from_slice(&new[..count]);
-            this.have += u8::try_from(count).expect("at most eleven");
-            // A banner may be shorter than what TLS waits for, and its sender waits for us.
-            if server::first(this.first_bytes()) == ServerFirst::NotTls {
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-            }
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(if this.watches { this.watch(&buf.filled()[before..]) } else { Ok(()) })
     }
 }
 

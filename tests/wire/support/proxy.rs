@@ -163,9 +163,13 @@ impl Proxy {
         tls::connect(socket, host, &self.ca_pem()).await.unwrap()
     }
 
+    pub fn audit_path(&self) -> PathBuf {
+        self.dir.join("audit.jsonl")
+    }
+
     /// Intents and events so far, without the lines that begin a lane.
     pub fn audit(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.dir.join("audit.jsonl")).unwrap_or_default();
+        let text = std::fs::read_to_string(self.audit_path()).unwrap_or_default();
         // The last one may be under way.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

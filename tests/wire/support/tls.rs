@@ -83,6 +83,16 @@ pub async fn connect_offering(
     ca_pem: &str,
     protocols: &[&str],
 ) -> std::io::Result<ClientTls> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    TlsConnector::from(Arc::new(client(ca_pem, protocols))).connect(name, socket).await
+}
+
+/// A client of many connections, which resumes.
+pub fn connector(ca_pem: &str) -> TlsConnector {
+    TlsConnector::from(Arc::new(client(ca_pem, &[])))
+}
+
+fn client(ca_pem: &str, protocols: &[&str]) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
@@ -93,8 +103,7 @@ pub async fn connect_offering(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, socket).await
+    config
 }
 
 /// SHA-256 of the leaf that a client was shown, in hex.

@@ -1,6 +1,7 @@
 //! The program before an origin that does what a test says with its next connections, and a look at all that must not
 //! be left behind.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -22,7 +23,9 @@ pub struct Acceptors {
 
 pub struct World<O> {
     pub proxy: Proxy,
-    /// A host that leads to the origin.
+    /// Where the origin is.
+    pub address: SocketAddr,
+    /// A host that leads to it.
     pub host: String,
     leg: Leg,
     good: O,
@@ -76,7 +79,7 @@ impl<O: Copy + Send + 'static> World<O> {
             audit: None,
         });
         let host = host.to_owned();
-        let mut world = Self { proxy, host, leg, good, next, descriptors: usize::MAX, records: 0 };
+        let mut world = Self { proxy, address, host, leg, good, next, descriptors: usize::MAX, records: 0 };
         // What is opened with the first exchange and kept is not left behind by those that follow.
         world.settled("the first exchange", &[]).await;
         let (mut last, mut same) = (0, 0);
