@@ -52,6 +52,11 @@ pub enum BodyError {
 pub trait Inbound: Body<Data = Bytes, Error = BodyError> + Unpin + Send {
     /// Sends the client an interim answer (100, 103): only before the final one has begun.
     fn interim(&mut self, head: &[u8]) -> impl Future<Output = Result<(), BodyError>> + Send;
+
+    /// Its stream was reset already, so that nothing can be said on it.
+    fn is_reset(&mut self) -> bool {
+        false
+    }
 }
 
 impl<B: Inbound> Inbound for Box<B> {

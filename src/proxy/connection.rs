@@ -102,7 +102,7 @@ pub async fn serve(worker: Worker, mut socket: TcpStream, peer: SocketAddr) {
         None => {}
         Some(Established::Tunnel(asked, permit)) => Box::pin(tunnel::tunnel(&worker, asked, permit)).await,
         Some(Established::Streams(stream, caller, suspect)) => {
-            Box::pin(streams::streams(worker, stream, caller, suspect)).await;
+            streams::streams(worker, stream, caller, suspect).await;
         }
         Some(Established::Requests(client, caller, suspect)) => {
             Box::pin(requests(&worker, client, &caller, suspect)).await;

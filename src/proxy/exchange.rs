@@ -154,7 +154,8 @@ pub async fn exchange<B: Inbound>(
                 telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
                 telling.tell(&mut entry);
             }
-            let refusal = Refusal { detail, ..Refusal::new(reason, said) };
+            let untold = body.is_reset();
+            let refusal = Refusal { detail, untold, ..Refusal::new(reason, said) };
             return Box::pin(refuse(entry, head, &facts, refusal)).await;
         }
     };
@@ -174,7 +175,8 @@ pub async fn exchange<B: Inbound>(
     });
     if repeats && shared.config.repeats == Repeats::Refuse {
         let said = "the same signed request came before".to_owned();
-        let refusal = Refusal::new(Reason::SigV4Repeated, said);
+        let untold = body.is_reset();
+        let refusal = Refusal { untold, ..Refusal::new(Reason::SigV4Repeated, said) };
         return Box::pin(refuse(entry, head, &facts, refusal)).await;
     }
     let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
@@ -183,7 +185,8 @@ pub async fn exchange<B: Inbound>(
         match check.finish() {
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
-                let refusal = Refusal::new(refusal.reason, refusal.said);
+                let untold = body.is_reset();
+                let refusal = Refusal { untold, ..Refusal::new(refusal.reason, refusal.said) };
                 return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }

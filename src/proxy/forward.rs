@@ -324,7 +324,7 @@ fn at_least(permit: &Permit) -> AtLeast {
 /// Where the request goes out.
 enum Leg {
     Http1(Leased<OriginStream>),
-    Http2(http2::client::Lease),
+    Http2(http2::shared::Lease),
 }
 
 async fn acquire(worker: &Worker, key: &Key, wants: Wants, now: Instant) -> Result<(Leg, bool), OriginError> {
@@ -404,7 +404,7 @@ async fn dial(
         return Ok((Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }), false));
     }
     let stood = Stood { upstream: Arc::clone(&upstream), reused: false };
-    let shaken = http2::client::shake(stream, upstream, within, shared.config.limits.body_idle).await;
+    let shaken = http2::shared::shake(stream, upstream, within, shared.config.limits.body_idle).await;
     let connection =
         shaken.map_err(|error| OriginError::Unanswered { error: ExchangeError::Http2(error), stood })?;
     Ok((Leg::Http2(worker.streams.add(key.clone(), connection)), false))

@@ -11,6 +11,7 @@ mod message;
 mod patient;
 pub mod pool;
 pub mod server;
+pub mod shared;
 pub mod watch;
 
 use std::io;

@@ -1,7 +1,7 @@
 //! The story of a client's HTTP/2 connection: each stream is a request with a task of its own, refused or answered by
 //! itself, while the connection goes on.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -12,7 +12,6 @@ use h2::{Reason as Code, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
 
-use super::body::BodyError;
 use super::connection::of_head;
 use super::distrust::Suspect;
 use super::exchange::{Answer, exchange};
@@ -35,26 +34,36 @@ const MOST_TASKS: usize = 2 * super::http2::STREAMS as usize;
 /// What is left to do once a connection is gone: records.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Serves a connection to its end.
-pub async fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Suspect) {
+/// Serves a connection to its end. What is not needed while it idles is boxed: a future keeps room for all that was ever
+/// in it.
+pub fn streams<S: Io>(worker: Worker, io: S, caller: Caller, suspect: Suspect) -> impl Future<Output = ()> {
     let (io, seen) = Watched::new(io);
-    let mut served = pin!(serve(worker, io, seen.clone(), caller, suspect));
-    std::future::poll_fn(|cx| {
+    let shaken = Box::pin(server::shake(io, worker.shared.config.limits.head));
+    let mut served = Box::pin(serve(worker, shaken, seen.clone(), caller, suspect));
+    std::future::poll_fn(move |cx| {
         seen.begin_turn();
         served.as_mut().poll(cx)
     })
-    .await;
 }
 
-async fn serve<S: Io>(worker: Worker, io: Watched<S>, seen: Seen, caller: Caller, suspect: Suspect) {
+async fn serve<S: Io>(
+    worker: Worker,
+    shaken: Pin<Box<impl Future<Output = Result<Connection<S>, h2::Error>>>>,
+    seen: Seen,
+    caller: Caller,
+    suspect: Suspect,
+) {
     let limits = worker.shared.config.limits;
-    let mut connection = match server::shake(io, limits.head).await {
+    let mut connection = match shaken.await.map(Box::new) {
         Ok(connection) => connection,
-        Err(error) if !seen.has_begun() => return left(&worker, &caller, suspect, error.get_io()).await,
+        Err(error) if !seen.has_begun() => {
+            return Box::pin(left(&worker, &caller, suspect, error.get_io())).await;
+        }
         Err(error) => {
             let slow = error.reason() == Some(Code::SETTINGS_TIMEOUT);
             let reason = if slow { Reason::RequestTimeout } else { Reason::RequestMalformed };
-            return unanswered(&worker, &caller, reason, "it began with something else than HTTP/2").await;
+            let said = "it began with something else than HTTP/2";
+            return Box::pin(unanswered(&worker, &caller, reason, said)).await;
         }
     };
     let caller = Arc::new(caller);
@@ -89,14 +98,14 @@ async fn serve<S: Io>(worker: Worker, io: Watched<S>, seen: Seen, caller: Caller
                     suspect = None;
                     if seen.give_up_head().is_some() {
                         let said = "head took too long";
-                        unanswered(&worker, &caller, Reason::RequestTimeout, said).await;
+                        Box::pin(unanswered(&worker, &caller, Reason::RequestTimeout, said)).await;
                     }
                     // Nothing else can come while it is not whole.
                     connection.abrupt_shutdown(Code::NO_ERROR);
                 }
                 Next::End(ended) => break ended,
             },
-            // A task that ends need not wake this one, which looks for them anyway when it has to do.
+            // While there are fewer, a task that ends need not wake this one: what has ended is looked for when it wakes.
             Some(ended) = tasks.join_next(), if tasks.len() >= MOST_TASKS => joined(ended),
             // GOAWAY: what is under way is finished, nothing new is taken (RFC 9113 6.8).
             () = drained.as_mut(), if !ending => {
@@ -130,16 +139,16 @@ async fn serve<S: Io>(worker: Worker, io: Watched<S>, seen: Seen, caller: Caller
     };
     for refused in seen.left() {
         suspect = None;
-        never_was(&worker, &caller, refused).await;
+        Box::pin(never_was(&worker, &caller, refused)).await;
     }
     if let Some(error) = ended.as_ref().filter(|error| error.is_library()) {
         let reason = match error.reason() {
             Some(Code::ENHANCE_YOUR_CALM) => Reason::LimitFlood,
             _ => Reason::RequestMalformed,
         };
-        unanswered(&worker, &caller, reason, &error.to_string()).await;
+        Box::pin(unanswered(&worker, &caller, reason, &error.to_string())).await;
     } else if let Some(suspect) = suspect {
-        left(&worker, &caller, suspect, ended.as_ref().and_then(h2::Error::get_io)).await;
+        Box::pin(left(&worker, &caller, suspect, ended.as_ref().and_then(h2::Error::get_io))).await;
     }
     // Their streams are reset, which ends them; what is dropped open records that it was aborted.
     let ended = async { while tasks.join_next().await.is_some() {} };
@@ -273,11 +282,8 @@ async fn stream(
     if head.framing() == Framing::Length(0)
         && let Err(error) = body.is_empty().await
     {
-        let (reason, said) = (OriginError::of_body(&error), error.to_string());
-        return match error {
-            BodyError::Reset { .. } => unanswered(&worker, &caller, reason, &said).await,
-            _ => malformed(&worker, client, &caller, reason, &said).await,
-        };
+        let reason = OriginError::of_body(&error);
+        return malformed(&worker, client, &caller, reason, &error.to_string()).await;
     }
     let mut exchange = Box::pin(exchange(&worker, &head, body, &caller));
     let answer = match client.unless_reset(exchange.as_mut()).await {
@@ -331,6 +337,9 @@ async fn stream(
 
 /// Something that is no request, on a stream that is ours.
 async fn malformed(worker: &Worker, mut client: Stream, caller: &Caller, reason: Reason, said: &str) {
+    if client.is_reset() {
+        return unanswered(worker, caller, reason, said).await;
+    }
     let answer = record_malformed(worker, caller, reason, said).await;
     let _ = client.answer_whole(&answer).await;
 }

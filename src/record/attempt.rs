@@ -29,7 +29,7 @@ words! {
 words! {
     /// Why a request was sent once more. Never where anybody may have acted on the first.
     pub enum Retried {
-        /// The connection, from the pool, was gone at the first write.
+        /// The connection was gone at the first write.
         Unwritten = "unwritten",
         /// The origin said that it did not process it: REFUSED_STREAM, or a GOAWAY that left it out.
         Unprocessed = "unprocessed",

@@ -638,6 +638,36 @@ fn steps() -> Vec<Step> {
             &[RESET, Did::Answered(400)],
             FRAMING,
         ),
+        // Refused for something else before its body was looked at: still all that it sees is the reset.
+        (
+            "lies in its body, on another's connection",
+            |_| {
+                [post("other.app.test", &[("content-length", "4")]), data(b"ten bytes.", END_STREAM)].concat()
+            },
+            Stall,
+            &[RESET],
+            &["target.mismatch"],
+        ),
+        (
+            "is on another's connection",
+            |_| {
+                [post("other.app.test", &[("content-length", "10")]), data(b"ten bytes.", END_STREAM)]
+                    .concat()
+            },
+            Stall,
+            &[Did::Answered(421)],
+            &["target.mismatch"],
+        ),
+        (
+            "lies in its body, and has two hosts",
+            |host| {
+                let fields = [("host", "other.app.test"), ("content-length", "4")];
+                [post(host, &fields), data(b"ten bytes.", END_STREAM)].concat()
+            },
+            Stall,
+            &[RESET],
+            &["request.malformed"],
+        ),
         (
             "has trailers that don't end its stream",
             |host| [post(host, &[]), data(b"ten bytes.", 0), head(&json!([["x-a", "b"]]), 0)].concat(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::client::{Connection, Lease};
+use super::shared::{Connection, Lease};
 use crate::proxy::pool::Key;
 
 /// As idle connections of HTTP/1.1 are kept.

@@ -117,6 +117,11 @@ impl Stream {
         .await
     }
 
+    /// Nothing can be said on it any more.
+    pub fn is_reset(&self) -> bool {
+        is_reset(&self.respond)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, SendResponse<Bytes>> {
         self.respond.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -259,6 +264,12 @@ pub fn fault(code: Reason) -> Option<Refusal> {
     }
 }
 
+/// Asked without waiting: whoever waits for it asks again.
+fn is_reset(respond: &Respond) -> bool {
+    let mut noop = Context::from_waker(std::task::Waker::noop());
+    respond.lock().unwrap_or_else(PoisonError::into_inner).poll_reset(&mut noop).is_ready()
+}
+
 /// How a stream ended on which nothing can be said any more.
 fn reset(error: h2::Error) -> BodyError {
     match error.reason().filter(|_| error.is_library()).and_then(fault) {
@@ -324,6 +335,10 @@ impl Inbound for Incoming {
         };
         let mut respond = self.respond.lock().unwrap_or_else(PoisonError::into_inner);
         respond.send_informational(response).map_err(reset)
+    }
+
+    fn is_reset(&mut self) -> bool {
+        is_reset(&self.respond)
     }
 }
 
@@ -403,3 +418,6 @@ impl Body for Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
