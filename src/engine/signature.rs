@@ -45,7 +45,7 @@ use super::reason::Reason;
 use super::request::RequestHead;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use chain::Chain;
-use keys::{Checker, Lent};
+use keys::Lent;
 use payload::Payload;
 use seen::{QueryAuth, Seen};
 

@@ -235,7 +235,8 @@ mod tests {
         // One of them is known to be somebody else's: nothing of it is taken.
         let mut other = key("OWN");
         other.account = AccountId::parse("123456789012");
-        let keys = KnownKeys::new([other]).with_learned(&session("SESSION", &[taken]), NOW);
+        let keys =
+            KnownKeys::new([other]).with_learned(&session("SESSION", std::slice::from_ref(&taken)), NOW);
         assert!(keys.with_told("SESSION", &told).is_none());
         assert!(keys.get("SESSION").unwrap().is_untold());
         // Nor where AWS itself has said something else before.
