@@ -13,6 +13,8 @@ mod cves;
 mod events;
 #[path = "sigv4/explain.rs"]
 mod explain;
+#[path = "sigv4/http2.rs"]
+mod http2;
 #[path = "sigv4/message.rs"]
 mod message;
 #[path = "sigv4/mutations.rs"]

@@ -33,7 +33,7 @@ PROGRAMS = {
     "go": (*matrix.GO, "calls", "all"),
     "java": ("java", "-cp", matrix.CLASSES, "Calls"),
 }
-STREAMS = {"go-events": (*matrix.GO, "events", "good"), "javascript-events": (*matrix.NODE, "events", "good")}
+STREAMS = {"go-events": (*matrix.GO, "events", "good"), "javascript-events": (*matrix.NODE, "events", "http1")}
 FOLDER = lab.ROOT / "tests" / "vectors" / "captured"
 
 

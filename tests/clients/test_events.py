@@ -98,8 +98,8 @@ class Events(UnderExec):
         self.addCleanup(server.shutdown)
         self.flags = flags(self.world.folder, server)
 
-    def events_by(self, *program, alpn):
-        done, events = self.run_it(*program, "events", "good", flags=self.flags)
+    def passes(self, *program, alpn="h2"):
+        done, events = self.run_it(*program, flags=self.flags)
         self.assertEqual((done.returncode, done.stdout.split()), (0, ["heard", "first", "heard", "second", "heard", "third", "went"]), done)
         event, = [event for event in events if "signature" in event.ours]
         self.verified(event, arn="arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-sonic-v1:0")
@@ -109,9 +109,10 @@ class Events(UnderExec):
         stream, = Model.streams
         self.assertEqual((stream["words"], stream["ended"]), ([b"first", b"second", b"third"], True))
         self.assertEqual(dict(stream["fields"])["x-amz-content-sha256"], "STREAMING-AWS4-HMAC-SHA256-EVENTS")
-
         Model.streams.clear()
-        done, events = self.run_it(*program, "events", "forged", flags=self.flags)
+
+    def breaks_off(self, *program):
+        done, events = self.run_it(*program, flags=self.flags)
         self.assertEqual((done.returncode, done.stdout.split()[:2]), (1, ["heard", "first"]), done)
         self.assertNotIn("second", done.stdout)
         for event in (event for event in events if "signature" in event.ours):
@@ -122,7 +123,10 @@ class Events(UnderExec):
             self.assertEqual((stream["words"], stream["ended"]), ([b"first"], False))
 
     def test_go(self):
-        self.events_by(*matrix.GO, alpn="h2")
+        self.passes(*matrix.GO, "events", "good")
+        self.breaks_off(*matrix.GO, "events", "forged")
 
     def test_javascript(self):
-        self.events_by(*matrix.NODE, alpn=None)
+        self.passes(*matrix.NODE, "events", "good")
+        self.passes(*matrix.NODE, "events", "http1", alpn=None)
+        self.breaks_off(*matrix.NODE, "events", "forged")

@@ -99,10 +99,17 @@ class Exec(UnderExec):
         self.assertEqual(self.calls(events), [("s3:PutObject", "verified"), ("s3:PutObject", "verified"),
                                               ("s3:GetObject", "verified"), ("dynamodb:ListTables", "verified")])
 
-    def test_node_over_http_2_says_so_instead_of_going_around(self):
+    def test_node_goes_through_over_http_2(self):
         done, events = self.run_it("node", "-e", KINESIS)
-        self.assertIn("does not carry HTTP/2", done.stdout, done)
-        self.assertEqual(events, [])
+        self.assertEqual(done.stdout.split(), ["went"], done)
+        self.assertEqual(self.calls(events), [("kinesis:ListStreams", "verified")])
+        self.assertEqual(events[0].ours["clientTls"]["alpn"], "h2", events)
+
+    def test_node_is_refused_over_http_2_by_its_sdks_own_error(self):
+        done, events = self.run_it("node", "-e", KINESIS, flags=("--policy", Path(__file__).parent / "sdks.yaml"))
+        self.assertIn("AccessDeniedException", done.stdout, done)
+        self.assertIn("[policy.no_match]", done.stdout, done)
+        self.assertEqual([(event.ours["reason"], event.ours["signature"]) for event in events], [("policy.no_match", "verified")])
 
     def test_the_jvm_goes_through_and_believes_the_ca(self):
         source = self.world.folder / "Ask.java"

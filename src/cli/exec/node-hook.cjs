@@ -10,6 +10,7 @@ if (url && url.protocol === 'http:') {
   const http = require('node:http');
   const https = require('node:https');
   const http2 = require('node:http2');
+  const { Duplex } = require('node:stream');
   const bare = (host) => String(host || 'localhost').replace(/^\[|\]$/g, '').toLowerCase();
   const past = NO_PROXY.split(',').map((entry) => bare(entry.trim())).filter(Boolean);
   const own = (host) => /^127\./.test(host) || past.some((entry) => host === entry || host.endsWith('.' + entry));
@@ -115,12 +116,37 @@ if (url && url.protocol === 'http:') {
     globalThis.fetch = function (...given) { dispatcher(); return fetch.apply(this, given); };
   }
 
-  // The proxy speaks HTTP/1.1 as yet. Going around it in silence would be worse than saying so.
+  // http2 wants a socket at once: one that waits for its tunnel. Whoever brings a way of its own (gRPC) keeps it.
+  const later = (host, port) => {
+    let inner, held = [];
+    const outer = new Duplex({
+      read() { inner?.resume(); },
+      write(chunk, _, done) { inner ? inner.write(chunk, done) : held.push(() => inner.write(chunk, done)); },
+      final(done) { inner ? inner.end(done) : held.push(() => inner.end(done)); },
+      destroy(error, done) { inner?.destroy(); done(error); },
+    });
+    tunnel(host, port, (error, socket) => {
+      if (error || outer.destroyed) { socket?.destroy(); return outer.destroy(error); }
+      inner = socket;
+      inner.on('data', (chunk) => { if (!outer.push(chunk)) inner.pause(); }).on('end', () => outer.push(null));
+      inner.on('error', (failed) => outer.destroy(failed)).on('close', () => outer.destroy()).resume();
+      held.forEach((act) => act());
+      held = [];
+    });
+    return outer;
+  };
   const { connect } = http2;
   http2.connect = function (authority, ...given) {
-    const host = bare(new URL(String(authority)).hostname);
-    if (own(host)) return connect.call(this, authority, ...given);
-    throw new Error('exeat does not carry HTTP/2 yet; give the AWS client `requestHandler: new NodeHttpHandler()`');
+    const { protocol, hostname, port } = new URL(String(authority.href ?? authority));
+    const host = bare(hostname), options = given.find((value) => value && typeof value === 'object') || {};
+    if (own(host) || options.createConnection) return connect.call(this, authority, ...given);
+    const number = Number(port || (protocol === 'https:' ? 443 : 80));
+    const createConnection = () => {
+      const socket = later(host, number);
+      if (protocol !== 'https:') return socket;
+      return tls.connect({ ALPNProtocols: ['h2'], servername: net.isIP(host) ? '' : host, ...options, socket });
+    };
+    return connect.call(this, authority, { ...options, createConnection }, ...given.filter((value) => typeof value === 'function'));
   };
   require('node:module').syncBuiltinESMExports();
 }

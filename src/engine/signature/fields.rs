@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use super::Refusal;
 use crate::engine::pieces::{find, pieces};
 use crate::engine::reason::Reason;
-use crate::engine::request::{RequestHead, is_name, is_plain_token};
+use crate::engine::request::{RequestHead, Version, is_name, is_plain_token};
+
+/// What HTTP/2 has in the place of `host` (RFC 9113 8.3.1), and some clients sign under its own name.
+const AUTHORITY: &[u8] = b":authority";
 
 /// The fields that `SignedHeaders` names, in its order.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ struct Line<'f> {
 impl<'f> SignedFields<'f> {
     /// Reads the fields of a request that `names` lists, and refuses what the list must not leave out.
     pub fn of(names: Cow<'f, str>, head: &'f RequestHead) -> Result<Self, Refusal> {
-        let signed = Self::gather(names, head.fields(), |name, is_signed| {
+        let judge = |name: &[u8], is_signed: bool| {
             if !is_signed && starts_with_amz(name) {
                 return Err(Refusal::new(
                     Reason::SigV4UnsignedHeader,
@@ -42,9 +45,14 @@ impl<'f> SignedFields<'f> {
                 return Err(Refusal::new(Reason::SigV4Malformed, said));
             }
             Ok(())
-        })?;
+        };
+        let signed = if names.starts_with(':') {
+            Self::gather(names, head.fields().chain(authority(head)), judge)?
+        } else {
+            Self::gather(names, head.fields(), judge)?
+        };
         // Listed names are in lower case.
-        if !signed.listed().any(|name| name == b"host") {
+        if !signed.listed().any(|name| name == b"host") && signed.listed().next() != Some(AUTHORITY) {
             return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
         }
         Ok(signed)
@@ -71,7 +79,7 @@ impl<'f> SignedFields<'f> {
             // To the end of it whatever is found: that needs no branch for each byte. No field that is signed has one of
             // the two tokens that only a slower comparison tells apart.
             let plain = rest[..length].iter().fold(true, |all, &b| all & is_plain_token(b));
-            if length == 0 || !plain {
+            if (length == 0 || !plain) && rest[..length] != *AUTHORITY {
                 return malformed("signed headers are not a list of lower-case names");
             }
             let name = &rest[..length];
@@ -166,6 +174,11 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
         rest = &rest[at + next..];
     }
     out.extend_from_slice(rest);
+}
+
+/// Of HTTP/2 alone. INVARIANT: its `host` is what the pseudo-header field said (`request/http2.rs`).
+fn authority(head: &RequestHead) -> Option<(&[u8], &[u8])> {
+    head.only("host").filter(|_| head.version() == Version::Http2).map(|value| (AUTHORITY, value))
 }
 
 pub(super) fn starts_with_amz(name: &[u8]) -> bool {

@@ -1,5 +1,5 @@
 // Node's clients: `client.js sdk allowed|denied`, `client.js calls all` (what test_sdks.py wants of every SDK),
-// `client.js events good|forged` (a stream of signed events, for test_events.py) or `client.js fetch|axios|older-axios URL`. Says what it got, or its own error and exits with 1.
+// `client.js events good|http1|forged` (a stream of signed events, for test_events.py) or `client.js fetch|axios|older-axios URL`. Says what it got, or its own error and exits with 1.
 const clients = {
   async sdk(action) {
     const { DynamoDBClient, DeleteTableCommand, ListTablesCommand } = require('@aws-sdk/client-dynamodb');
@@ -12,7 +12,6 @@ const clients = {
     const { SQSClient, GetQueueUrlCommand, SendMessageCommand } = require('@aws-sdk/client-sqs');
     const { LambdaClient, InvokeCommand } = require('@aws-sdk/client-lambda');
     const { BedrockRuntimeClient, InvokeModelCommand } = require('@aws-sdk/client-bedrock-runtime');
-    const { NodeHttpHandler } = require('@smithy/node-http-handler');
     const Bucket = 'trial-data', files = new s3.S3Client({}), tables = new dynamodb.DynamoDBClient({}), queues = new SQSClient({});
     await files.send(new s3.PutObjectCommand({ Bucket, Key: 'sdk/a b+c', Body: 'some bytes' }));
     const got = await files.send(new s3.GetObjectCommand({ Bucket, Key: 'sdk/a b+c' }));
@@ -35,14 +34,13 @@ const clients = {
     const FunctionName = 'arn:aws:lambda:us-east-1:123456789012:function:trial';
     await new LambdaClient({}).send(new InvokeCommand({ FunctionName, Payload: '{}' }));
     const modelId = 'anthropic.claude-3-haiku-20240307-v1:0';
-    const requestHandler = new NodeHttpHandler(); // its default speaks HTTP/2 alone, past every proxy
-    await new BedrockRuntimeClient({ requestHandler }).send(new InvokeModelCommand({ modelId, body: '{}', contentType: 'application/json' }));
+    await new BedrockRuntimeClient({}).send(new InvokeModelCommand({ modelId, body: '{}', contentType: 'application/json' }));
   },
   async events(how) {
     const { BedrockRuntimeClient, InvokeModelWithBidirectionalStreamCommand } = require('@aws-sdk/client-bedrock-runtime');
     const { crc32 } = require('node:zlib'), { Transform } = require('node:stream');
     const { NodeHttpHandler } = require('@smithy/node-http-handler');
-    const client = new BedrockRuntimeClient({ requestHandler: new NodeHttpHandler() }), words = ['first', 'second', 'third'], awaited = [...words];
+    const client = new BedrockRuntimeClient(how === 'http1' ? { requestHandler: new NodeHttpHandler() } : {}), words = ['first', 'second', 'third'], awaited = [...words];
     if (how === 'forged') {
       // Sends what the SDK signed, and of its second event one bit otherwise: within the payload, and with the checksum that it then has.
       const handler = client.config.requestHandler, handle = handler.handle.bind(handler);
