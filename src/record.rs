@@ -33,7 +33,7 @@ use crate::engine::reason::Reason;
 use crate::engine::target::Authority;
 
 use self::attempt::Source;
-pub use self::attempt::{Decision, End, Outcome, Request, Spent, Upstream};
+pub use self::attempt::{Decision, End, Outcome, Request, Retried, Spent, Upstream};
 use self::data::Data;
 use self::event::Facts;
 pub use self::event::Prelude;
@@ -408,6 +408,11 @@ impl Entry {
     /// Its first byte goes upstream, `now`.
     pub fn leaves(&mut self, now: Instant) {
         self.left = Some(now - self.opened);
+    }
+
+    /// It goes upstream once more.
+    pub fn retries(&mut self, why: Retried) {
+        self.facts.retried = Some(why);
     }
 
     /// So many bytes of its body went upstream, should it have no answer.

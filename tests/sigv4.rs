@@ -23,6 +23,8 @@ mod negative;
 mod post;
 #[path = "sigv4/presigned.rs"]
 mod presigned;
+#[path = "sigv4/rechain.rs"]
+mod rechain;
 #[path = "sigv4/requests.rs"]
 mod requests;
 #[path = "sigv4/resign.rs"]

@@ -351,10 +351,11 @@ impl Policy {
     /// What no statement allows: passed where the policy only observes, refused with its nearest statement otherwise.
     fn unnamed(&self, request: &Request<'_>, ask: Option<&Ask>, would: Vec<Name>) -> Decision {
         let identity = request.identity;
-        let outside =
-            identity.signer.is_some() && request.operation.is_some() && !self.perimeter.holds_signer(request);
+        let inside = || {
+            identity.signer.is_none() || request.operation.is_none() || self.perimeter.holds_signer(request)
+        };
         let observed = self.report || (self.report_http && request.operation.is_none());
-        if observed && !outside {
+        if observed && inside() {
             let (min_tls13, stream) = Default::default();
             let policy = self.id;
             return Decision::Allow(Permit {

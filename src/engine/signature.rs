@@ -45,7 +45,7 @@ use super::reason::Reason;
 use super::request::RequestHead;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use chain::Chain;
-use keys::Checker;
+use keys::Lent;
 use payload::Payload;
 use seen::{QueryAuth, Seen};
 
@@ -257,7 +257,7 @@ impl<'a> Claim<'a> {
             None => (SignatureState::UnknownKey, unknown_signer(self.key_id), None),
             Some(key) => {
                 let checker = self.check(key, body)?;
-                let chain = self.payload.is_chained().then(|| self.chain(checker, key));
+                let chain = self.payload.is_chained().then(|| self.chain(checker.clone(), key));
                 (SignatureState::Verified, signer_of(key), chain)
             }
         };
@@ -273,9 +273,9 @@ impl<'a> Claim<'a> {
         Ok(Verdict { identity, due, mark: self.mark() })
     }
 
-    /// The signatures of what follows the head.
-    fn chain(&self, checker: Checker, key: &KnownKey) -> Chain {
-        let chain = Chain::new(checker, self.date, &self.scope, self.signature.text);
+    /// The signatures of what follows the head: `by` checks them, or makes them.
+    fn chain<K>(&self, by: K, key: &KnownKey) -> Chain<K> {
+        let chain = Chain::new(by, self.algorithm, self.date, &self.scope, self.signature.text);
         if self.payload == Payload::Events { chain.of_events(&key.secret, &self.scope) } else { chain }
     }
 
@@ -311,8 +311,8 @@ impl<'a> Claim<'a> {
     }
 
     /// The signature, then the token, under a key that we know. Gives what checked it.
-    fn check(&self, key: &KnownKey, body: Option<&[u8]>) -> Result<Checker, Refusal> {
-        let Some((checker, fresh)) = key.checker(self.algorithm, &self.scope) else {
+    fn check(&self, key: &KnownKey, body: Option<&[u8]>) -> Result<Lent, Refusal> {
+        let Some(checker) = key.checker(self.algorithm, &self.scope) else {
             return Err(Refusal::new(Reason::SigV4Signature, "the key has no pair for version 4A"));
         };
         let holds = |form| {
@@ -336,8 +336,7 @@ impl<'a> Claim<'a> {
             Some(false) => {
                 return Err(Refusal::new(Reason::SigV4Signature, "signature does not match the request"));
             }
-            Some(true) if fresh => key.remember(&checker),
-            Some(true) => {}
+            Some(true) => key.remember(&checker),
         }
         check_token(self.token.as_deref(), key)?;
         Ok(checker)

@@ -35,6 +35,10 @@ pub enum BodyError {
     Framing(#[from] FramingError),
     #[error("client went away: {0}")]
     Gone(#[source] io::Error),
+    /// Its stream was reset, by the client or for what the client sent, or has gone with its connection: nothing can be
+    /// said on it any more.
+    #[error("{said}")]
+    Reset { reason: Reason, said: String },
     #[error("no byte of the body for {0:?}")]
     Idle(Duration),
     #[error("the body, which must be read before it is judged, is not whole after {0:?}")]
@@ -47,11 +51,11 @@ pub enum BodyError {
 /// A request's body on its way through.
 pub trait Inbound: Body<Data = Bytes, Error = BodyError> + Unpin + Send {
     /// Sends the client an interim answer (100, 103): only before the final one has begun.
-    fn interim(&mut self, head: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
+    fn interim(&mut self, head: &[u8]) -> impl Future<Output = Result<(), BodyError>> + Send;
 }
 
 impl<B: Inbound> Inbound for Box<B> {
-    async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+    async fn interim(&mut self, head: &[u8]) -> Result<(), BodyError> {
         (**self).interim(head).await
     }
 }
@@ -284,7 +288,7 @@ impl<B: Inbound> Outbound<B> {
 }
 
 impl<B: Inbound> Inbound for Outbound<B> {
-    async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+    async fn interim(&mut self, head: &[u8]) -> Result<(), BodyError> {
         self.rest.interim(head).await
     }
 }

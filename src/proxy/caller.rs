@@ -92,10 +92,26 @@ pub async fn ask(worker: &Worker, facts: &Facts, arrival: &Arrival) -> Result<()
     let shared = &worker.shared;
     let signer = facts.identity.signer.as_ref().ok_or(CallerError::Gone)?;
     let untold = || shared.keys.load().get(&signer.key_id).is_none_or(KnownKey::is_untold);
-    let tried = shared.callers.of(&signer.key_id).lock_owned();
+    // Keys of S3 Express open nothing else: STS is asked with the one that took them.
+    let of_express = |key: &KnownKey| {
+        key.parents.as_deref().and_then(|all| all.first()).is_some_and(|parent| parent.by == EXPRESS)
+    };
+    let by = shared
+        .keys
+        .load()
+        .principal(&signer.key_id)
+        .find(|key| !of_express(key))
+        .map(|key| Name::clone(&key.id));
+    let by = by.ok_or(CallerError::Gone)?;
+    let tried = shared.callers.of(&by).lock_owned();
     let tried = tokio::time::timeout(PATIENCE, tried).await.map_err(|_| CallerError::Timeout(PATIENCE))?;
     if !untold() {
         return Ok(());
+    }
+    // It took another session before, and that was asked for.
+    let before = shared.keys.load().principal(&signer.key_id).find_map(KnownKey::told).cloned();
+    if let Some(told) = before {
+        return keep(shared, &signer.key_id, &told);
     }
     if let Some(failed) = tried.as_ref().filter(|failed| failed.at.elapsed() < BETWEEN) {
         return Err(CallerError::Before(Arc::clone(&failed.why)));
@@ -106,10 +122,6 @@ pub async fn ask(worker: &Worker, facts: &Facts, arrival: &Arrival) -> Result<()
         .sts_of(&arrival.kind, region)
         .ok_or_else(|| CallerError::NoEndpoint(arrival.target.clone()))?;
     let (worker, id) = (worker.clone(), Name::clone(&signer.key_id));
-    // Keys of S3 Express open nothing else: whoever took them is who they are.
-    let parent =
-        signer.parents.iter().flat_map(|parents| parents.first()).find(|parent| parent.by == EXPRESS);
-    let by = parent.and_then(|parent| parent.key_id.clone()).unwrap_or_else(|| Name::clone(&id));
     // A task of its own: a client that goes away does not take the answer from the others.
     let asked = tokio::spawn(async move { settle(&worker, &id, &by, sts, &region, tried).await });
     asked.await.unwrap_or(Err(CallerError::Body))
@@ -130,7 +142,7 @@ async fn settle(
         Err(error) => Err(error),
     };
     match &told {
-        Ok(()) => shared.callers.forget(id),
+        Ok(()) => shared.callers.forget(by),
         Err(error) => *tried = Some(Failed { at: Instant::now(), why: error.to_string().into() }),
     }
     told
@@ -140,7 +152,7 @@ fn keep(shared: &Shared, id: &Name, told: &Told) -> Result<(), CallerError> {
     let account = told.account;
     let mut agrees = true;
     shared.keys.rcu(|keys| {
-        let with = keys.with_told(id, told.clone());
+        let with = keys.with_told(id, told);
         agrees = with.is_some();
         with.map_or_else(|| Arc::clone(keys), Arc::new)
     });

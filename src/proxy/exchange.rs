@@ -38,6 +38,8 @@ struct Refusal {
     said: String,
     /// More for the client, where a person reads it.
     detail: Option<String>,
+    /// The client can be told nothing any more.
+    untold: bool,
     /// How far it came towards its origin.
     reached: Option<Reached>,
 }
@@ -45,7 +47,7 @@ struct Refusal {
 impl Refusal {
     /// Before anything was dialled.
     fn new(reason: Reason, said: String) -> Self {
-        Self { reason, said, detail: None, reached: None }
+        Self { reason, said, detail: None, untold: false, reached: None }
     }
 }
 
@@ -123,8 +125,9 @@ pub async fn exchange<B: Inbound>(
             Judgement::NeedBody => {}
         }
         drop(keys);
-        if !std::mem::replace(&mut continued, true) && body.interim(CONTINUE).await.is_err() {
-            let gone = BodyError::Gone(std::io::ErrorKind::BrokenPipe.into());
+        if !std::mem::replace(&mut continued, true)
+            && let Err(gone) = body.interim(CONTINUE).await
+        {
             return Box::pin(broken(entry, head, gone)).await;
         }
         match Box::pin(Held::read(&mut body, &shared.budget)).await {
@@ -209,7 +212,13 @@ pub async fn exchange<B: Inbound>(
             }
             let said = error.to_string();
             let detail = worker.tells_why().then(|| said.clone());
-            let refusal = Refusal { reason: error.reason(), said, detail, reached: error.reached() };
+            let refusal = Refusal {
+                reason: error.reason(),
+                said,
+                detail,
+                untold: error.is_untold(),
+                reached: error.reached(),
+            };
             Box::pin(refuse(entry, head, &facts, refusal)).await
         }
     }
@@ -277,9 +286,10 @@ fn denied_request<'a>(
 /// The body broke off or could not be read before a judgement.
 async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyError) -> Answer<B> {
     entry.judged(&request(head, "", Spent::default()));
-    let said = error.to_string();
     let facts = Facts { operation: None, identity: Identity::NONE };
-    refuse(entry, head, &facts, Refusal::new(OriginError::of_body(&error), said)).await
+    let untold = matches!(error, BodyError::Reset { .. });
+    let refusal = Refusal { untold, ..Refusal::new(OriginError::of_body(&error), error.to_string()) };
+    refuse(entry, head, &facts, refusal).await
 }
 
 /// Writes the record, and says no in the request's own protocol.
@@ -293,6 +303,7 @@ async fn refuse<B: Inbound>(entry: Entry, head: &RequestHead, facts: &Facts, ref
         detail: refusal.detail.as_deref(),
     };
     let (status, answer) = reply::to_request(&shown, head);
+    let status = if refusal.untold { 0 } else { status };
     let bytes_in = entry.bytes_in();
     let upstream = refusal.reached.as_ref().map(Reached::recorded);
     let refused = Outcome::refused(refusal.reason, status, &refusal.said);

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::net::TcpStream;
 use tokio::sync::SemaphorePermit;
@@ -27,7 +28,7 @@ use crate::engine::request::{RequestHead, ResponseHead};
 use crate::engine::target::destination::Refused;
 use crate::engine::target::{Authority, Host};
 use crate::record::metrics;
-use crate::record::{AuditDown, Entry, LegText};
+use crate::record::{AuditDown, Entry, LegText, Retried};
 use crate::tls::origin::{AtLeast, Unshaken, wants_certificate};
 use crate::tls::{self, Offer};
 
@@ -62,6 +63,14 @@ impl<B: Inbound> Answer<B> {
         match self {
             Self::Http1(answer) => answer.take_unsent(),
             Self::Http2(answer) => answer.take_unsent(),
+        }
+    }
+
+    /// The fields of its head that travel on, as a connection of HTTP/2 had them.
+    pub fn take_fields(&mut self) -> Option<HeaderMap> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(answer) => answer.take_fields(),
         }
     }
 
@@ -169,13 +178,22 @@ impl OriginError {
         }
     }
 
+    /// The client can be told nothing of it.
+    pub fn is_untold(&self) -> bool {
+        matches!(
+            self,
+            Self::Exchange(ExchangeError::Body(BodyError::Reset { .. }))
+                | Self::Unanswered { error: ExchangeError::Body(BodyError::Reset { .. }), .. }
+        )
+    }
+
     /// The client's side of it.
     pub fn of_body(error: &BodyError) -> Reason {
         match error {
             BodyError::Framing(_) => Reason::RequestFraming,
             BodyError::Gone(_) => Reason::RequestAborted,
             BodyError::Idle(_) | BodyError::Slow(_) => Reason::RequestTimeout,
-            BodyError::Refused { reason, .. } => *reason,
+            BodyError::Refused { reason, .. } | BodyError::Reset { reason, .. } => *reason,
         }
     }
 }
@@ -218,7 +236,7 @@ pub async fn forward<B: Inbound>(
     let (mut leg, mut reused) = acquire(worker, &key, wants, how.judged).await?;
     entry.intend().await?;
     if how.owes_continue {
-        body.interim(CONTINUE).await.map_err(|error| ExchangeError::Body(BodyError::Gone(error)))?;
+        body.interim(CONTINUE).await.map_err(ExchangeError::Body)?;
     }
     let started = Instant::now();
     entry.leaves(started);
@@ -263,6 +281,7 @@ pub async fn forward<B: Inbound>(
                     drop(answer);
                     (body, again) = (unsent, true);
                     (leg, reused) = Box::pin(dial(worker, &key, wants, upstream.into_slot())).await?;
+                    entry.retries(Retried::Misdirected);
                     continue;
                 }
                 let waited = started.elapsed();
@@ -271,13 +290,17 @@ pub async fn forward<B: Inbound>(
             // Never processed, so any method may; once. What was written to a connection that then closed is not sent
             // again: nobody can tell what the origin did with it.
             Err(Unanswered {
-                error: ExchangeError::Untaken(_) | ExchangeError::Unwritten(_),
+                error: error @ (ExchangeError::Untaken(_) | ExchangeError::Unwritten(_)),
                 body: Some(unsent),
             }) if !again => {
                 (body, again) = (unsent, true);
                 // Its place may be the only one there is.
                 drop(upstream);
                 (leg, reused) = Box::pin(acquire(worker, &key, wants, Instant::now())).await?;
+                entry.retries(match error {
+                    ExchangeError::Unwritten(_) => Retried::Unwritten,
+                    _ => Retried::Unprocessed,
+                });
             }
             Err(failed) => {
                 let stood = Stood { upstream, reused };
@@ -298,10 +321,13 @@ enum Leg {
 }
 
 async fn acquire(worker: &Worker, key: &Key, wants: Wants, now: Instant) -> Result<(Leg, bool), OriginError> {
-    if key.offer == Offer::Both
-        && let Some(shared) = Box::pin(acquire_shared(worker, key, wants)).await
-    {
-        return shared;
+    if key.offer == Offer::Both {
+        if let Some(lease) = worker.streams.checkout(key) {
+            return Ok((Leg::Http2(lease), true));
+        }
+        if let Some(shared) = Box::pin(acquire_shared(worker, key, wants)).await {
+            return shared;
+        }
     }
     match worker.pool.checkout(key, now) {
         Some(leased) => Ok((Leg::Http1(leased), true)),
@@ -309,25 +335,21 @@ async fn acquire(worker: &Worker, key: &Key, wants: Wants, now: Instant) -> Resu
     }
 }
 
-/// A stream on a connection that others use too; `None`: the origin speaks HTTP/1.1, as far as we know. Requests that
-/// come together wait for one dial, but not for longer than a handshake may take.
+/// A stream on a connection that others use too, where none has room now; `None`: the origin speaks HTTP/1.1, as far
+/// as we know. Requests that come together wait for one dial, but not for longer than a handshake may take.
 async fn acquire_shared(
     worker: &Worker,
     key: &Key,
     wants: Wants,
 ) -> Option<Result<(Leg, bool), OriginError>> {
-    let reused = || worker.streams.checkout(key).map(|lease| Ok((Leg::Http2(lease), true)));
-    if let Some(reused) = reused() {
-        return Some(reused);
-    }
     let speaks_http1 = || worker.shared.spoken.of(&key.authority) == Some(Offer::Http1);
     if speaks_http1() {
         return None;
     }
     let turn = worker.streams.turn(key);
     let turn = tokio::time::timeout(worker.shared.config.limits.handshake, turn.lock()).await;
-    if let Some(reused) = reused() {
-        return Some(reused);
+    if let Some(lease) = worker.streams.checkout(key) {
+        return Some(Ok((Leg::Http2(lease), true)));
     }
     if speaks_http1() {
         return None;
@@ -375,7 +397,7 @@ async fn dial(
         return Ok((Leg::Http1(Leased { conn: Box::new(client::Connection::new(stream)), upstream }), false));
     }
     let stood = Stood { upstream: Arc::clone(&upstream), reused: false };
-    let shaken = http2::client::shake(stream, upstream, within).await;
+    let shaken = http2::client::shake(stream, upstream, within, shared.config.limits.body_idle).await;
     let connection =
         shaken.map_err(|error| OriginError::Unanswered { error: ExchangeError::Http2(error), stood })?;
     Ok((Leg::Http2(worker.streams.add(key.clone(), connection)), false))

@@ -8,6 +8,7 @@
 pub mod client;
 mod frames;
 mod message;
+mod patient;
 pub mod pool;
 pub mod server;
 pub mod watch;

@@ -74,7 +74,7 @@ pub async fn requests<S: Io>(
                         Box::pin(within(life, client.pass(passed, &mut overheard))).await
                     }
                 };
-                let whole = record(entry, &forwarded, &passage, client.carried(), passed.err()).await;
+                let whole = record(entry, &forwarded, &passage, client.carried(), true, passed.err()).await;
                 // The origin's connection must not wait for this client.
                 drop(forwarded);
                 if !whole {
@@ -115,7 +115,7 @@ async fn switched<S: Io, B: Inbound>(
             }
         };
     }
-    record(entry, &forwarded, passage, bytes, broke).await;
+    record(entry, &forwarded, passage, bytes, true, broke).await;
 }
 
 /// A client went away before its first request.
@@ -139,15 +139,17 @@ pub(super) async fn within<T>(
     tokio::time::timeout(life, pass).await.unwrap_or_else(|_| Err(over()))
 }
 
-/// Closes the entry of a request that was answered; false when the answer broke off.
+/// Closes the entry of a request that was answered; false when the answer broke off. `told`: the client had its status.
 pub(super) async fn record<B: Inbound>(
     mut entry: Entry,
     forwarded: &Forwarded<B>,
     passage: &Passage,
     bytes_out: u64,
+    told: bool,
     broke: Option<AnswerError<ExchangeError>>,
 ) -> bool {
     let answer = &forwarded.head;
+    let status = if told { answer.status() } else { 0 };
     let broke = broke.map(|error| match error {
         AnswerError::Client(error) if error.kind() == std::io::ErrorKind::TimedOut => {
             (Reason::RequestTimeout, "the client took no more of its answer".to_owned())
@@ -184,7 +186,7 @@ pub(super) async fn record<B: Inbound>(
         bytes_in: passage.bytes(),
         bytes_out,
         upstream: Some(upstream),
-        ..Outcome::new(end, answer.status())
+        ..Outcome::new(end, status)
     };
     entry.close(outcome).await;
     broke.is_none()

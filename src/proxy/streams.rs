@@ -4,7 +4,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -12,6 +12,7 @@ use h2::{Reason as Code, RecvStream};
 use http::Request;
 use tokio::task::JoinSet;
 
+use super::body::BodyError;
 use super::connection::of_head;
 use super::distrust::Suspect;
 use super::exchange::{Answer, exchange};
@@ -63,20 +64,26 @@ async fn serve<S: Io>(worker: Worker, io: Watched<S>, seen: Seen, caller: Caller
     let mut drained = pin!(super::drained(&mut draining));
     let mut idle = pin!(tokio::time::sleep(limits.body_idle));
     let mut head = HeadClock { within: limits.head, of: 0, clock: Clock::default() };
-    let mut ending = false;
+    let (mut ending, mut dry) = (false, false);
+    // How long it may be open yet, once it was told to end because nobody used it.
+    let mut last_wait = None;
     let ended = loop {
+        reap(&mut tasks);
         tokio::select! {
             biased;
-            next = next(&mut connection, &seen, &mut head, tasks.len() < MOST_TASKS) => match next {
+            next = next(&mut connection, &seen, &mut head, tasks.len() < MOST_TASKS, &mut dry) => match next {
                 Next::Request(request, respond) => {
                     suspect = None;
                     let taken = seen.take(respond.stream_id().into());
-                    tasks.spawn(stream(worker.clone(), request, respond, Arc::clone(&caller), taken));
+                    dry = !seen.holds_any();
+                    let answered = stream(worker.clone(), request, respond, Arc::clone(&caller), taken);
+                    // Boxed: a task is handed on several times a request, with all that is in it.
+                    tasks.spawn(Box::pin(answered));
                 }
                 Next::Refused(refused) => {
                     suspect = None;
                     let (worker, caller) = (worker.clone(), Arc::clone(&caller));
-                    tasks.spawn(async move { never_was(&worker, &caller, refused).await });
+                    tasks.spawn(Box::pin(async move { never_was(&worker, &caller, refused).await }));
                 }
                 Next::SlowHead => {
                     suspect = None;
@@ -89,21 +96,26 @@ async fn serve<S: Io>(worker: Worker, io: Watched<S>, seen: Seen, caller: Caller
                 }
                 Next::End(ended) => break ended,
             },
-            Some(ended) = tasks.join_next() => {
-                if let Err(error) = ended && error.is_panic() {
-                    tracing::error!(%error, "a request's task panicked");
-                }
-                idle.as_mut().reset(tokio::time::Instant::now() + limits.body_idle);
-            }
+            // A task that ends need not wake this one, which looks for them anyway when it has to do.
+            Some(ended) = tasks.join_next(), if tasks.len() >= MOST_TASKS => joined(ended),
             // GOAWAY: what is under way is finished, nothing new is taken (RFC 9113 6.8).
             () = drained.as_mut(), if !ending => {
                 ending = true;
                 connection.graceful_shutdown();
             }
-            () = idle.as_mut(), if tasks.is_empty() => {
-                // One whose head is under way is slow, not idle.
-                if seen.half_head().is_some() {
-                    idle.as_mut().reset(tokio::time::Instant::now() + limits.head);
+            () = idle.as_mut() => {
+                reap(&mut tasks);
+                let now = Instant::now();
+                let due = if !tasks.is_empty() {
+                    now + limits.body_idle
+                } else if seen.half_head().is_some() {
+                    // One whose head is under way is slow, not idle.
+                    now + limits.head
+                } else {
+                    last_wait.unwrap_or(now).max(seen.last_used() + limits.body_idle)
+                };
+                if due > now {
+                    idle.as_mut().reset(due.into());
                     continue;
                 }
                 if ending {
@@ -111,7 +123,8 @@ async fn serve<S: Io>(worker: Worker, io: Watched<S>, seen: Seen, caller: Caller
                 }
                 ending = true;
                 connection.graceful_shutdown();
-                idle.as_mut().reset(tokio::time::Instant::now() + limits.handshake);
+                last_wait = Some(now + limits.handshake);
+                idle.as_mut().reset((now + limits.handshake).into());
             }
         }
     };
@@ -164,10 +177,19 @@ impl HeadClock {
     }
 }
 
-/// What comes next. The connection makes its progress in here, also while no stream is taken up.
-async fn next<S: Io>(connection: &mut Connection<S>, seen: &Seen, head: &mut HeadClock, take: bool) -> Next {
+/// What comes next. The connection makes its progress in here, also while no stream is taken up. `dry`: it was polled in
+/// this turn until nothing was left to do, and is not to be polled again before something wakes it.
+async fn next<S: Io>(
+    connection: &mut Connection<S>,
+    seen: &Seen,
+    head: &mut HeadClock,
+    take: bool,
+    dry: &mut bool,
+) -> Next {
     std::future::poll_fn(|cx| {
-        let polled = if take {
+        let polled = if std::mem::take(dry) {
+            Poll::Pending
+        } else if take {
             connection.poll_accept(cx)
         } else {
             connection.poll_closed(cx).map(|ended| ended.err().map(Err))
@@ -186,6 +208,21 @@ async fn next<S: Io>(connection: &mut Connection<S>, seen: &Seen, head: &mut Hea
         head.poll_over(seen.half_head(), cx).map(|()| Next::SlowHead)
     })
     .await
+}
+
+/// Takes those out that have ended.
+fn reap(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.try_join_next() {
+        joined(ended);
+    }
+}
+
+fn joined(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a request's task panicked");
+    }
 }
 
 /// Records a request that the library kept from us.
@@ -236,8 +273,11 @@ async fn stream(
     if head.framing() == Framing::Length(0)
         && let Err(error) = body.is_empty().await
     {
-        let reason = OriginError::of_body(&error);
-        return malformed(&worker, client, &caller, reason, &error.to_string()).await;
+        let (reason, said) = (OriginError::of_body(&error), error.to_string());
+        return match error {
+            BodyError::Reset { .. } => unanswered(&worker, &caller, reason, &said).await,
+            _ => malformed(&worker, client, &caller, reason, &said).await,
+        };
     }
     let mut exchange = Box::pin(exchange(&worker, &head, body, &caller));
     let answer = match client.unless_reset(exchange.as_mut()).await {
@@ -256,13 +296,14 @@ async fn stream(
             let _ = client.answer_whole(&answer).await;
         }
         Answer::Passed(mut forwarded, entry, passage, lesson) => {
+            let fields = forwarded.body.take_fields();
             let passed = match (lesson, passage.telling(), forwarded.limits.life) {
-                (None, None, None) => client.pass(&forwarded.head, &mut forwarded.body).await,
+                (None, None, None) => client.pass(&forwarded.head, fields, &mut forwarded.body).await,
                 (lesson, telling, life) => {
                     let keys = &worker.shared.keys;
                     let mut taught = lesson::taught(lesson, keys, &forwarded.head, &mut forwarded.body);
                     let mut overheard = Overheard::new(&mut taught, telling);
-                    Box::pin(within(life, client.pass(&forwarded.head, &mut overheard))).await
+                    Box::pin(within(life, client.pass(&forwarded.head, fields, &mut overheard))).await
                 }
             };
             let (last, broke) = match passed {
@@ -274,7 +315,8 @@ async fn stream(
                 Some(AnswerError::Client(_)) => Code::CANCEL,
                 _ => Code::INTERNAL_ERROR,
             };
-            record(entry, &forwarded, &passage, bytes, broke).await;
+            let told = broke.is_none() || client.has_begun();
+            record(entry, &forwarded, &passage, bytes, told, broke).await;
             // The origin's connection must not wait for this client.
             drop(forwarded);
             match last {

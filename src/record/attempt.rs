@@ -26,6 +26,18 @@ words! {
     }
 }
 
+words! {
+    /// Why a request was sent once more. Never where anybody may have acted on the first.
+    pub enum Retried {
+        /// The connection, from the pool, was gone at the first write.
+        Unwritten = "unwritten",
+        /// The origin said that it did not process it: REFUSED_STREAM, or a GOAWAY that left it out.
+        Unprocessed = "unprocessed",
+        /// 421: not over that connection.
+        Misdirected = "misdirected",
+    }
+}
+
 /// A request as judged: everything its lines may tell of it, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {

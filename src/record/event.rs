@@ -13,7 +13,7 @@ use crate::engine::facts::{
 };
 use crate::engine::target::{Authority, Host};
 
-use super::attempt::{Decision, End, Labels, Outcome, Request, Source, Spent, Upstream};
+use super::attempt::{Decision, End, Labels, Outcome, Request, Retried, Source, Spent, Upstream};
 use super::data::Data;
 use super::json::Json;
 use super::lane::Stamp;
@@ -106,6 +106,7 @@ pub struct Facts {
     /// The client's process and its name, where it was looked for and found. The prelude may have told them.
     pub process: Option<Box<(u32, String)>>,
     process_is_told: bool,
+    pub retried: Option<Retried>,
     /// This is the event that tells the chain of the leg to the origin.
     pub tells_chain: bool,
 }
@@ -139,6 +140,7 @@ impl Facts {
             data: None,
             process: None,
             process_is_told: prelude.tells_process,
+            retried: None,
             tells_chain: false,
         }
     }
@@ -316,6 +318,9 @@ pub fn write(
     json.count(",\"bytesOut\":", outcome.bytes_out);
     json.count(",\"durationUs\":", micros(took));
     json.count(",\"decisionUs\":", micros(facts.labels.spent.all));
+    if let Some(why) = facts.retried {
+        json.word(",\"retried\":\"", why.as_str());
+    }
     if let Some(up) = &outcome.upstream {
         upstream(json, up, facts.tells_chain);
     }

@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::Decision;
 use super::intent::MAX_INTENT;
+use super::{Decision, Retried};
 use crate::engine::facts::{Auth, Door, PayloadOutcome, PayloadState, Protocol, SignatureState, TlsVersion};
 use crate::engine::reason::Reason;
 
@@ -222,6 +222,7 @@ fn ours() -> Value {
         "payload": words_of!(PayloadState),
         "ownKey": {"const": true},
         "repeats": {"const": true},
+        "retried": words_of!(Retried),
         "parents": list(&object("", json!({"by": text()}), json!({"key": text(), "account": account(), "role": text()}))),
         "method": text(),
         "host": text(),

@@ -115,6 +115,7 @@ fn lines_of_every_kind_hold_to_the_schema() {
     let mut entry = recorder.open(&Recorder::prelude(&arrival));
     entry.judged(&Request { would: &["try".into()], ..request(None, &identity, &arrival.target) });
     wait(entry.intend()).unwrap();
+    entry.retries(Retried::Unprocessed);
     wait(entry.close(answered(Some(Upstream {
         extended_request_id: Some(b"x"),
         ..upstream(&LegText::dialled_at("52.94.0.1:443".parse().unwrap(), Some(&tls)))

@@ -1,6 +1,6 @@
 """Writes tests/vectors/captured: what the AWS SDKs of test_sdks.py put on the wire, under AWS's own example keys.
 
-    target/clients-venv/bin/python tests/clients/capture.py EXEAT      after tests/clients/run has installed the SDKs
+    target/clients-venv/bin/python tests/clients/capture.py EXEAT [NAME...]      after tests/clients/run has installed the SDKs
 
 Each program runs under `exeat exec`, as its users run it. A recorder behind exeat keeps every request and hands it to moto.
 exeat passes a request's head and body on as they came, so what is kept is what the SDK signed.
@@ -21,6 +21,7 @@ from urllib.parse import parse_qs
 import lab
 import matrix
 import origin
+import test_events
 import test_sdks
 import world
 
@@ -32,6 +33,7 @@ PROGRAMS = {
     "go": (*matrix.GO, "calls", "all"),
     "java": ("java", "-cp", matrix.CLASSES, "Calls"),
 }
+STREAMS = {"go-events": (*matrix.GO, "events", "good"), "javascript-events": (*matrix.NODE, "events", "good")}
 FOLDER = lab.ROOT / "tests" / "vectors" / "captured"
 
 
@@ -119,7 +121,7 @@ def written(name, number, request):
         "body_b64": base64.b64encode(request["body"]).decode(), "expect": "valid"})
 
 
-def main(exeat):
+def main(exeat, *names):
     variables = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_SESSION_TOKEN": TOKEN, "AWS_ACCOUNT_ID": world.ACCOUNT,
                  "AWS_REGION": world.REGION, "AWS_DEFAULT_REGION": world.REGION}
     with tempfile.TemporaryDirectory() as folder:
@@ -129,11 +131,12 @@ def main(exeat):
         moto = origin.Moto(certificate, key)
         recorder = Recorder(certificate, key, moto.port)
         base = world.clean_environment() | variables | {"HOME": str(folder), "NODE_PATH": str(lab.ROOT / "target/clients-node/node_modules")}
-        under = [exeat, "exec", "--quiet", "--upstream-ca", authority.certificate, "--connect-to", f"*:443=127.0.0.1:{recorder.port}"]
-        run = lambda *child, policy: subprocess.run([str(word) for word in (*under, *policy, "--", *child)], env=base, cwd=Path(__file__).parent, check=True)
+        under, star = [exeat, "exec", "--quiet", "--upstream-ca", authority.certificate], ("--connect-to", f"*:443=127.0.0.1:{recorder.port}")
+        run = lambda *child, policy: subprocess.run([str(word) for word in (*under, *policy, *star, "--", *child)], env=base, cwd=Path(__file__).parent, check=True)
         run(sys.executable, "-c", "import test_sdks; test_sdks.prepare()", policy=("--policy", Path(__file__).parent / "policy.yaml"))
         FOLDER.mkdir(exist_ok=True)
-        for name, program in PROGRAMS.items():
+        wanted = lambda programs: [(name, program) for name, program in programs.items() if name in names or not names]
+        for name, program in wanted(PROGRAMS):
             recorder.requests.clear()
             run(*program, policy=test_sdks.POLICY)
             # What exeat asks of its own names no program.
@@ -141,7 +144,15 @@ def main(exeat):
             assert len(kept) == len(test_sdks.CALLS), (name, len(kept))
             (FOLDER / f"{name}.jsonl").write_text("".join(written(name, n, request) + "\n" for n, request in enumerate(kept)))
             print(name, len(kept), "requests")
+        # One stream each, whose other side answers as they go on.
+        server = test_events.model(certificate, key)
+        for name, program in wanted(STREAMS):
+            run(*program, policy=test_events.flags(folder, server))
+            stream = test_events.Model.streams.pop()
+            request = {"method": "POST", "target": stream["path"], "headers": stream["fields"], "body": stream["body"]}
+            (FOLDER / f"{name}.jsonl").write_text(written(name, 0, request) + "\n")
+            print(name)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), *sys.argv[2:])

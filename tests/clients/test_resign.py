@@ -1,6 +1,8 @@
-"""Requests of four SDKs, put in another name by the library, at a server that checks signatures: moto with its IAM on."""
+"""Requests of four SDKs, put in another name by the library, at a server that checks signatures: moto with its IAM on. What moto
+does not know, chunks of version 4A, AWS's own library checks."""
 
 import base64
+import json
 import os
 import socket
 import subprocess
@@ -11,14 +13,37 @@ import boto3
 from botocore.config import Config
 
 import lab
+import matrix
 import test_sdks
 from world import ACCOUNT, REGION, SECRET, Trial, clean_environment
 
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", lab.ROOT / "target"))
 CAPTURED = lab.ROOT / "tests" / "vectors" / "captured"
 EVERYTHING = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}'
+# Of AWS's suite of version 4A, which says what its public key is.
+SUITE = lab.ROOT / "tests" / "vectors" / "sigv4" / "v4a" / "get-vanilla"
 # Else 200. The part and the end of a multipart upload are another upload's: moto falls over the first.
 ANSWERS = {"03": (404, 500), "04": (404, 500)}
+
+
+def resigned(key, secret, path):
+    """What the library makes of a file of requests: a line each."""
+    return subprocess.run([TARGET / "debug/examples/resign", key, secret, path], capture_output=True, text=True, check=True).stdout
+
+
+class Resign4a(Trial):
+    def chains(self, uploads, public):
+        return subprocess.run(["java", "-cp", matrix.CLASSES, "Chains", public["X"], public["Y"]], input=uploads, capture_output=True, text=True)
+
+    def test_uploads_in_chunks_hold_in_another_name_by_awss_own_library(self):
+        key = json.loads((SUITE / "context.json").read_text())["credentials"]
+        public = json.loads((SUITE / "public-key.json").read_text())
+        uploads = resigned(key["access_key_id"], key["secret_access_key"], SUITE.parents[1] / "crt-v4a-chunks.json")
+        done = self.chains(uploads, public)
+        # The head, each chunk with the last, the trailer.
+        self.assertEqual((done.returncode, done.stdout.split()), (0, ["two-chunks", "4", "empty", "2", "trailer", "4"]), done)
+        others = resigned(key["access_key_id"], "another-secret", SUITE.parents[1] / "crt-v4a-chunks.json")
+        self.assertNotEqual(self.chains(others, public).returncode, 0)
 
 
 class Resign(Trial):
@@ -56,8 +81,7 @@ class Resign(Trial):
 
     def resigned(self, client, secret):
         """(name, bytes) of each request."""
-        said = subprocess.run([TARGET / "debug/examples/resign", self.key[0], secret, CAPTURED / f"{client}.jsonl"],
-                              capture_output=True, text=True, check=True).stdout
+        said = resigned(self.key[0], secret, CAPTURED / f"{client}.jsonl")
         return [tuple(base64.b64decode(word) for word in line.split()) for line in said.splitlines()]
 
     def send(self, request):

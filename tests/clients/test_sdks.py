@@ -10,6 +10,7 @@ from world import ACCOUNT, client
 
 POLICY = ("--policy", Path(__file__).parent / "sdks.yaml")
 FUNCTION = arn("lambda", "function:trial")
+MODEL = "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-haiku-20240307-v1:0"
 # (call, auth, payload, resource). Uploads over https: SDKs sign the head and send the body with a checksum.
 CALLS = [
     ("s3:PutObject", "sigv4", "checksum", s3_arn("sdk/a b+c")),
@@ -25,7 +26,7 @@ CALLS = [
     ("sqs:GetQueueUrl", "sigv4", "signed", arn("sqs", "orders")),
     ("sqs:SendMessage", "sigv4", "signed", arn("sqs", "orders")),
     ("lambda:Invoke", "sigv4", "signed", FUNCTION),
-    ("bedrock:InvokeModel", "sigv4", "signed"),  # which model the atlas does not read out of the path
+    ("bedrock:InvokeModel", "sigv4", "signed", MODEL),
 ]
 
 

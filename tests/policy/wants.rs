@@ -1,9 +1,11 @@
 //! When the judge wants to know whose a key is before it decides, and when it does not.
 
 use exeat::engine::atlas::{Atlas, BodySeen};
-use exeat::engine::facts::{AccountId, TlsVersion};
+use std::sync::Arc;
+
+use exeat::engine::facts::{AccountId, Parent, TlsVersion};
 use exeat::engine::policy::Policy;
-use exeat::engine::signature::{KnownKeys, Told};
+use exeat::engine::signature::{KnownKey, KnownKeys, Told};
 use exeat::engine::{Judgement, Question, judge};
 
 use super::message::Message;
@@ -100,6 +102,7 @@ fn it_is_asked_where_a_statement_turns_on_the_account_or_role_and_nowhere_else()
         (deny("*", "signer.role: app, auth: presigned"), "", "", "allow", "allow"),
         (any.clone(), "perimeter: {signers: ['210987654321']}\n", "", "ask", "allow"),
         (any.clone(), "perimeter: {signers: ['110987654321']}\n", "", "ask", "sigv4.perimeter"),
+        (any.clone(), "perimeter: {signers: [self], resources: [self]}\n", "", "ask", "allow"),
         (any.clone(), "perimeter: {signers: [self], resources: [self]}\n", "210987654321", "ask", "allow"),
         (
             any.clone(),
@@ -122,8 +125,32 @@ fn it_is_asked_where_a_statement_turns_on_the_account_or_role_and_nowhere_else()
         let known = keys();
         assert_eq!(judged(&statements, perimeter, &message, &known), before, "{statements} {perimeter}");
         let told = Told { account: AccountId::parse("210987654321").unwrap(), role: None };
-        let known = known.with_told(Who::Nameless.key_id(), told).unwrap();
+        let known = known.with_told(Who::Nameless.key_id(), &told).unwrap();
         assert_eq!(judged(&statements, perimeter, &message, &known), after, "{statements} {perimeter}");
+    }
+}
+
+#[test]
+fn a_session_of_a_key_whose_account_is_untold_is_ours_once_it_is_told() {
+    let any = "{id: a, effect: allow, action: 'dynamodb:*', resource: '*'}";
+    let other = any.replace("dynamodb", "s3");
+    let message = call(Who::Nameless, "");
+    let (id, account) = (Who::Nameless.key_id(), AccountId::parse("210987654321").unwrap());
+    let taken = |by| {
+        let given = keys();
+        let own = given.get(id).unwrap();
+        let mut key = KnownKey::new(id, own.secret.clone(), own.token.clone());
+        let parent = Parent { by, key_id: Some("AKIAIOSFODNN7PARENT1".into()), account: None, role: None };
+        (key.own, key.parents) = (false, Some([parent].into()));
+        let parent = KnownKey::new("AKIAIOSFODNN7PARENT1", own.secret.clone(), None);
+        KnownKeys::new([parent]).with_learned(&Arc::new(key), NOW)
+    };
+    for (by, after) in [("sts:GetSessionToken", "allow"), ("sts:AssumeRole", "sigv4.perimeter")] {
+        let known = taken(by);
+        assert_eq!(judged(any, "", &message, &known), "ask", "{by}");
+        assert_eq!(judged(&other, "", &message, &known), "policy.no_match", "{by}: in vain");
+        let known = known.with_told(id, &Told { account, role: None }).unwrap();
+        assert_eq!(judged(any, "", &message, &known), after, "{by}");
     }
 }
 
@@ -142,7 +169,7 @@ fn a_key_whose_account_and_role_are_known_or_that_is_not_ours_asks_nothing() {
 fn what_is_told_of_a_key_never_contradicts_its_id() {
     let told = |account: &str| Told { account: AccountId::parse(account).unwrap(), role: None };
     let keys = keys();
-    assert!(keys.with_told(Who::Own.key_id(), told("210987654321")).is_none());
-    assert!(keys.with_told("AKIAI44QH8DHBEXAMPLE", told("210987654321")).is_none());
-    assert!(keys.with_told(Who::Own.key_id(), told(super::world::OURS)).is_some());
+    assert!(keys.with_told(Who::Own.key_id(), &told("210987654321")).is_none());
+    assert!(keys.with_told("AKIAI44QH8DHBEXAMPLE", &told("210987654321")).is_none());
+    assert!(keys.with_told(Who::Own.key_id(), &told(super::world::OURS)).is_some());
 }

@@ -1,20 +1,22 @@
 //! Uploads in chunks that AWS's own library signed in version 4A (`tools/sigv4a-chunks`): the form of its signatures, and
 //! the chain between them, are not of our making.
 
-use exeat::engine::facts::{PayloadOutcome, Secret, Timestamp};
+use exeat::engine::facts::{PayloadOutcome, Timestamp};
 use exeat::engine::reason::Reason;
 use exeat::engine::request::RequestHead;
-use exeat::engine::signature::{KnownKey, KnownKeys, PayloadClaim, Reading, Refusal, read};
+use exeat::engine::signature::{KnownKeys, PayloadClaim, Reading, Refusal, read};
 
-const AT: Timestamp = Timestamp(1_767_323_045);
+use super::message::keys;
 
-struct Upload {
-    name: String,
-    head: String,
-    body: Vec<u8>,
+pub(super) const AT: Timestamp = Timestamp(1_767_323_045);
+
+pub(super) struct Upload {
+    pub name: String,
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
-fn uploads() -> Vec<Upload> {
+pub(super) fn uploads() -> Vec<Upload> {
     let text = include_str!("../vectors/sigv4/crt-v4a-chunks.json");
     let all: serde_json::Value = serde_json::from_str(text).unwrap();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -27,12 +29,14 @@ fn uploads() -> Vec<Upload> {
     .collect()
 }
 
+pub(super) fn known() -> KnownKeys {
+    keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None)
+}
+
 fn due(head: &str) -> Result<PayloadClaim, Refusal> {
-    let secret = Secret::new(b"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
-    let keys = KnownKeys::new([KnownKey::new("AKIAIOSFODNN7EXAMPLE", secret, None)]);
     let head = RequestHead::parse(head.to_owned().into()).unwrap();
     let Reading::Signed(claim) = read(&head)? else { panic!("it is signed") };
-    claim.verify(None, &keys, AT).map(|verdict| verdict.due)
+    claim.verify(None, &known(), AT).map(|verdict| verdict.due)
 }
 
 fn judge(due: &PayloadClaim, body: &[u8]) -> Result<PayloadOutcome, Refusal> {

@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::message::{Message, hex, keys, text};
 
 /// 1981-01-16T06:30:00Z, the vectors' clock.
-const START: i64 = 348_474_600;
+pub(super) const START: i64 = 348_474_600;
 
-struct Stream {
-    head: Message,
+pub(super) struct Stream {
+    pub head: Message,
     seed: String,
-    known: KnownKeys,
+    pub known: KnownKeys,
     /// Seconds after the start, payload, signature.
     events: Vec<(i64, Vec<u8>, Vec<u8>)>,
 }
@@ -23,7 +23,7 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|n| u8::from_str_radix(&text[n..n + 2], 16).unwrap()).collect()
 }
 
-fn recorded() -> Stream {
+pub(super) fn recorded() -> Stream {
     let file: Value = serde_json::from_str(&text("event-stream.json")).unwrap();
     let part = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
     let mut head = Message { method: "POST".into(), target: "/streaming".into(), ..Message::default() };
@@ -81,7 +81,7 @@ impl Stream {
         verdict.due.start()
     }
 
-    fn frames(&self) -> Vec<Vec<u8>> {
+    pub(super) fn frames(&self) -> Vec<Vec<u8>> {
         self.events.iter().map(|(at, payload, signature)| signed_frame(*at, payload, signature)).collect()
     }
 }
@@ -199,29 +199,34 @@ fn a_message_has_exactly_a_date_and_a_signature_and_a_stream_ends_with_an_empty_
     );
 }
 
+/// Events of these payloads, so many seconds after the start; signed here, with the scope of the event's own day.
+pub(super) fn signed_events(stream: &Stream, events: &[(i64, &[u8])]) -> Vec<u8> {
+    let sha256 = |data: &[u8]| hex(digest::digest(&digest::SHA256, data).as_ref());
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    let mut previous = stream.seed.clone();
+    let mut wire = Vec::new();
+    for &(later, payload) in events {
+        let at = time::OffsetDateTime::from_unix_timestamp(START + later).unwrap();
+        let date = at.format(format).unwrap();
+        let scope = Scope { date: &date[..8], region: "us-east-1", service: "demo" };
+        let header = sha256(&date_header((START + later) * 1000));
+        let scoped = format!("{}/us-east-1/demo/aws4_request", scope.date);
+        let text =
+            format!("AWS4-HMAC-SHA256-PAYLOAD\n{date}\n{scoped}\n{previous}\n{header}\n{}", sha256(payload));
+        let signature = SigningKey::derive(&Secret::new(b"secret"), &scope).sign(text.as_bytes());
+        wire.extend(signed_frame(later, payload, &signature));
+        previous = hex(&signature);
+    }
+    wire
+}
+
 #[test]
 fn a_stream_goes_on_past_midnight_under_the_next_days_key_but_not_for_another_day() {
     let stream = recorded();
-    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    // Signed here, with the scope of the event's own day.
-    let event = |later: i64, previous: &str, payload: &[u8]| {
-        let at = time::OffsetDateTime::from_unix_timestamp(START + later).unwrap();
-        let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
-        let date = at.format(format).unwrap();
-        let scope = Scope { date: &date[..8], region: "us-east-1", service: "demo" };
-        let sha256 = |data: &[u8]| hex(digest::digest(&digest::SHA256, data).as_ref());
-        let header = sha256(&date_header((START + later) * 1000));
-        let payload = if payload.is_empty() { empty.to_owned() } else { sha256(payload) };
-        let scoped = format!("{}/us-east-1/demo/aws4_request", scope.date);
-        let text = format!("AWS4-HMAC-SHA256-PAYLOAD\n{date}\n{scoped}\n{previous}\n{header}\n{payload}");
-        SigningKey::derive(&Secret::new(b"secret"), &scope).sign(text.as_bytes())
-    };
-    let first = event(64_000, &stream.seed, b"A");
-    let last = event(64_001, &hex(&first), b"");
-    let wire = [signed_frame(64_000, b"A", &first), signed_frame(64_001, b"", &last)].concat();
+    let wire = signed_events(&stream, &[(64_000, b"A"), (64_001, b"")]);
     assert_eq!(feed(stream.check(), &wire, &[]).1.unwrap(), PayloadOutcome::Matched);
     for later in [-901, 86_401] {
-        let late = signed_frame(later, b"A", &event(later, &stream.seed, b"A"));
+        let late = signed_events(&stream, &[(later, b"A")]);
         assert_eq!(stream.check().update(&late).unwrap_err().reason, Reason::SigV4Skew, "{later}");
     }
 }

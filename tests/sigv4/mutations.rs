@@ -4,10 +4,10 @@ use exeat::engine::facts::{PayloadState, SignatureState, Timestamp};
 use exeat::engine::signature::{KnownKeys, Reading, read};
 
 use super::message::Message;
-use super::requests::{Recorded, captured, recorded};
+use super::requests::{Recorded, captured, recorded, streams};
 
 /// Verified, and its body met.
-fn passes(message: &Message, known: &KnownKeys, now: Timestamp) -> bool {
+pub(super) fn passes(message: &Message, known: &KnownKeys, now: Timestamp) -> bool {
     let Ok(head) = message.head() else { return false };
     let Ok(Reading::Signed(claim)) = read(&head) else { return false };
     let body = claim.needs_body().then_some(&*message.body);
@@ -20,7 +20,7 @@ fn passes(message: &Message, known: &KnownKeys, now: Timestamp) -> bool {
 
 /// What may change, because it says the same: nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Same {
+pub(super) enum Same {
     /// Names of fields have no case (RFC 9110 5.1).
     FieldName,
     /// Nor have the digits of an escape (RFC 3986 2.1): they are signed in upper case.
@@ -50,7 +50,7 @@ fn same(text: &[u8], at: usize, changed: u8, inside: Same) -> Option<Same> {
 
 /// Changes these bits of every byte of a request's signed part, one at a time: how many changes were refused, and in
 /// `exempt` why the others passed.
-fn refused(recorded: &Recorded, bits: &[u32], exempt: &mut Vec<Same>) -> usize {
+pub(super) fn refused(recorded: &Recorded, bits: &[u32], exempt: &mut Vec<Same>) -> usize {
     let Recorded { id, at: now, message: good, keys: known, .. } = recorded;
     let head = good.head().unwrap();
     let Ok(Reading::Signed(claim)) = read(&head) else { unreachable!("it passed") };
@@ -129,7 +129,7 @@ fn no_byte_that_is_signed_can_change() {
 #[test]
 fn no_byte_that_the_sdks_for_python_javascript_go_and_java_sign_can_change() {
     let (mut bytes, mut exempt) = (0, Vec::new());
-    for recorded in captured() {
+    for recorded in captured().into_iter().chain(streams()) {
         assert!(passes(&recorded.message, &recorded.keys, recorded.at), "{}", recorded.id);
         bytes += refused(&recorded, &[0, 1, 2, 3, 4, 5, 6, 7], &mut exempt);
     }

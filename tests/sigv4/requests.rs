@@ -19,7 +19,8 @@ pub struct Recorded {
     pub message: Message,
     pub keys: KnownKeys,
     pub is_signed: bool,
-    facts: Value,
+    /// All that its file says.
+    pub facts: Value,
 }
 
 pub fn recorded() -> Vec<Recorded> {
@@ -29,15 +30,19 @@ pub fn recorded() -> Vec<Recorded> {
 
 /// Requests of the AWS SDKs for Python, JavaScript, Go and Java, as they came through.
 pub fn captured() -> Vec<Recorded> {
-    let read = |client: &str| {
-        let path = vectors(&format!("../captured/{client}.jsonl"));
-        let lines = std::fs::read_to_string(path).unwrap();
-        let all: Vec<_> =
-            lines.lines().map(|line| recorded_from(serde_json::from_str(line).unwrap())).collect();
-        assert_eq!(all.len(), 14, "{client}");
-        all
-    };
-    ["boto3", "javascript", "go", "java"].into_iter().flat_map(read).collect()
+    ["boto3", "javascript", "go", "java"].into_iter().flat_map(|client| came_through(client, 14)).collect()
+}
+
+/// Event streams of the SDKs that send some.
+pub fn streams() -> Vec<Recorded> {
+    ["go-events", "javascript-events"].into_iter().flat_map(|client| came_through(client, 1)).collect()
+}
+
+fn came_through(client: &str, count: usize) -> Vec<Recorded> {
+    let lines = std::fs::read_to_string(vectors(&format!("../captured/{client}.jsonl"))).unwrap();
+    let all: Vec<_> = lines.lines().map(|line| recorded_from(serde_json::from_str(line).unwrap())).collect();
+    assert_eq!(all.len(), count, "{client}");
+    all
 }
 
 fn recorded_from(facts: Value) -> Recorded {

@@ -1,22 +1,19 @@
 //! Requests that are put in another name: what is signed for again, and what is not.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use exeat::engine::facts::{AccountId, PayloadOutcome, Secret, SignatureState, Timestamp};
+use exeat::engine::facts::{AccountId, Auth, Secret, SignatureState, Timestamp};
 use exeat::engine::request::RequestHead;
-use exeat::engine::signature::resign::{Name, NotChunked, ResignError, Resigned, resign};
-use exeat::engine::signature::{Claim, KnownKey, KnownKeys, Reading, read};
+use exeat::engine::signature::resign::{Name, ResignError, Resigned, resign};
+use exeat::engine::signature::{Algorithm, Claim, KnownKey, KnownKeys, Reading, read};
 use exeat::engine::target::Authority;
 
-use super::chunk_signer::{ChunkSigner, seed_of};
-use super::message::{Message, keys, signed};
+use super::message::{Message, keys, signed, text, vectors};
 use super::requests::{captured, recorded};
 use super::rules::message;
 use super::signer::Signer;
 
-const LATER: Timestamp = Timestamp(1_767_326_645);
+pub(super) const LATER: Timestamp = Timestamp(1_767_326_645);
 
-fn ours() -> KnownKey {
+pub(super) fn ours() -> KnownKey {
     let token = Some(Secret::new(b"our/token+=="));
     KnownKey::new("ASIARZPUZDIKEXAMPLE2", Secret::new(b"our+own/secret"), token)
 }
@@ -29,21 +26,32 @@ fn anew(
     host: &str,
     owner: Option<&str>,
 ) -> Result<Resigned, ResignError> {
+    anew_at(given, known, (at, LATER), host, owner)
+}
+
+/// The same; signed then, and then by us.
+pub(super) fn anew_at(
+    given: &Message,
+    known: &KnownKeys,
+    (then, now): (Timestamp, Timestamp),
+    host: &str,
+    owner: Option<&str>,
+) -> Result<Resigned, ResignError> {
     let head = given.head().unwrap();
     let claim = signed(&head).unwrap();
     let body = claim.needs_body().then_some(&given.body[..]);
-    let verdict = claim.verify(body, known, at).unwrap();
+    let verdict = claim.verify(body, known, then).unwrap();
     let (key, host) = (ours(), Authority::parse(host, Some(443)).unwrap());
     let owner = owner.and_then(AccountId::parse);
-    let name = Name { key: &key, host: &host, region: claim.scope().region, at: LATER, owner };
+    let name = Name { key: &key, host: &host, region: claim.scope().region, at: now, owner };
     resign(&head, &claim, &verdict, &name, body)
 }
 
-fn parse(resigned: &Resigned) -> RequestHead {
+pub(super) fn parse(resigned: &Resigned) -> RequestHead {
     RequestHead::parse(resigned.head.clone().into()).unwrap()
 }
 
-fn claim(head: &RequestHead) -> Claim<'_> {
+pub(super) fn claim(head: &RequestHead) -> Claim<'_> {
     let Ok(Reading::Signed(claim)) = read(head) else { panic!("signed") };
     claim
 }
@@ -173,68 +181,50 @@ fn a_presigned_url_becomes_a_header_and_keeps_its_own_parameters() {
     assert_eq!(head.only_text("x-amz-security-token"), Some("our/token+=="));
 }
 
-/// A signed upload: its head, its body, and what checks the body in the end.
-fn upload(trailer: Option<(&'static str, &str)>, end: &str) -> (Message, Vec<u8>) {
-    let word = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
-    let word = if trailer.is_some() { "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" } else { word };
-    let signer = Signer { payload: Some(word), ..Signer::s3() };
-    let mut head = message("PUT", "/b/k", &[("content-encoding", "aws-chunked")]);
-    head.set("x-amz-decoded-content-length", "11");
-    if let Some((name, _)) = trailer {
-        head.set("x-amz-trailer", name);
-    }
-    let mut head = signer.sign(head);
-    let at = UNIX_EPOCH + Duration::from_secs(signer.at.0.unsigned_abs());
-    let chunks = ChunkSigner { id: signer.id, secret: signer.secret, region: signer.region, at };
-    let seed = seed_of(head.value("authorization").unwrap()).to_owned();
-    let wire = chunks.sign(&seed, &[b"hello ", b"world"], trailer).concat();
-    let text = String::from_utf8(wire).unwrap();
-    let wire = if end.is_empty() { text } else { text.replacen("==\r\n", &format!("==\n{end}"), 1) };
-    head.set("content-length", &wire.len().to_string());
-    (head, wire.into_bytes())
+/// A request of AWS's suite of version 4A, under the suite's key.
+fn suite_4a(folder: &str, form: &str) -> (Message, KnownKeys, Timestamp) {
+    let given = Message::parse(&text(&format!("v4a/{folder}/{form}-signed-request.txt")));
+    let context: serde_json::Value =
+        serde_json::from_str(&text(&format!("v4a/{folder}/context.json"))).unwrap();
+    let part = |name: &str| context["credentials"][name].as_str();
+    let known = keys(part("access_key_id").unwrap(), part("secret_access_key").unwrap(), part("token"));
+    (given, known, Timestamp(1_440_938_160))
 }
 
 #[test]
-fn signed_chunks_get_a_chain_of_ours_in_any_split_and_keep_their_length() {
-    let crc = ("x-amz-checksum-crc32", "DUoRhQ==");
-    for (trailer, end) in [(None, ""), (Some(crc), ""), (Some(crc), "\r\n")] {
-        let (head, wire) = upload(trailer, end);
-        let known = keys(Signer::s3().id, Signer::s3().secret, None);
-        for split in 1..=wire.len() {
-            let mut resigned = anew(&head, &known, Signer::s3().at, "s3.test", None).unwrap();
-            let mut out = Vec::new();
-            for piece in wire.chunks(split) {
-                resigned.body.take(piece, &mut out).unwrap();
+fn version_4a_stays_version_4a_for_the_regions_that_the_client_named() {
+    let mut count = 0;
+    for folder in std::fs::read_dir(vectors("v4a")).unwrap() {
+        let folder = folder.unwrap().file_name().into_string().unwrap();
+        for form in ["header", "query"] {
+            let (given, known, at) = suite_4a(&folder, form);
+            if given.head().is_err() || given.verify(&known, at).is_err() {
+                continue; // of those that must be refused
             }
-            assert!(resigned.body.is_done());
-            assert_eq!(out.len(), wire.len(), "the length is what the head says");
-            assert_ne!(out, wire);
-            let after = parse(&resigned);
-            let due = claim(&after).verify(None, &KnownKeys::new([ours()]), LATER).unwrap().due;
-            let mut check = due.start();
-            assert_eq!(check.update(&out).unwrap(), 0);
-            assert_eq!(check.finish().unwrap(), PayloadOutcome::Matched, "{split}");
-            // What the client signed holds no more.
-            assert!(due.start().update(&wire).is_err());
+            let name = format!("{folder} ({form})");
+            let resigned = anew(&given, &known, at, "service.eu-west-1.example.com", None)
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let head = parse(&resigned);
+            let (after, before) = (claim(&head), given.head().unwrap());
+            assert_eq!((after.auth(), after.algorithm()), (Auth::SigV4a, Algorithm::Ecdsa), "{name}");
+            assert!(after.regions().eq(claim(&before).regions()), "{name}");
+            assert_eq!(after.key_id(), &*ours().id, "{name}");
+            assert_eq!((head.method(), head.path()), (before.method(), before.path()), "{name}");
+            let body = after.needs_body().then_some(&given.body[..]);
+            let verdict = after.verify(body, &KnownKeys::new([ours()]), LATER).unwrap();
+            assert_eq!(verdict.identity.signature, SignatureState::Verified, "{name}");
+            // Nobody else's key would do, nor another region set.
+            let other = KnownKeys::new([KnownKey::new(&ours().id, Secret::new(b"other"), ours().token)]);
+            assert!(after.verify(body, &other, LATER).is_err(), "{name}");
+            count += 1;
         }
     }
-}
-
-#[test]
-fn what_is_not_chunked_is_no_body_in_our_name() {
-    let (head, wire) = upload(None, "");
-    let known = keys(Signer::s3().id, Signer::s3().secret, None);
-    for (name, from, to) in [
-        ("no signature", ";chunk-signature=", ";chunk-signatur="),
-        ("no size", "6;", "z;"),
-        ("a huge size", "6;", "ffffffffffffffff;"),
-        ("data without its end", "hello \r\n", "hello ab"),
-    ] {
-        let changed = String::from_utf8(wire.clone()).unwrap().replacen(from, to, 1);
-        let mut body = anew(&head, &known, Signer::s3().at, "s3.test", None).unwrap().body;
-        assert_eq!(body.take(changed.as_bytes(), &mut Vec::new()), Err(NotChunked), "{name}");
-    }
-    let mut body = anew(&head, &known, Signer::s3().at, "s3.test", None).unwrap().body;
-    body.take(&wire[..20], &mut Vec::new()).unwrap();
-    assert!(!body.is_done());
+    assert!(count > 30, "{count}");
+    let (given, known, at) = suite_4a("get-vanilla", "header");
+    let resigned = anew(&given, &known, at, "service.test", None).unwrap();
+    let text = String::from_utf8(resigned.head).unwrap();
+    let wider = text.replacen("x-amz-region-set: us-east-1", "x-amz-region-set: *", 1);
+    assert_ne!(wider, text);
+    let head = RequestHead::parse(wider.into()).unwrap();
+    assert!(claim(&head).verify(None, &KnownKeys::new([ours()]), LATER).is_err());
 }

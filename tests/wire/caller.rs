@@ -5,10 +5,10 @@ use exeat::engine::request::RequestHead;
 use exeat::engine::signature::{KnownKey, KnownKeys, Reading, read};
 use serde_json::Value;
 
-use crate::support::aws::{self, Origin, S3, STS};
+use crate::support::aws::{self, EXPRESS, Origin, S3, STS};
 use crate::support::origin::Message;
 use crate::support::proxy::{Proxy, Setup};
-use crate::support::sign::{As, Body, OURS, SECRET, s3_head_as};
+use crate::support::sign::{As, Body, OURS, SECRET, express_head, s3_head_as};
 use crate::support::tls::Ca;
 
 /// Keys of the older kind, whose ids tell no account.
@@ -16,6 +16,11 @@ const APP: As<'static> = As { id: "AKIAIOSFODNN7EXAMPLE", ..OURS };
 const ADMIN: As<'static> = As { id: "AKIAIOSFODNN7EXAMPL2", token: Some("tok/en+=="), ..OURS };
 const REVOKED: As<'static> = As { id: "AKIAIOSFODNN7EXAMPL3", ..OURS };
 const ODD: As<'static> = As { id: "AKIAIOSFODNN7EXAMPL4", ..OURS };
+const OTHER: As<'static> = As { id: "AKIAIOSFODNN7EXAMPL5", ..OURS };
+const USER: As<'static> = As { id: "AKIAIOSFODNN7EXAMPL6", ..OURS };
+/// What S3 Express gives to whoever asks it for a session.
+const SESSION: As<'static> =
+    As { id: "ASIAIOSFODNN7SESSION", secret: "of the session", token: Some("session/token+=="), at: None };
 
 const ROLES: &str = "version: 1
 statements:
@@ -27,6 +32,14 @@ statements:
 
 /// What STS says to each key, and S3 to all.
 fn answer(asked: &Message) -> String {
+    if asked.start.contains("?session ") {
+        return aws::ok(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<CreateSessionResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+             <Credentials><SessionToken>session/token+==</SessionToken><SecretAccessKey>of the session</SecretAccessKey>\
+             <AccessKeyId>ASIAIOSFODNN7SESSION</AccessKeyId><Expiration>2999-01-01T00:00:00Z</Expiration></Credentials>\
+             </CreateSessionResult>",
+        );
+    }
     if asked.values("host") != [STS] {
         return aws::ok("ok");
     }
@@ -43,6 +56,10 @@ fn answer(asked: &Message) -> String {
         caller("210987654321", "sts::210987654321:assumed-role/app/session")
     } else if signed.contains(ADMIN.id) {
         caller("210987654321", "sts::210987654321:assumed-role/admin/session")
+    } else if signed.contains(OTHER.id) {
+        caller("210987654321", "sts::210987654321:assumed-role/other/session")
+    } else if signed.contains(USER.id) {
+        caller("210987654321", "iam::210987654321:user/ann")
     } else if signed.contains(OURS.id) {
         // Its id says 123456789012.
         caller("210987654321", "iam::210987654321:user/ann")
@@ -57,7 +74,7 @@ async fn start(policy: &str) -> (Proxy, Origin) {
     let ca = Ca::new();
     let (origin, address) = aws::origin_saying(&ca, answer).await;
     let mut credentials = String::new();
-    for key in [&APP, &ADMIN, &REVOKED, &ODD, &OURS] {
+    for key in [&APP, &ADMIN, &REVOKED, &ODD, &OTHER, &USER, &OURS] {
         let (id, token) = (key.id, key.token.map(|token| format!("aws_session_token = {token}\n")));
         let token = token.unwrap_or_default();
         credentials +=
@@ -195,4 +212,87 @@ async fn nobody_is_asked_for_a_signature_that_does_not_verify() {
     let answer = get(&proxy, &As { id: "AKIAI44QH8DHBEXAMPLE", ..OURS }, "/ours/app/a").await;
     assert!(answer.contains("reason=sigv4.unknown_key;"), "{answer}");
     assert!(origin.requests().is_empty());
+}
+
+/// Sessions for everybody who wants to read, and what is done in them for one role.
+const SESSIONS: &str = "version: 1
+statements:
+  - {id: sessions, effect: allow, action: s3express:CreateSession, resource: 'arn:aws:s3express:us-east-1:*:bucket/ours--use1-az4--x-s3',
+     when: {header.x-amz-create-session-mode: ReadOnly}}
+  - {id: app, effect: allow, action: s3express:CreateSession, resource: 'arn:aws:s3express:us-east-1:*:bucket/ours--use1-az4--x-s3',
+     when: {signer.role: app}}
+";
+
+async fn express(proxy: &Proxy, signer: &As<'_>, path: &str, fields: &[(&str, &str)]) -> String {
+    let mut client = proxy.intercepted(EXPRESS).await;
+    aws::ask(&mut client, express_head(signer, EXPRESS, path, fields).as_bytes()).await
+}
+
+/// Its keys act for whoever asked for them and open nothing else: STS does not know them.
+#[tokio::test]
+async fn whose_a_session_of_s3_express_is_sts_is_asked_with_the_key_that_took_it() {
+    let read = [("x-amz-create-session-mode", "ReadOnly")];
+    for (parent, role, reason) in [
+        (&APP, "app", ""),
+        (&OTHER, "other", "policy.no_match"),
+        (&USER, "", "policy.no_match"),
+        (&REVOKED, "", "upstream.identity"),
+    ] {
+        let status = match reason {
+            "" => "HTTP/1.1 200 ",
+            "upstream.identity" => "HTTP/1.1 502 ",
+            _ => "HTTP/1.1 403 ",
+        };
+        let (proxy, origin) = start(SESSIONS).await;
+        let taken = express(&proxy, parent, "/?session", &read).await;
+        assert!(taken.starts_with("HTTP/1.1 200 ") && taken.contains(SESSION.id), "{taken}");
+        assert!(calls(&origin).is_empty(), "no statement turned on its role");
+        for path in ["/a", "/b"] {
+            let answer = express(&proxy, &SESSION, path, &[]).await;
+            assert!(answer.starts_with(status), "{}: {answer}", parent.id);
+            assert_eq!(calls(&origin).len(), 1, "{} {path}", parent.id);
+        }
+        // Sessions end after minutes: the next one's principal is known by now.
+        assert!(express(&proxy, parent, "/?session", &read).await.starts_with("HTTP/1.1 200 "));
+        let answer = express(&proxy, &SESSION, "/c", &[]).await;
+        assert!(answer.starts_with(status), "{}: {answer}", parent.id);
+        let [call] = &calls(&origin)[..] else { panic!("one call") };
+        assert!(verifies(call, parent) && !verifies(call, &SESSION), "{}", parent.id);
+        let event = proxy.events().pop().unwrap();
+        let ours = &event["additionalEventData"]["exeat"];
+        assert_eq!(ours["signature"], "verified", "{event}");
+        assert_eq!(ours["parents"][0]["key"], parent.id, "{event}");
+        assert_eq!(ours["reason"].as_str().unwrap_or_default(), reason, "{event}");
+        if reason != "upstream.identity" {
+            assert_eq!(event["userIdentity"]["accountId"], "210987654321", "{event}");
+            let issuer = &event["userIdentity"]["sessionContext"]["sessionIssuer"];
+            assert_eq!(issuer["userName"].as_str().unwrap_or_default(), role, "{event}");
+        }
+        let passed = if reason.is_empty() { 3 } else { 0 };
+        assert_eq!(origin.requests().len(), 3 + passed, "two sessions, STS, and what was allowed");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_whose_a_session_is_that_does_not_verify() {
+    let (proxy, origin) = start(SESSIONS).await;
+    let read = [("x-amz-create-session-mode", "ReadOnly")];
+    let before = express(&proxy, &SESSION, "/a", &[]).await;
+    assert!(before.contains("reason=sigv4.unknown_key;"), "{before}");
+    assert!(express(&proxy, &APP, "/?session", &read).await.starts_with("HTTP/1.1 200 "));
+    for (signer, reason) in [
+        (As { secret: "guessed", ..SESSION }, "sigv4.signature"),
+        (As { token: Some("another"), ..SESSION }, "sigv4.token"),
+        (As { token: None, ..SESSION }, "sigv4.token"),
+    ] {
+        let answer = express(&proxy, &signer, "/a", &[]).await;
+        assert!(answer.contains(&format!("reason={reason};")), "{answer}");
+    }
+    // Its session counts for the bucket's service, not for the rest of S3, whoever took it.
+    let mut client = proxy.intercepted(S3).await;
+    let elsewhere = As { token: Some("session/token+=="), ..SESSION };
+    let head = s3_head_as(&elsewhere, "GET", S3, "/ours/app/a", &[], &Body::Bytes(b""), None);
+    let answer = aws::ask(&mut client, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert_eq!(origin.requests().len(), 1, "the session alone");
 }

@@ -54,6 +54,8 @@ enum Then {
     Stall,
     /// Answers what is asked next.
     Serve,
+    /// Stays, and reads nothing any more.
+    Deaf,
 }
 
 /// What an origin does with a connection.
@@ -142,6 +144,9 @@ async fn say(socket: &mut TlsStream<TcpStream>, bytes: &[u8]) {
 }
 
 async fn stall(then: Then, socket: &mut (impl AsyncRead + Unpin)) {
+    if then == Then::Deaf {
+        std::future::pending::<()>().await;
+    }
     if then == Then::Stall {
         let mut piece = [0; 16 * 1024];
         while let Ok(1..) = socket.read(&mut piece).await {}
@@ -405,6 +410,14 @@ async fn origins_do(leg: Leg) {
         let reason = told.split(' ').nth(1).unwrap_or(reason);
         let record = &world.settled(&point, &[reason]).await[0]["additionalEventData"]["exeat"];
         assert_eq!(record["bytesOut"], out, "{point}: {record}");
+        let went = record["bytesIn"].as_u64().unwrap();
+        let as_it_was = match request {
+            Ask::Get => went == 0,
+            Ask::Post if when == When::End => went == 4,
+            Ask::Post => went <= 4,
+            Ask::Large => went > 0,
+        };
+        assert!(as_it_was, "{point}: {record}");
     }
 }
 
@@ -423,19 +436,20 @@ async fn what_an_origin_did_not_take_is_asked_once_more_where_it_has_no_body() {
     let refused: fn() -> Vec<u8> = || reset(7);
     for leg in [Leg::H2, Leg::H1] {
         let mut world = World::new(Leg::H2, "first.app.test", GOOD, serve, POLICY, LIMITS).await;
-        for (n, (request, say, then, times, told)) in [
-            (Ask::Get, refused, Then::Serve, 1, "200"),
-            (Ask::Post, refused, Then::Serve, 1, OK_RESET),
-            (Ask::Get, || goaway(0, 0), Then::Stall, 1, "200"),
-            (Ask::Get, || goaway(0, 0), Then::Die, 1, "200"),
+        for (n, (request, say, then, times, told, retried)) in [
+            (Ask::Get, refused, Then::Serve, 1, "200", true),
+            (Ask::Post, refused, Then::Serve, 1, OK_RESET, false),
+            (Ask::Get, || goaway(0, 0), Then::Stall, 1, "200", true),
+            (Ask::Get, || goaway(0, 0), Then::Die, 1, "200", true),
             // Whatever its reason.
-            (Ask::Get, || goaway(0, 11), Then::Stall, 1, "200"),
+            (Ask::Get, || goaway(0, 11), Then::Stall, 1, "200", true),
             // What it took before it went, it may have done.
-            (Ask::Get, || goaway(1, 0), Then::Die, 1, OK_LOST),
-            (Ask::Get, Vec::new, Then::Die, 1, OK_LOST),
+            (Ask::Get, || goaway(1, 0), Then::Die, 1, OK_LOST, false),
+            (Ask::Get, Vec::new, Then::Die, 1, OK_LOST, false),
             // It is not asked for ever.
-            (Ask::Get, || goaway(0, 0), Then::Stall, 2, OK_RESET),
-            (Ask::Post, || goaway(0, 0), Then::Stall, 1, OK_RESET),
+            (Ask::Get, || goaway(0, 0), Then::Stall, 2, OK_RESET, true),
+            (Ask::Post, || goaway(0, 0), Then::Stall, 1, OK_RESET, false),
+            (Ask::Get, good, Then::Stall, 1, "200", false),
         ]
         .into_iter()
         .enumerate()
@@ -444,8 +458,47 @@ async fn what_an_origin_did_not_take_is_asked_once_more_where_it_has_no_body() {
             world.origin_times(Does { when: When::End, say, then }, times);
             let point = format!("{request:?} {leg:?} {n}");
             assert_eq!(ask(&world, leg, request).await, told, "{point}");
-            world.settled(&point, &[told.split(' ').nth(1).unwrap_or_default()]).await;
+            // One record, which tells of the second try.
+            let record = &world.settled(&point, &[told.split(' ').nth(1).unwrap_or_default()]).await[0];
+            let said = record["additionalEventData"]["exeat"]["retried"].as_str();
+            assert_eq!(said, retried.then_some("unprocessed"), "{point}: {record}");
         }
+    }
+}
+
+/// Windows as wide as they get: nothing but the socket holds up what is sent.
+fn wide() -> Vec<u8> {
+    let most = 0x7fff_ffff_u32.to_be_bytes();
+    let settings = frame(SETTINGS, 0, 0, &[&[0, 4], &most[..]].concat());
+    [settings, frame(WINDOW_UPDATE, 0, 0, &(0x7fff_ffff - 65_535_u32).to_be_bytes())].concat()
+}
+
+#[tokio::test]
+async fn an_origin_that_takes_nothing_more_ends_all_that_waits_on_its_connection_within_body_idle() {
+    // No limit but this one ends it while the test waits.
+    const LIMITS: &str = "workers: 1\nlimits: {body_idle: 3s}\n";
+    for leg in [Leg::H2, Leg::H1] {
+        let mut world = World::new(Leg::H2, "first.app.test", GOOD, serve, POLICY, LIMITS).await;
+        world.host = format!("{leg:?}.app.test").to_lowercase();
+        world.origin(Does { when: When::Shaken, say: wide, then: Then::Deaf });
+        let mut client = Client::connect(&world.proxy, leg, &world.host).await;
+        let mut upload = client.open("POST", &world.host, "/a", &[]).await;
+        // Until neither it nor we take more: the socket is full.
+        let piece = vec![b'x'; 64 << 10];
+        let stuck = Duration::from_secs(1);
+        while let Ok(Ok(())) = tokio::time::timeout(stuck, upload.say(&piece)).await {}
+        // One that comes meanwhile shares the connection, and its fate.
+        let mut second = Client::connect(&world.proxy, Leg::H2, &world.host).await;
+        let mut get = second.get(&world.host, "/b").await;
+        let told = async { (told(&mut upload).await, told(&mut get).await) };
+        let both = tokio::time::timeout(PATIENCE, told).await.expect("the clients were told nothing");
+        assert_eq!(both, (OK_LATE.to_owned(), OK_LATE.to_owned()), "{leg:?}");
+        drop((upload, get, client, second));
+        let point = format!("a deaf origin, before {leg:?}");
+        let records = world.settled(&point, &["upstream.timeout"; 2]).await;
+        let ours = |n: usize| &records[n]["additionalEventData"]["exeat"];
+        let went = [ours(0), ours(1)].map(|ours| ours["bytesIn"].as_u64().unwrap());
+        assert!(went.iter().any(|went| *went > 64 << 10) && went.contains(&0), "{records:#?}");
     }
 }
 
@@ -663,13 +716,20 @@ async fn clients_do(origin: Leg) {
         let bytes = [PREFACE.to_vec(), settings.clone(), bytes(&world.host)].concat();
         assert!(frames::write(&mut client, &[bytes], PATIENCE).await);
         let point = format!("a client {step}, before {origin:?}");
+        let mut status = 0;
         if then == Then::Stall {
             let patience = if told == [Did::Nothing] { Duration::from_secs(1) } else { PATIENCE };
             let did = frames::outcome(&mut client, 1, patience).await;
             assert!(told.contains(&did), "{point}: {did:?} {:?}", world.proxy.events().last());
+            if let Did::Answered(told) = did {
+                status = told;
+            }
         }
         die(client).await;
-        world.settled(&point, reasons).await;
+        // What the client was told, and nothing where that is all: a reset is no answer.
+        for record in world.settled(&point, reasons).await {
+            assert_eq!(record["additionalEventData"]["exeat"]["status"], status, "{point}: {record}");
+        }
     }
     // An answer is under way.
     for (step, then, told, reason) in [

@@ -121,11 +121,17 @@ async fn a_client_that_gives_up_takes_its_request_with_it() {
     each(async |leg, origin, proxy, log| {
         let mut client = Client::connect(proxy, leg, "app.test").await;
         let mut call = client.open("POST", "app.test", "/hold", &[]).await;
-        call.say(b"some").await.unwrap();
-        until("the origin to see it", || log.all().iter().any(|seen| seen.body > 0).then_some(())).await;
+        // More than a window of HTTP/2, and than a record of TLS.
+        const SOME: usize = 200_000;
+        call.say(&[b'x'; SOME]).await.unwrap();
+        until("the origin to see it", || log.all().iter().any(|seen| seen.body == SOME).then_some(())).await;
         call.reset();
         let event = event(proxy).await;
-        assert_eq!(ours(&event)["reason"], "request.aborted", "{leg:?} to {origin:?}");
+        let ours = ours(&event);
+        assert_eq!(ours["reason"], "request.aborted", "{leg:?} to {origin:?}");
+        assert_eq!(ours["bytesIn"], SOME, "{leg:?} to {origin:?}");
+        // A stream that is given up can be told nothing; on a socket our 500 is tried.
+        assert_eq!(ours["status"], if leg == Leg::H2 { 0 } else { 500 }, "{leg:?} to {origin:?}");
         assert!(log.all().iter().all(|seen| !seen.complete));
     })
     .await;
@@ -222,6 +228,10 @@ async fn a_421_on_a_shared_connection_is_asked_again_on_one_of_its_own_where_it_
         assert_eq!(call.answer().await.unwrap().0, want, "{path} {bodiless}");
     }
     assert_eq!(log.all().len(), 3);
+    drop(client);
+    let events = until("all records", || Some(proxy.events()).filter(|events| events.len() == 4)).await;
+    let retried: Vec<_> = events.iter().map(|event| ours(event)["retried"].as_str()).collect();
+    assert_eq!(retried, [None, Some("misdirected"), None, None]);
 }
 
 #[tokio::test]

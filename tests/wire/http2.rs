@@ -113,7 +113,7 @@ async fn play(case: &Value, proxy: &Proxy, log: &Log) -> Result<(), String> {
         // More CONTINUATION frames than any head needs.
         Did::GoAway(11) => reason == "limit.flood" && exeat["status"] == 0,
         // Its body was being read already when the library reset it.
-        _ if reason == "request.framing" => true,
+        _ if reason == "request.framing" => exeat["status"] == 0,
         _ => reason == "request.malformed" && exeat["status"] == 0,
     };
     let named = &exeat["host"];

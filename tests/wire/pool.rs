@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -167,7 +168,14 @@ async fn a_connection_that_its_origin_closed_while_idle_is_found_out_before_it_i
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let connections: Vec<usize> = world.seen().iter().map(|(connection, _)| *connection).collect();
         assert_eq!(connections, [0, 1], "each was sent once");
+        assert_eq!(retried(&world.proxy), ["", ""]);
     }
+}
+
+/// What each record says of a second try; nothing where there was none.
+fn retried(proxy: &Proxy) -> Vec<String> {
+    let said = |event: &Value| event["additionalEventData"]["exeat"]["retried"].as_str().map(str::to_owned);
+    proxy.events().iter().map(|event| said(event).unwrap_or_default()).collect()
 }
 
 #[tokio::test]
@@ -182,6 +190,7 @@ async fn what_was_written_is_never_sent_again() {
         assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("[upstream.closed]"), "{answer}");
         assert_eq!(world.seen(), [(0, "GET /a HTTP/1.1".to_owned()), (0, line.to_owned())]);
         assert_eq!(world.proxy.audit().len(), 4, "an intent and an event each");
+        assert_eq!(retried(&world.proxy), ["", ""]);
     }
 }
 
@@ -202,6 +211,7 @@ async fn a_misdirected_request_without_a_body_is_sent_once_more_over_another_con
         let connections: Vec<usize> = world.seen().iter().map(|(connection, _)| *connection).collect();
         assert_eq!(connections, (0..sent).collect::<Vec<_>>(), "{request:?}");
         assert_eq!(world.proxy.audit().len(), 2, "one intent, one event");
+        assert_eq!(retried(&world.proxy), [if sent == 2 { "misdirected" } else { "" }], "{request:?}");
         let idle = u64::from(status == "200");
         world.proxy.until_metric("exeat_pool_connections{state=\"idle\"}", idle).await;
     }

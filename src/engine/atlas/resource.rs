@@ -1,9 +1,10 @@
-//! On what: the ARNs that a request names, for the services whose parameters are known here. S3 and DynamoDB have files of
-//! their own.
+//! On what: the ARNs that a request names, for the services whose parameters are known here. S3, DynamoDB and Bedrock have
+//! files of their own.
 //!
 //! A request names a table or a queue by name or by ARN, some name several: every one becomes an ask. A body that is
 //! not plain JSON, or has a key twice, names nothing that can be trusted: the resource is unknown.
 
+mod bedrock;
 mod dynamodb;
 
 use std::borrow::Cow;
@@ -50,6 +51,7 @@ pub(super) fn of_call(call: &Call<'_>, service: &Service, protocol: Protocol, ro
             Asks::Of(row.on(&Resource::Arn { arn, account: None }))
         }
         "lambda" => Asks::Of(row.on(&lambda(call, row))),
+        "bedrock-runtime" => Asks::Of(bedrock::asks(call, row).unwrap_or_else(|| row.on(&Resource::Unknown))),
         _ => Asks::Of(row.on(&Resource::Unknown)),
     }
 }

@@ -25,11 +25,8 @@ impl Accounts {
     fn holds_or_wants(&self, account: Option<AccountId>, request: &Request<'_>) -> bool {
         let held = self.holds(account, request.own());
         if !held && request.account_is_untold() {
-            let could = match account {
-                Some(_) => self.ours && request.own().signer,
-                None => !self.named.is_empty(),
-            };
-            if could {
+            // An account that is known becomes ours if the signer is; one that isn't may be any of these.
+            if account.is_none() || (self.ours && request.own().signer) {
                 request.want_signer(Effect::Allow);
             }
         }

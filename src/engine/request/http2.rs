@@ -91,7 +91,7 @@ fn line(out: &mut BytesMut, name: &[u8], value: &[u8]) -> Result<(), HeadError> 
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let plain =
         !name.is_empty() && name.iter().all(|&byte| is_plain_token(byte) || matches!(byte, b'^' | b'~'));
-    let clean = !value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+    let clean = memchr::memchr3(b'\r', b'\n', 0, value).is_none();
     if !plain || !clean || blank(value.first()) || blank(value.last()) {
         return Err(HeadError::Field);
     }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 
-use super::fields::{Fields, lines, mark_connection_fields, read_fields, travelling};
+use super::fields::{Fields, Kind, lines, mark_connection_fields, read_fields, travelling};
 use super::{Framing, HeadError, MAX_FIELDS, Version};
 
 /// Head of a response, read as strictly.
@@ -121,7 +121,13 @@ impl ResponseHead {
         lines(&self.raw, &self.fields)
     }
 
-    /// The same fields, one by one: name as sent, and value.
+    /// Names, as sent, of the fields that don't.
+    pub fn staying_names(&self) -> impl Iterator<Item = &str> {
+        let stay = self.fields.list.iter().filter(|field| field.kind != Kind::EndToEnd);
+        stay.map(|field| std::str::from_utf8(field.name.of(&self.raw)).unwrap_or_default())
+    }
+
+    /// The same fields as [`Self::forwarded_lines`], one by one: name as sent, and value.
     pub fn forwarded_fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         travelling(&self.raw, &self.fields)
     }

@@ -16,12 +16,13 @@ use super::chunked::MAX_SIGNED_CHUNK;
 use crate::engine::facts::{PayloadOutcome, Timestamp};
 use crate::engine::reason::Reason;
 
-const PRELUDE: usize = 12;
+pub(super) const PRELUDE: usize = 12;
 const DATE: &[u8] = b"\x05:date\x08";
 const SIGNATURE: &[u8] = b"\x10:chunk-signature\x06\x00\x20";
 const HEADERS: usize = DATE.len() + 8 + SIGNATURE.len() + 32;
-const FRONT: usize = PRELUDE + HEADERS;
-const CRC: usize = 4;
+/// All of a message that stands before its payload, and after it.
+pub(super) const FRONT: usize = PRELUDE + HEADERS;
+pub(super) const CRC: usize = 4;
 
 /// A stream may go on for so long after its request was signed, in seconds; and its clock go back so far.
 const MAX_LATER: i64 = 24 * 3600;
@@ -59,11 +60,13 @@ enum State {
 }
 
 /// The two headers of a signed message.
-struct Headers<'m> {
+pub(super) struct Headers<'m> {
     /// As encoded: what is signed.
-    date: &'m [u8],
-    at: Timestamp,
-    signature: [u8; 32],
+    pub date: &'m [u8],
+    pub at: Timestamp,
+    pub signature: [u8; 32],
+    /// Where that stands in them.
+    pub place: usize,
 }
 
 impl Events {
@@ -183,24 +186,25 @@ impl Events {
 
 impl<'m> Headers<'m> {
     /// Exactly the two, in either order.
-    fn read(bytes: &'m [u8]) -> Result<Self, Refusal> {
-        let (date, signature) = if bytes.starts_with(DATE) {
-            bytes.split_at(DATE.len() + 8)
+    pub fn read(bytes: &'m [u8]) -> Result<Self, Refusal> {
+        let (date, signature, place) = if bytes.starts_with(DATE) {
+            let (date, signature) = bytes.split_at(DATE.len() + 8);
+            (date, signature, date.len() + SIGNATURE.len())
         } else {
             let (signature, date) = bytes.split_at(SIGNATURE.len() + 32);
-            (date, signature)
+            (date, signature, SIGNATURE.len())
         };
         let time = date.strip_prefix(DATE).and_then(|time| time.try_into().ok()).map(i64::from_be_bytes);
         let signature = signature.strip_prefix(SIGNATURE).and_then(|value| value.try_into().ok());
         match (time, signature) {
             (Some(milliseconds), Some(signature)) => {
-                Ok(Self { date, at: Timestamp(milliseconds.div_euclid(1000)), signature })
+                Ok(Self { date, at: Timestamp(milliseconds.div_euclid(1000)), signature, place })
             }
             _ => Err(mismatch("event has other headers than a date and a signature")),
         }
     }
 }
 
-fn crc() -> crc_fast::Digest {
+pub(super) fn crc() -> crc_fast::Digest {
     crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32IsoHdlc)
 }

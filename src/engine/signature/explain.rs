@@ -17,7 +17,7 @@ const MAX_VARIANTS_ECDSA: usize = 64;
 /// known, or there is no signature. `body` is the whole body where it was read.
 pub fn explain(head: &RequestHead, body: Option<&[u8]>, keys: &KnownKeys) -> Option<String> {
     let Ok(Reading::Signed(claim)) = read(head) else { return None };
-    let (checker, _) = keys.get(claim.key_id)?.checker(claim.algorithm, &claim.scope)?;
+    let checker = keys.get(claim.key_id)?.checker(claim.algorithm, &claim.scope)?;
     let draft = Draft::of(&claim, body);
     let most = match claim.algorithm {
         Algorithm::Hmac => MAX_VARIANTS,

@@ -13,6 +13,8 @@ pub struct SignedFields<'f> {
     /// `a;b;c`: lower case, ascending, each once.
     names: Cow<'f, str>,
     lines: Vec<Line<'f>>,
+    /// Further values of repeated fields, in arrival order, by the place of their line.
+    more: Vec<(usize, &'f [u8])>,
 }
 
 #[derive(Debug)]
@@ -22,8 +24,6 @@ struct Line<'f> {
     end: usize,
     /// `None` only until the field is found.
     value: Option<&'f [u8]>,
-    /// Further values of a repeated field, in arrival order.
-    more: Vec<&'f [u8]>,
 }
 
 impl<'f> SignedFields<'f> {
@@ -44,7 +44,7 @@ impl<'f> SignedFields<'f> {
             Ok(())
         })?;
         // Listed names are in lower case.
-        if !signed.lines().any(|(name, _)| name == b"host") {
+        if !signed.listed().any(|name| name == b"host") {
             return Err(Refusal::new(Reason::SigV4UnsignedHeader, "`host` is not signed"));
         }
         Ok(signed)
@@ -59,6 +59,7 @@ impl<'f> SignedFields<'f> {
         let malformed = |said: &str| Err(Refusal::new(Reason::SigV4Malformed, said));
         let listed = names.as_bytes();
         let mut lines: Vec<Line<'f>> = Vec::with_capacity(8);
+        let mut more = Vec::new();
         let (mut start, mut last): (usize, &[u8]) = (0, b"");
         // For each length, by its low bits, the place of the last name that has it, counted from 1: most fields that
         // aren't signed are told by it alone, and most that are by one comparison.
@@ -66,17 +67,20 @@ impl<'f> SignedFields<'f> {
         // A list that ends in `;` ends in an empty name.
         while start <= listed.len() {
             let rest = &listed[start..];
-            // No field that is signed has one of the two tokens that only a slower comparison tells apart.
-            let length = rest.iter().position(|&b| !is_plain_token(b)).unwrap_or(rest.len());
-            if length == 0 || !matches!(rest.get(length), None | Some(b';')) {
+            let length = find(b';', rest).unwrap_or(rest.len());
+            // To the end of it whatever is found: that needs no branch for each byte. No field that is signed has one of
+            // the two tokens that only a slower comparison tells apart.
+            let plain = rest[..length].iter().fold(true, |all, &b| all & is_plain_token(b));
+            if length == 0 || !plain {
                 return malformed("signed headers are not a list of lower-case names");
             }
             let name = &rest[..length];
-            if name <= last {
+            // Most are told by their first bytes.
+            if name.first() <= last.first() && name <= last {
                 return malformed("signed headers are not in order, each once");
             }
             last = name;
-            lines.push(Line { start, end: start + length, value: None, more: Vec::new() });
+            lines.push(Line { start, end: start + length, value: None });
             by_length[length & 63] = u8::try_from(lines.len()).unwrap_or(u8::MAX);
             start += length + 1;
         }
@@ -88,17 +92,17 @@ impl<'f> SignedFields<'f> {
                 _ => lines.iter().position(is),
             };
             judge(field, at.is_some())?;
-            match at.and_then(|at| lines.get_mut(at)) {
-                Some(line) if line.value.is_some() => line.more.push(value),
-                Some(line) => line.value = Some(value),
-                None => {}
+            let Some(at) = at else { continue };
+            match &mut lines[at].value {
+                Some(_) => more.push((at, value)),
+                first => *first = Some(value),
             }
         }
         if let Some(line) = lines.iter().find(|line| line.value.is_none()) {
             let name = shown(&listed[line.start..line.end]);
             return malformed(&format!("signed header `{name}` is not in the request"));
         }
-        Ok(Self { names, lines })
+        Ok(Self { names, lines, more })
     }
 
     /// As the client listed them.
@@ -108,18 +112,19 @@ impl<'f> SignedFields<'f> {
 
     /// `name` in any case.
     pub fn contains(&self, name: &str) -> bool {
-        self.lines().any(|(signed, _)| signed.eq_ignore_ascii_case(name.as_bytes()))
+        self.listed().any(|signed| signed.eq_ignore_ascii_case(name.as_bytes()))
     }
 
-    fn lines(&self) -> impl Iterator<Item = (&[u8], &Line<'f>)> {
-        self.lines.iter().map(|line| (&self.names.as_bytes()[line.start..line.end], line))
+    /// In bytes.
+    fn listed(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.iter().map(|line| &self.names.as_bytes()[line.start..line.end])
     }
 
     /// Names and canonical values.
     pub(super) fn canonical(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
-        pieces(&self.names, b';').zip(&self.lines).map(|(name, line)| {
+        pieces(&self.names, b';').enumerate().map(|(at, name)| {
             let mut value = Vec::new();
-            line.write_values(&mut value);
+            self.write_values(at, &mut value);
             (name, value)
         })
     }
@@ -131,20 +136,18 @@ impl<'f> SignedFields<'f> {
 
     /// A `name:value` line each.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        for (name, line) in self.lines() {
-            out.extend_from_slice(name);
+        for (at, line) in self.lines.iter().enumerate() {
+            out.extend_from_slice(&self.names.as_bytes()[line.start..line.end]);
             out.push(b':');
-            line.write_values(out);
+            self.write_values(at, out);
             out.push(b'\n');
         }
     }
-}
 
-impl Line<'_> {
     /// Joined by commas.
-    fn write_values(&self, out: &mut Vec<u8>) {
-        write_value(out, self.value.unwrap_or_default());
-        for value in &self.more {
+    fn write_values(&self, at: usize, out: &mut Vec<u8>) {
+        write_value(out, self.lines[at].value.unwrap_or_default());
+        for (_, value) in self.more.iter().filter(|(line, _)| *line == at) {
             out.push(b',');
             write_value(out, value);
         }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::Signature;
 use super::account::account_of;
 use super::claim::{Algorithm, Scope};
-use super::v4a::PublicKey;
+use super::v4a::{KeyPair, PublicKey};
 use crate::engine::facts::{AccountId, Name, Parent, Secret, Timestamp};
 use crate::engine::hex;
 
@@ -75,15 +75,19 @@ impl KnownKey {
         (self.account.is_none() || self.role.is_none()) && self.told.get().is_none()
     }
 
-    /// What GetCallerIdentity says of it. `false`, and nothing is taken, where that is not what its id or its source
-    /// says: one of them is not about this key.
-    pub(super) fn tell(&self, told: Told) -> bool {
-        let agrees = self.account.is_none_or(|account| account == told.account);
-        if agrees {
-            // Two may have asked; AWS says the same to both.
-            let _ = self.told.set(told);
-        }
-        agrees
+    /// What GetCallerIdentity has said of it.
+    pub fn told(&self) -> Option<&Told> {
+        self.told.get()
+    }
+
+    /// That is what its id, its source or AWS has said, if they said anything: else one of them is not about this key.
+    pub(super) fn agrees_with(&self, told: &Told) -> bool {
+        self.account().is_none_or(|account| account == told.account)
+    }
+
+    pub(super) fn tell(&self, told: &Told) {
+        // Two may have asked; AWS says the same to both.
+        let _ = self.told.set(told.clone());
     }
 
     pub(super) fn has_ended(&self, now: Timestamp) -> bool {
@@ -122,27 +126,43 @@ impl KnownKey {
         self.public_key.get_or_init(derive).as_ref()
     }
 
-    /// What checks signatures within a scope, and whether it was derived now instead of remembered. `None` where
-    /// there is no such key (see [`PublicKey::derive`]).
-    pub(super) fn checker(&self, algorithm: Algorithm, scope: &Scope<'_>) -> Option<(Checker, bool)> {
+    /// What checks signatures within a scope. `None` where there is no such key (see [`PublicKey::derive`]).
+    pub(super) fn checker(&self, algorithm: Algorithm, scope: &Scope<'_>) -> Option<Lent> {
         if algorithm == Algorithm::Ecdsa {
-            return self.public_key().map(|key| (Checker::Ecdsa(Arc::clone(key)), false));
+            return self.public_key().map(|key| Lent::Derived(Checker::Ecdsa(Arc::clone(key))));
         }
-        let remembered = self.signing_keys.0.load();
-        Some(match remembered.iter().find(|cached| cached.is_for(scope)) {
-            Some(cached) => (Checker::Hmac(Arc::clone(cached)), false),
-            None => (Checker::derive(&self.secret, scope), true),
+        let all = self.signing_keys.0.load();
+        Some(match all.iter().position(|checker| checker.is_for(scope)) {
+            Some(at) => Lent::Remembered { all, at },
+            None => Lent::Derived(Checker::derive(&self.secret, scope)),
         })
     }
 
-    /// Keeps a signing key that has verified a signature. Only those: scopes that anybody may write can't push
-    /// good ones out.
-    pub(super) fn remember(&self, checker: &Checker) {
-        let Checker::Hmac(cached) = checker else { return };
+    /// Keeps a signing key that has verified a signature, if it isn't kept. Only those: scopes that anybody may write
+    /// can't push good ones out.
+    pub(super) fn remember(&self, lent: &Lent) {
+        let Lent::Derived(new @ Checker::Hmac(derived)) = lent else { return };
         self.signing_keys.0.rcu(|old| {
-            let others = old.iter().filter(|other| other.scope != cached.scope);
-            std::iter::once(cached).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
+            let others = old.iter().filter(|other| !other.is_same(derived));
+            std::iter::once(new).chain(others).take(REMEMBERED).cloned().collect::<Vec<_>>()
         });
+    }
+}
+
+/// A checker, looked up. Not cloned where it is one that was remembered: all workers would count in one place.
+pub(super) enum Lent {
+    Remembered { all: arc_swap::Guard<Arc<Vec<Checker>>>, at: usize },
+    Derived(Checker),
+}
+
+impl std::ops::Deref for Lent {
+    type Target = Checker;
+
+    fn deref(&self) -> &Checker {
+        match self {
+            Self::Remembered { all, at } => &all[*at],
+            Self::Derived(checker) => checker,
+        }
     }
 }
 
@@ -199,14 +219,17 @@ pub enum Checker {
 impl Checker {
     /// For one scope, not remembered.
     pub fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
-        Self::Hmac(Arc::new(Cached::derive(secret, scope)))
+        Self::from(Cached::derive(secret, scope))
     }
 
-    pub fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::Hmac(_) => Algorithm::Hmac,
-            Self::Ecdsa(_) => Algorithm::Ecdsa,
-        }
+    fn is_for(&self, scope: &Scope<'_>) -> bool {
+        let Self::Hmac(cached) = self else { return false };
+        let [date, region, service] = &cached.scope;
+        **service == *scope.service && **region == *scope.region && **date == *scope.date
+    }
+
+    fn is_same(&self, other: &Cached) -> bool {
+        matches!(self, Self::Hmac(cached) if cached.scope == other.scope)
     }
 
     /// A request's own signature.
@@ -214,14 +237,6 @@ impl Checker {
         match self {
             Self::Hmac(cached) => cached.key.matches(text, &signature.value),
             Self::Ecdsa(key) => key.holds(text, signature.text),
-        }
-    }
-
-    /// Signs, where the key can: version 4A's checks only.
-    pub(super) fn sign(&self, text: &[u8]) -> Option<[u8; 32]> {
-        match self {
-            Self::Hmac(cached) => Some(cached.key.sign(text)),
-            Self::Ecdsa(_) => None,
         }
     }
 
@@ -236,6 +251,43 @@ impl Checker {
     }
 }
 
+impl From<Cached> for Checker {
+    fn from(key: Cached) -> Self {
+        Self::Hmac(Arc::new(key))
+    }
+}
+
+/// Makes what a [`Checker`] checks.
+#[derive(Debug)]
+pub enum Maker {
+    Hmac(Box<Cached>),
+    Ecdsa(KeyPair),
+}
+
+impl Maker {
+    /// `None` where there is no such key, as [`KnownKey::checker`].
+    pub fn derive(algorithm: Algorithm, key: &KnownKey, scope: &Scope<'_>) -> Option<Self> {
+        match algorithm {
+            Algorithm::Hmac => Some(Self::from(Cached::derive(&key.secret, scope))),
+            Algorithm::Ecdsa => KeyPair::derive(&key.id, &key.secret).map(Self::Ecdsa),
+        }
+    }
+
+    /// A signature as text, without padding. `None` where `most` digits have no room for one.
+    pub fn sign(&self, text: &[u8], most: usize) -> Option<String> {
+        match self {
+            Self::Hmac(cached) => (most >= 64).then(|| hex::text(&cached.key.sign(text))),
+            Self::Ecdsa(pair) => pair.sign(text, most),
+        }
+    }
+}
+
+impl From<Cached> for Maker {
+    fn from(key: Cached) -> Self {
+        Self::Hmac(Box::new(key))
+    }
+}
+
 /// A signing key and what it is for.
 #[derive(Debug)]
 pub struct Cached {
@@ -244,22 +296,17 @@ pub struct Cached {
 }
 
 impl Cached {
-    fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
+    pub fn derive(secret: &Secret, scope: &Scope<'_>) -> Self {
         Self {
             scope: [scope.date.into(), scope.region.into(), scope.service.into()],
             key: SigningKey::derive(secret, scope),
         }
     }
-
-    fn is_for(&self, scope: &Scope<'_>) -> bool {
-        let [date, region, service] = &self.scope;
-        **service == *scope.service && **region == *scope.region && **date == *scope.date
-    }
 }
 
 /// Newest first; read without a lock, replaced whole.
 #[derive(Debug, Default)]
-struct SigningKeys(ArcSwap<Vec<Arc<Cached>>>);
+struct SigningKeys(ArcSwap<Vec<Checker>>);
 
 #[cfg(test)]
 mod tests {
@@ -289,15 +336,16 @@ mod tests {
         let dates: Vec<String> = (0..100).map(|n| format!("202601{n:02}")).collect();
         for date in &dates {
             let scope = Scope { date, region: "us-east-1", service: "s3" };
-            let (checker, fresh) = key.checker(Algorithm::Hmac, &scope).unwrap();
-            assert!(fresh && key.checker(Algorithm::Hmac, &scope).unwrap().1, "not kept unasked");
-            key.remember(&checker);
-            key.remember(&checker);
-            assert!(!key.checker(Algorithm::Hmac, &scope).unwrap().1);
+            let lend = || key.checker(Algorithm::Hmac, &scope).unwrap();
+            let derived = lend();
+            assert!(matches!((&derived, lend()), (Lent::Derived(_), Lent::Derived(_))), "not kept unasked");
+            key.remember(&derived);
+            key.remember(&derived);
+            assert!(matches!(lend(), Lent::Remembered { .. }));
         }
         assert_eq!(key.signing_keys.0.load().len(), REMEMBERED);
         let other = Scope { date: &dates[99], region: "us-east-2", service: "s3" };
-        assert!(key.checker(Algorithm::Hmac, &other).unwrap().1);
+        assert!(matches!(key.checker(Algorithm::Hmac, &other), Some(Lent::Derived(_))));
     }
 
     #[test]
@@ -305,7 +353,7 @@ mod tests {
         let mut key = key("A");
         key.token = Some(Secret::new(b"the-token"));
         let scope = Scope { date: "20150830", region: "us-east-1", service: "iam" };
-        key.remember(&key.checker(Algorithm::Hmac, &scope).unwrap().0);
+        key.remember(&key.checker(Algorithm::Hmac, &scope).unwrap());
         key.checker(Algorithm::Ecdsa, &scope).unwrap();
         let text = format!("{key:?}");
         assert!(!text.contains("wJalr") && !text.contains("the-token"), "{text}");

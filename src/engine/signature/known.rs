@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::keys::{KnownKey, Told};
+use super::lesson::is_of_caller;
 use crate::engine::facts::{AccountId, Timestamp};
 
 /// An immutable map by key id: keys that we were given, and those that were learned from AWS's answers.
@@ -75,12 +76,25 @@ impl KnownKeys {
         keys
     }
 
-    /// With what AWS said of a key. `None` where it contradicts what is known of it, or the key is gone.
+    /// A key, then the one that took it if both act as one principal, and so on.
+    pub fn principal(&self, id: &str) -> impl Iterator<Item = &KnownKey> {
+        let key = self.get(id);
+        let parents = key.and_then(|key| key.parents.as_deref()).unwrap_or_default();
+        let same = parents.iter().take_while(|parent| is_of_caller(parent.by));
+        key.into_iter().chain(same.map_while(|parent| self.get(parent.key_id.as_deref()?)))
+    }
+
+    /// With what AWS said of a key, and so of all that are one principal with it. `None` where it contradicts what is
+    /// known of one of them, or the key is gone.
     #[must_use]
-    pub fn with_told(&self, id: &str, told: Told) -> Option<Self> {
-        let key = self.get(id)?;
-        let ours = Some(told.account).filter(|_| key.own);
-        key.tell(told).then(|| self.clone().with_own_accounts(ours))
+    pub fn with_told(&self, id: &str, told: &Told) -> Option<Self> {
+        let all: Vec<_> = self.principal(id).collect();
+        if all.is_empty() || !all.iter().all(|key| key.agrees_with(told)) {
+            return None;
+        }
+        all.iter().for_each(|key| key.tell(told));
+        let ours = Some(told.account).filter(|_| all.iter().any(|key| key.own));
+        Some(self.clone().with_own_accounts(ours))
     }
 
     /// What a source says now, in the place of `before`: keys that it no longer names stay to their end, and so do
@@ -139,7 +153,7 @@ fn find(keys: &[Arc<KnownKey>], id: &str) -> Result<usize, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::facts::Secret;
+    use crate::engine::facts::{Parent, Secret};
 
     const NOW: Timestamp = Timestamp(1_767_323_045);
 
@@ -175,6 +189,60 @@ mod tests {
         let keys = keys.with_learned(&learned("AKIARZPUZDIKAAAAAAAA", b"theirs", 3600), NOW);
         assert!(keys.get("AKIARZPUZDIKAAAAAAAA").unwrap().own);
         assert_eq!(keys.learned.len(), 1);
+    }
+
+    #[test]
+    fn what_is_said_of_a_key_is_said_of_who_took_it_as_itself_and_of_nobody_else() {
+        let account = AccountId::parse("210987654321").unwrap();
+        let took = |by, id: &str| Parent { by, key_id: Some(id.into()), account: None, role: None };
+        let session = |id: &str, parents: &[Parent]| {
+            let mut key = key(id);
+            (key.own, key.parents) = (false, Some(parents.into()));
+            key.expires = Some(Timestamp(NOW.0 + 300));
+            Arc::new(key)
+        };
+        let (taken, assumed) = (took("sts:GetSessionToken", "OWN"), took("sts:AssumeRole", "OWN"));
+        let fresh = || {
+            let express = took("s3express:CreateSession", "SESSION");
+            KnownKeys::new([key("OWN"), key("OTHER")])
+                .with_learned(&session("SESSION", std::slice::from_ref(&taken)), NOW)
+                .with_learned(&session("EXPRESS", &[express.clone(), taken.clone()]), NOW)
+                .with_learned(&session("ROLE", std::slice::from_ref(&assumed)), NOW)
+                .with_learned(
+                    &session("LOST", &[took("s3express:CreateSession", "GONE"), taken.clone()]),
+                    NOW,
+                )
+        };
+        let ids = |id: &str| fresh().principal(id).map(|key| key.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids("EXPRESS"), ["EXPRESS", "SESSION", "OWN"]);
+        assert_eq!(ids("SESSION"), ["SESSION", "OWN"]);
+        assert_eq!(
+            (ids("ROLE"), ids("LOST"), ids("OWN")),
+            (vec!["ROLE".into()], vec!["LOST".into()], vec!["OWN".into()])
+        );
+        assert!(ids("NOBODY").is_empty());
+
+        let told = Told { account, role: None };
+        for (id, own) in
+            [("EXPRESS", true), ("SESSION", true), ("OWN", true), ("ROLE", false), ("LOST", false)]
+        {
+            let keys = fresh().with_told(id, &told).unwrap();
+            assert_eq!(keys.get(id).unwrap().account(), Some(account), "{id}");
+            assert_eq!(keys.get("OWN").unwrap().account(), Some(account).filter(|_| own), "{id}");
+            assert_eq!(keys.own_accounts().contains(&account), own, "{id}");
+            assert_eq!(keys.get("OTHER").unwrap().account(), None);
+        }
+        // One of them is known to be somebody else's: nothing of it is taken.
+        let mut other = key("OWN");
+        other.account = AccountId::parse("123456789012");
+        let keys =
+            KnownKeys::new([other]).with_learned(&session("SESSION", std::slice::from_ref(&taken)), NOW);
+        assert!(keys.with_told("SESSION", &told).is_none());
+        assert!(keys.get("SESSION").unwrap().is_untold());
+        // Nor where AWS itself has said something else before.
+        let keys = fresh().with_told("OWN", &told).unwrap();
+        let other = Told { account: AccountId::parse("123456789012").unwrap(), role: None };
+        assert!(keys.with_told("SESSION", &other).is_none() && keys.get("SESSION").unwrap().is_untold());
     }
 
     #[test]

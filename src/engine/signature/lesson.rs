@@ -93,6 +93,11 @@ const fn of_sts(operation: &'static str, by: &'static str, same_principal: bool)
     Source { service: "sts", operation, by, shape: Shape::Xml(2), same_principal }
 }
 
+/// Keys that come of this, as the record names it, act as whoever asked for them.
+pub(super) fn is_of_caller(by: &str) -> bool {
+    SOURCES.iter().any(|source| source.by == by && source.same_principal)
+}
+
 impl Lesson {
     /// `None` for all operations but these.
     pub fn of(operation: Option<&Operation>, signer: Option<&Signer>) -> Option<Self> {

@@ -94,14 +94,12 @@ impl<'a> PostClaim<'a> {
             None => (SignatureState::UnknownKey, super::unknown_signer(self.key_id)),
             Some(key) => {
                 let checker = key.checker(Algorithm::Hmac, &self.scope);
-                let Some((checker, fresh)) =
-                    checker.filter(|(checker, _)| checker.confirms(self.policy.as_bytes(), &self.signature))
-                else {
+                let held =
+                    checker.filter(|checker| checker.confirms(self.policy.as_bytes(), &self.signature));
+                let Some(checker) = held else {
                     return Err(Refusal::new(Reason::SigV4Signature, "signature does not match the policy"));
                 };
-                if fresh {
-                    key.remember(&checker);
-                }
+                key.remember(&checker);
                 super::check_token(self.token, key)?;
                 (SignatureState::Verified, super::signer_of(key))
             }

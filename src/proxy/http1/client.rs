@@ -209,7 +209,7 @@ where
                     if let Upload::Running(body, ..) = &mut self.upload
                         && head.version() != Version::Http10
                     {
-                        body.interim(&interim(&response)).await.map_err(BodyError::Gone)?;
+                        body.interim(&interim(&response)).await?;
                     }
                 }
                 _ => return Ok(response),
@@ -444,7 +444,7 @@ mod tests {
     }
 
     impl Inbound for Stalled {
-        async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+        async fn interim(&mut self, head: &[u8]) -> Result<(), BodyError> {
             self.0.lock().unwrap().extend_from_slice(head);
             Ok(())
         }

@@ -315,9 +315,9 @@ impl<S: Io> Drop for Incoming<S> {
 }
 
 impl<S: Io> Inbound for Incoming<S> {
-    async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+    async fn interim(&mut self, head: &[u8]) -> Result<(), BodyError> {
         let told = tokio::time::timeout(self.idle, self.client.say(head)).await;
-        told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        told.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(BodyError::Gone)
     }
 }
 
@@ -405,6 +405,7 @@ mod tests {
         let mut body = client.body(head.framing());
         body.interim(&[b'x'; 100]).await.unwrap();
         let waited = tokio::time::timeout(Duration::from_secs(10), body.interim(&[b'x'; 100])).await;
-        assert_eq!(waited.expect("it ends").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let gone = waited.expect("it ends").unwrap_err();
+        assert!(matches!(&gone, BodyError::Gone(error) if error.kind() == io::ErrorKind::TimedOut), "{gone}");
     }
 }

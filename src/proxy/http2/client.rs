@@ -4,15 +4,17 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use super::patient::{Exhausted, Patient};
 use super::{io_error, message, pinned, poll_room};
 use crate::engine::request::{RequestHead, ResponseHead, Version};
 use crate::proxy::body::{BodyError, Inbound};
@@ -25,22 +27,42 @@ use crate::proxy::pool::Upstream;
 
 /// A connection to an origin, shared by the requests of one key.
 pub struct Connection {
-    send: SendRequest<Bytes>,
+    /// Never sends itself: one that waits for its stream to open would hold up the others.
+    send: Mutex<SendRequest<Bytes>>,
     pub upstream: Arc<Upstream>,
     /// Ended, or told to end: nothing new goes on it.
     gone: Arc<AtomicBool>,
+    /// It ended because the origin took nothing for too long.
+    exhausted: Exhausted,
     /// Streams under way.
     active: AtomicUsize,
-    used: Mutex<Instant>,
+    used: Mutex<Used>,
 }
 
-/// Shakes hands, and keeps the connection going for as long as it is held. Waits for no word of the origin: what it
-/// settles comes with its first frames.
+struct Used {
+    last: Instant,
+    spare: Spare,
+}
+
+/// What a stream leaves to the next.
+#[derive(Default)]
+struct Spare {
+    /// Of the answer; its timer is registered already.
+    clock: Clock,
+    /// The stream itself, which has ended. The library wakes its connection when it is let go of: in vain, unless that is
+    /// done when there is something to send.
+    ended: Option<(SendStream<Bytes>, RecvStream)>,
+}
+
+/// Shakes hands, and keeps the connection going for as long as it is held and the origin takes what is written within
+/// `patience`. Waits for no word of the origin: what it settles comes with its first frames.
 pub async fn shake<S: Io>(
     io: S,
     upstream: Arc<Upstream>,
     within: Duration,
+    patience: Duration,
 ) -> Result<Arc<Connection>, h2::Error> {
+    let (io, exhausted) = Patient::new(io, patience);
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
@@ -70,21 +92,22 @@ pub async fn shake<S: Io>(
         }
         ended.store(true, Ordering::Relaxed);
     });
-    let (active, used) = (AtomicUsize::new(0), Mutex::new(Instant::now()));
-    Ok(Arc::new(Connection { send, upstream, gone, active, used }))
+    let used = Mutex::new(Used { last: Instant::now(), spare: Spare::default() });
+    let (send, active) = (Mutex::new(send), AtomicUsize::new(0));
+    Ok(Arc::new(Connection { send, upstream, gone, exhausted, active, used }))
 }
 
 impl Connection {
     /// It may take another stream. Asks the library, which knows of a GOAWAY before its driver has ended.
     pub fn is_open(&self) -> bool {
-        let mut send = self.send.clone();
         let mut noop = Context::from_waker(std::task::Waker::noop());
-        !self.gone.load(Ordering::Relaxed) && !matches!(send.poll_ready(&mut noop), Poll::Ready(Err(_)))
+        !self.gone.load(Ordering::Relaxed)
+            && !matches!(self.send().poll_ready(&mut noop), Poll::Ready(Err(_)))
     }
 
     /// Streams that it has room for, as the origin settled it.
     pub fn room(&self) -> usize {
-        let most = self.send.current_max_send_streams().min(super::STREAMS as usize);
+        let most = self.send().current_max_send_streams().min(super::STREAMS as usize);
         most.saturating_sub(self.active.load(Ordering::Relaxed))
     }
 
@@ -95,7 +118,7 @@ impl Connection {
     /// How long no stream has been under way.
     pub fn idle(&self) -> Duration {
         match self.active() {
-            0 => self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed(),
+            0 => self.used().last.elapsed(),
             _ => Duration::ZERO,
         }
     }
@@ -104,26 +127,43 @@ impl Connection {
     pub fn retire(&self) {
         self.gone.store(true, Ordering::Relaxed);
     }
+
+    fn send(&self) -> MutexGuard<'_, SendRequest<Bytes>> {
+        self.send.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Room for one stream.
-pub struct Lease(Arc<Connection>);
+pub struct Lease {
+    connection: Arc<Connection>,
+    spare: Spare,
+}
 
 impl Lease {
     pub fn new(connection: Arc<Connection>) -> Self {
         connection.active.fetch_add(1, Ordering::Relaxed);
-        Self(connection)
+        let spare = std::mem::take(&mut connection.used().spare);
+        Self { connection, spare }
     }
 
     pub fn connection(&self) -> &Arc<Connection> {
-        &self.0
+        &self.connection
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.spare.clock.stop();
+        let mut used = self.connection.used();
+        used.last = Instant::now();
+        // Swapped: what was there is let go of after the lock.
+        std::mem::swap(&mut used.spare, &mut self.spare);
+        drop(used);
+        self.connection.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -144,20 +184,23 @@ pub struct Answer<B> {
     /// `None` once both messages have ended, or never will.
     lease: Option<Lease>,
     connection: Arc<Connection>,
-    send: SendStream<Bytes>,
+    /// `None` once it is left to the next.
+    send: Option<SendStream<Bytes>>,
     upload: Upload<B>,
     /// Of a request that has none to send.
     unsent: Option<B>,
     recv: Option<RecvStream>,
+    /// Of the answer's head, those that travel on.
+    fields: Option<HeaderMap>,
     early: bool,
-    /// Of the answer, and of the upload.
-    clocks: [Clock; 2],
+    /// Of the upload.
+    clock: Clock,
     patience: Patience,
 }
 
 /// Sends a request: `head` goes on with its body. Resolves when the answer's head is in.
 pub async fn send<B: Inbound>(
-    lease: Lease,
+    mut lease: Lease,
     head: &RequestHead,
     body: B,
     patience: Patience,
@@ -167,28 +210,30 @@ pub async fn send<B: Inbound>(
     };
     let bodiless = is_bodiless(head.framing());
     // A handle of its own: one that waits for a stream to open would hold up the others.
-    let sent = lease.connection().send.clone().send_request(request, bodiless);
+    let mut handle = lease.connection().send().clone();
+    let sent = handle.send_request(request, bodiless);
     let (mut response, send) = match sent {
         Ok(sent) => sent,
         // INVARIANT: nothing of it was written.
         Err(error) => return Err(Unanswered { error: ExchangeError::Untaken(error), body: Some(body) }),
     };
+    lease.spare.ended = None;
     let (upload, unsent) = if bodiless {
         (Upload::Done, Some(body))
     } else {
         (Upload::Running { body, data: Bytes::new(), last: false }, None)
     };
-    let clocks = [Clock::default(), Clock::default()];
     let connection = Arc::clone(lease.connection());
     let mut answer = Box::new(Answer {
         connection,
         lease: Some(lease),
-        send,
+        send: Some(send),
         upload,
         unsent,
         recv: None,
+        fields: None,
         early: false,
-        clocks,
+        clock: Clock::default(),
         patience,
     });
     match answer.final_head(head, &mut response).await {
@@ -200,8 +245,11 @@ pub async fn send<B: Inbound>(
     }
 }
 
-/// What the origin did to a stream.
-fn lost(error: h2::Error) -> ExchangeError {
+/// What the origin did to a stream of `connection`.
+fn lost(error: h2::Error, connection: &Connection, patience: &Patience) -> ExchangeError {
+    if connection.exhausted.is_so() {
+        return ExchangeError::TimedOut(patience.write);
+    }
     // A GOAWAY of the origin reaches the streams above its last one, and no other.
     let untaken = error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
     match error.reason() {
@@ -224,6 +272,11 @@ impl<B: Inbound> Answer<B> {
         self.early
     }
 
+    /// The fields of its head that travel on, for a client that takes them as they are.
+    pub fn take_fields(&mut self) -> Option<HeaderMap> {
+        self.fields.take()
+    }
+
     /// The body of a request that had none to send: it may be sent again, and not on this connection.
     pub fn take_unsent(&mut self) -> Option<B> {
         self.connection.retire();
@@ -244,16 +297,18 @@ impl<B: Inbound> Answer<B> {
                         && let Upload::Running { body, .. } = &mut self.upload
                         && head.version() != Version::Http10
                     {
-                        body.interim(&interim(&told)).await.map_err(BodyError::Gone)?;
+                        body.interim(&interim(&told)).await?;
                     }
                 }
                 Came::Final(response) => {
                     let ended = response.body().is_end_stream();
                     let told = message::response_head(&response, ended, head.method())?;
                     self.early = matches!(self.upload, Upload::Running { .. } | Upload::Broken);
-                    self.recv = Some(response.into_body());
+                    let (parts, recv) = response.into_parts();
+                    self.fields = message::travelling(parts.headers, &told);
+                    self.recv = Some(recv);
                     if ended {
-                        self.lease = None;
+                        self.end();
                     }
                     return Ok(told);
                 }
@@ -269,22 +324,27 @@ impl<B: Inbound> Answer<B> {
     ) -> Poll<Result<Came, ExchangeError>> {
         let sent = self.poll_upload(cx)?.is_ready();
         if let Poll::Ready(Some(told)) = response.poll_informational(cx) {
-            return Poll::Ready(told.map(Came::Interim).map_err(lost));
+            return Poll::Ready(told.map(Came::Interim).map_err(|error| self.lost(error)));
         }
-        let clock = &mut self.clocks[0];
+        let clock = &mut self.lease.as_mut().expect("it is held until a final head is in").spare.clock;
         match Pin::new(response).poll(cx) {
             Poll::Ready(Ok(response)) => {
                 clock.stop();
                 Poll::Ready(Ok(Came::Final(response)))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(lost(error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.lost(error))),
             Poll::Pending => {
-                // While the upload runs, its own clock watches.
+                // While the upload runs, its own clock watches. An origin that took no more of it gets no more time to say
+                // why than it got to take it.
+                let patience = match self.upload {
+                    Upload::Broken => self.patience.write,
+                    _ => self.patience.head,
+                };
                 if sent && !clock.is_set() {
-                    clock.set(self.patience.head);
+                    clock.set(patience);
                 }
                 ready!(clock.poll_expired(cx));
-                Poll::Ready(Err(ExchangeError::TimedOut(self.patience.head)))
+                Poll::Ready(Err(ExchangeError::TimedOut(patience)))
             }
         }
     }
@@ -292,16 +352,19 @@ impl<B: Inbound> Answer<B> {
     /// Moves the upload on. `Err` only for the client's body, whose stream is then reset: the origin must not take it
     /// for complete. An origin that takes no more may still answer.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        let [_, clock] = &mut self.clocks;
+        let clock = &mut self.clock;
         loop {
-            let Upload::Running { body, data, last } = &mut self.upload else { return Poll::Ready(Ok(())) };
+            let (Upload::Running { body, data, last }, Some(send)) = (&mut self.upload, &mut self.send)
+            else {
+                return Poll::Ready(Ok(()));
+            };
             let moved = if !data.is_empty() {
-                match poll_room(&mut self.send, data.len(), cx) {
+                match poll_room(send, data.len(), cx) {
                     Poll::Ready(Ok(room)) => {
                         clock.stop();
                         let piece = data.split_to(room);
                         let ended = *last && data.is_empty();
-                        self.send.send_data(piece, ended).map(|()| ended)
+                        send.send_data(piece, ended).map(|()| ended)
                     }
                     Poll::Ready(Err(error)) => Err(error),
                     Poll::Pending => {
@@ -322,12 +385,12 @@ impl<B: Inbound> Answer<B> {
                         }
                         Err(frame) => {
                             let trailers = frame.into_trailers().unwrap_or_default();
-                            self.send.send_trailers(trailers).map(|()| true)
+                            send.send_trailers(trailers).map(|()| true)
                         }
                     },
-                    None => self.send.send_data(Bytes::new(), true).map(|()| true),
+                    None => send.send_data(Bytes::new(), true).map(|()| true),
                     Some(Err(error)) => {
-                        self.send.send_reset(Reason::CANCEL);
+                        send.send_reset(Reason::CANCEL);
                         self.upload = Upload::Broken;
                         return Poll::Ready(Err(error));
                     }
@@ -348,11 +411,26 @@ impl<B: Inbound> Answer<B> {
         }
     }
 
+    fn lost(&self, error: h2::Error) -> ExchangeError {
+        lost(error, &self.connection, &self.patience)
+    }
+
     fn fail(&mut self, error: ExchangeError) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
         self.weigh(&error);
         self.lease = None;
-        self.send.send_reset(Reason::CANCEL);
+        if let Some(send) = &mut self.send {
+            send.send_reset(Reason::CANCEL);
+        }
         Poll::Ready(Some(Err(error)))
+    }
+
+    /// Both messages have ended, or the answer has and the upload never will.
+    fn end(&mut self) {
+        if let Some(mut lease) = self.lease.take()
+            && matches!(self.upload, Upload::Done)
+        {
+            lease.spare.ended = self.send.take().zip(self.recv.take());
+        }
     }
 }
 
@@ -377,19 +455,21 @@ impl<B: Inbound> Body for Answer<B> {
         if let Poll::Ready(Err(error)) = this.poll_upload(cx) {
             return this.fail(error.into());
         }
-        let Some(recv) = &mut this.recv else { return Poll::Ready(None) };
-        let [clock, _] = &mut this.clocks;
+        let (Some(recv), Some(lease)) = (&mut this.recv, &mut this.lease) else {
+            return Poll::Ready(None);
+        };
+        let clock = &mut lease.spare.clock;
         match recv.poll_data(cx) {
             Poll::Ready(Some(Ok(data))) => {
                 clock.stop();
                 // Whoever polls has room for it.
                 let _ = recv.flow_control().release_capacity(data.len());
                 if recv.is_end_stream() {
-                    this.lease = None;
+                    this.end();
                 }
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
-            Poll::Ready(Some(Err(error))) => return this.fail(lost(error)),
+            Poll::Ready(Some(Err(error))) => return this.fail(this.lost(error)),
             Poll::Ready(None) => {}
             Poll::Pending => {
                 if !clock.is_set() {
@@ -402,11 +482,11 @@ impl<B: Inbound> Body for Answer<B> {
         }
         match ready!(recv.poll_trailers(cx)) {
             Ok(trailers) => {
-                this.lease = None;
+                this.end();
                 let trailers = trailers.map(message::answer_trailers).filter(|map| !map.is_empty());
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Err(error) => this.fail(lost(error)),
+            Err(error) => this.fail(this.lost(error)),
         }
     }
 

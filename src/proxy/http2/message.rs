@@ -2,11 +2,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
+use http::header::CONTENT_LENGTH;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::engine::request::{Framing, HeadError, Pseudo, RequestHead, ResponseHead};
 use crate::engine::target;
+
+/// Most heads have no more fields: room for them is made at once.
+const FIELDS: usize = 12;
 
 /// A request's head as the strict reader takes it.
 pub fn request_head(
@@ -38,11 +42,12 @@ pub fn request(head: &RequestHead) -> Option<Request<()>> {
     *request.uri_mut() = Uri::from_parts(parts).ok().filter(|_| same)?;
     *request.version_mut() = http::Version::HTTP_2;
     let fields = request.headers_mut();
+    fields.reserve(FIELDS);
     for (name, value) in head.forwarded_fields().filter(|(name, _)| !name.eq_ignore_ascii_case(b"host")) {
         fields.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
     }
     if let Framing::Length(length) = head.framing() {
-        fields.insert(http::header::CONTENT_LENGTH, length.into());
+        fields.insert(CONTENT_LENGTH, length.into());
     }
     if head.wants_trailers() {
         fields.insert(http::header::TE, HeaderValue::from_static("trailers"));
@@ -71,28 +76,56 @@ pub fn response_head<T>(
         out.put_slice(b"\r\n");
     }
     let has_body = status.as_u16() >= 200 && !matches!(status.as_u16(), 204 | 304) && method != "HEAD";
-    if ended && has_body && !response.headers().contains_key(http::header::CONTENT_LENGTH) {
+    if ended && has_body && !response.headers().contains_key(CONTENT_LENGTH) {
         out.put_slice(b"content-length: 0\r\n");
     }
     out.put_slice(b"\r\n");
     ResponseHead::parse(out.freeze(), method)
 }
 
-/// What goes to a client.
-pub fn response(head: &ResponseHead) -> Option<Response<()>> {
+/// What goes to a client. `fields`: those that travel on, where [`travelling`] has them already.
+pub fn response(head: &ResponseHead, fields: Option<HeaderMap>) -> Option<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status()).ok()?;
     *response.version_mut() = http::Version::HTTP_2;
-    let fields = response.headers_mut();
-    for (name, value) in head.forwarded_fields() {
-        fields.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
+    *response.headers_mut() = match fields {
+        Some(fields) => fields,
+        None => {
+            let mut fields = HeaderMap::with_capacity(FIELDS);
+            for (name, value) in head.forwarded_fields() {
+                fields.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
+            }
+            fields.extend(told_length(head).map(|length| (CONTENT_LENGTH, length)));
+            fields
+        }
+    };
+    Some(response)
+}
+
+/// Of the fields that `head` was read from, those that travel on: the very ones that [`response`] would make anew.
+/// `None` where it would spell one otherwise.
+pub fn travelling(mut fields: HeaderMap, head: &ResponseHead) -> Option<HeaderMap> {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if fields.values().map(HeaderValue::as_bytes).any(|value| blank(value.first()) || blank(value.last())) {
+        return None;
     }
-    let told = match head.framing() {
+    for name in head.staying_names().filter(|name| *name != CONTENT_LENGTH.as_str()) {
+        fields.remove(name);
+    }
+    match told_length(head) {
+        // Read as strictly as it would be written.
+        Some(length) if !fields.contains_key(CONTENT_LENGTH) => fields.append(CONTENT_LENGTH, length),
+        Some(_) => true,
+        None => fields.remove(CONTENT_LENGTH).is_some(),
+    };
+    Some(fields)
+}
+
+fn told_length(head: &ResponseHead) -> Option<HeaderValue> {
+    match head.framing() {
         Framing::Length(length) => Some(length.into()),
         _ => head.told_length().and_then(|length| HeaderValue::from_bytes(length).ok()),
-    };
-    fields.extend(told.map(|length| (http::header::CONTENT_LENGTH, length)));
-    Some(response)
+    }
 }
 
 /// Trailers of an answer that may travel on: what frames, routes or authenticates a message is read before its body
@@ -132,5 +165,55 @@ pub fn answer_trailers(mut trailers: HeaderMap) -> HeaderMap {
 pub fn whole_answer(answer: &[u8]) -> Option<(Response<()>, Bytes)> {
     let end = memchr::memmem::find(answer, b"\r\n\r\n")? + 4;
     let head = ResponseHead::parse(Bytes::copy_from_slice(&answer[..end]), "GET").ok()?;
-    Some((response(&head)?, Bytes::copy_from_slice(&answer[end..])))
+    Some((response(&head, None)?, Bytes::copy_from_slice(&answer[end..])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an origin's answer is to a client, by way of the fields as they came, and made anew.
+    fn both_ways(
+        status: u16,
+        ended: bool,
+        method: &str,
+        fields: &[(&str, &str)],
+    ) -> [Vec<(String, Vec<u8>)>; 2] {
+        let mut came = Response::builder().status(status);
+        for (name, value) in fields {
+            came = came.header(*name, *value);
+        }
+        let came = came.body(()).unwrap();
+        let head = response_head(&came, ended, method).unwrap();
+        let kept = travelling(came.headers().clone(), &head);
+        let listed = |response: Response<()>| {
+            let fields = response.headers().iter();
+            let mut all: Vec<_> =
+                fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+            all.sort();
+            all
+        };
+        [response(&head, kept), response(&head, None)].map(|response| listed(response.unwrap()))
+    }
+
+    #[test]
+    fn fields_that_are_kept_are_those_that_would_be_made_anew() {
+        const LENGTH: (&str, &str) = ("content-length", "5");
+        for (what, status, ended, method, fields, left) in [
+            ("a body", 200, false, "GET", &[LENGTH, ("x-a", "1"), ("x-a", "2")][..], 3),
+            ("a body without a length", 200, false, "GET", &[("x-a", "1")], 1),
+            ("an empty body", 200, true, "GET", &[("x-a", "1")], 2),
+            ("of HEAD", 200, true, "HEAD", &[LENGTH], 1),
+            ("of HEAD, without a length", 200, true, "HEAD", &[("x-a", "1")], 1),
+            ("not modified", 304, true, "GET", &[LENGTH, ("etag", "\"a\"")], 2),
+            ("no content, with a length", 204, true, "GET", &[("content-length", "0"), ("x-a", "1")], 1),
+            ("a way round us", 200, false, "GET", &[("alt-svc", "h3"), ("alt-svc", "h2"), ("x-a", "1")], 1),
+            ("of a proxy", 407, false, "GET", &[("proxy-authenticate", "Basic"), LENGTH], 1),
+            ("blanks around a value", 200, false, "GET", &[("x-a", " 1\t"), LENGTH], 2),
+        ] {
+            let [kept, anew] = both_ways(status, ended, method, fields);
+            assert_eq!(kept, anew, "{what}");
+            assert_eq!(kept.len(), left, "{what}: {kept:?}");
+        }
+    }
 }

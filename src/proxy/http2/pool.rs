@@ -34,8 +34,9 @@ impl Pool {
         let mut origins = self.lock();
         let origin = origins.get_mut(key)?;
         origin.connections.retain(|connection| connection.is_open());
-        let free = origin.connections.iter().filter(|connection| connection.room() > 0);
-        let fullest = free.min_by_key(|connection| connection.room());
+        let free = origin.connections.iter().map(|connection| (connection.room(), connection));
+        let fullest = free.filter(|(room, _)| *room > 0).min_by_key(|(room, _)| *room);
+        let fullest = fullest.map(|(_, connection)| connection);
         let least_busy = || origin.connections.iter().min_by_key(|connection| connection.active());
         let taken = fullest.or_else(|| least_busy().filter(|_| origin.connections.len() >= MOST))?;
         Some(Lease::new(Arc::clone(taken)))

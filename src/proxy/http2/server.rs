@@ -138,14 +138,19 @@ impl Stream {
         Ok(())
     }
 
-    /// Passes an origin's answer on, all but its end: [`Self::finish`] sends that, after the record is written. After an
-    /// error the stream must be reset. Cancel safe, as far as [`Self::carried`] goes.
-    pub async fn pass<B>(&mut self, head: &ResponseHead, body: &mut B) -> Result<Last, AnswerError<B::Error>>
+    /// Passes an origin's answer on, all but its end: [`Self::finish`] sends that, after the record is written. `fields`
+    /// of the head, where they are at hand. After an error the stream must be reset. Cancel safe, as far as [`Self::carried`] goes.
+    pub async fn pass<B>(
+        &mut self,
+        head: &ResponseHead,
+        fields: Option<HeaderMap>,
+        body: &mut B,
+    ) -> Result<Last, AnswerError<B::Error>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let malformed = || AnswerError::Framing(FramingError::Truncated);
-        let head = message::response(head).ok_or_else(malformed)?;
+        let head = message::response(head, fields).ok_or_else(malformed)?;
         let mut last = Last { head: None, data: Bytes::new(), trailers: None };
         if body.is_end_stream() {
             return Ok(Last { head: Some(head), ..last });
@@ -175,6 +180,11 @@ impl Stream {
         })
         .await?;
         Ok(last)
+    }
+
+    /// The head of an answer went on.
+    pub fn has_begun(&self) -> bool {
+        self.send.is_some()
     }
 
     /// Body bytes of the answer, as far as they went on.
@@ -249,6 +259,17 @@ pub fn fault(code: Reason) -> Option<Refusal> {
     }
 }
 
+/// How a stream ended on which nothing can be said any more.
+fn reset(error: h2::Error) -> BodyError {
+    match error.reason().filter(|_| error.is_library()).and_then(fault) {
+        Some(reason) => BodyError::Reset { reason, said: error.to_string() },
+        None => {
+            let gone = BodyError::Gone(io_error(error));
+            BodyError::Reset { reason: Refusal::RequestAborted, said: gone.to_string() }
+        }
+    }
+}
+
 /// A request's body.
 pub struct Incoming {
     recv: RecvStream,
@@ -285,11 +306,7 @@ impl Incoming {
     fn broken(&mut self, error: h2::Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
         self.last = None;
-        let fault = error.reason().filter(|_| error.is_library()).and_then(fault);
-        Poll::Ready(Some(Err(match fault {
-            Some(reason) => BodyError::Refused { reason, said: error.to_string() },
-            None => BodyError::Gone(io_error(error)),
-        })))
+        Poll::Ready(Some(Err(reset(error))))
     }
 
     fn refused(&mut self, error: FramingError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -300,11 +317,13 @@ impl Incoming {
 }
 
 impl Inbound for Incoming {
-    async fn interim(&mut self, head: &[u8]) -> io::Result<()> {
+    async fn interim(&mut self, head: &[u8]) -> Result<(), BodyError> {
         let head = ResponseHead::parse(Bytes::copy_from_slice(head), "GET").ok();
-        let Some(response) = head.as_ref().and_then(message::response) else { return Ok(()) };
+        let Some(response) = head.as_ref().and_then(|head| message::response(head, None)) else {
+            return Ok(());
+        };
         let mut respond = self.respond.lock().unwrap_or_else(PoisonError::into_inner);
-        respond.send_informational(response).map_err(io_error)
+        respond.send_informational(response).map_err(reset)
     }
 }
 

@@ -7,11 +7,13 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{CONTINUATION, END_HEADERS, Frame, Frames, GOAWAY, HEADERS, RST_STREAM};
+use crate::proxy::http1::io::Io;
 
 /// The client's preface (RFC 9113 3.4), which is no frame.
 const PREFACE: usize = 24;
@@ -52,6 +54,8 @@ struct State {
     continues: bool,
     /// Heads so far.
     heads: u64,
+    /// When it was last told of a stream that is over; at first, when it began.
+    used: Instant,
 }
 
 /// A stream of the client's.
@@ -89,6 +93,7 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut state = self.seen.state();
+        state.used = Instant::now();
         if let Some(at) = state.find(self.stream) {
             state.open.remove(at);
         }
@@ -125,6 +130,7 @@ impl<S> Watched<S> {
             dense: false,
             continues: false,
             heads: 0,
+            used: Instant::now(),
         })));
         (Self { io, seen: seen.clone() }, seen)
     }
@@ -150,10 +156,21 @@ impl Seen {
         Taken { seen: self.clone(), stream }
     }
 
+    /// The library has some that it neither handed over nor refused yet.
+    pub fn holds_any(&self) -> bool {
+        self.state().open.iter().rev().any(|one| one.with == With::Library)
+    }
+
+    /// When a stream was last over, or the connection began.
+    pub fn last_used(&self) -> Instant {
+        self.state().used
+    }
+
     /// One that the library refused; each is told of once. To be asked when nothing is to be handed over any more.
     pub fn refused(&self) -> Option<Refused> {
         let state = &mut *self.state();
         let at = state.open.iter().position(|one| matches!(one.with, With::Refused(_)))?;
+        state.used = Instant::now();
         state.open.remove(at)?.refused()
     }
 
@@ -253,13 +270,15 @@ impl State {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: Io> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // Most polls find nothing.
+        ready!(this.io.poll_readable(cx));
         let (turn, dense) = {
             let state = this.seen.state();
             (state.turn, state.dense)
@@ -283,7 +302,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: Io> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let n = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
         self.seen.state().went(&buf[..n]);
@@ -324,6 +343,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    impl Io for std::io::Cursor<Vec<u8>> {}
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();

@@ -1,5 +1,5 @@
-// Node's clients: `client.js sdk allowed|denied`, `client.js calls all` (what test_sdks.py wants of every SDK) or
-// `client.js fetch|axios|older-axios URL`. Says what it got, or its own error and exits with 1.
+// Node's clients: `client.js sdk allowed|denied`, `client.js calls all` (what test_sdks.py wants of every SDK),
+// `client.js events good|forged` (a stream of signed events, for test_events.py) or `client.js fetch|axios|older-axios URL`. Says what it got, or its own error and exits with 1.
 const clients = {
   async sdk(action) {
     const { DynamoDBClient, DeleteTableCommand, ListTablesCommand } = require('@aws-sdk/client-dynamodb');
@@ -37,6 +37,45 @@ const clients = {
     const modelId = 'anthropic.claude-3-haiku-20240307-v1:0';
     const requestHandler = new NodeHttpHandler(); // its default speaks HTTP/2 alone, past every proxy
     await new BedrockRuntimeClient({ requestHandler }).send(new InvokeModelCommand({ modelId, body: '{}', contentType: 'application/json' }));
+  },
+  async events(how) {
+    const { BedrockRuntimeClient, InvokeModelWithBidirectionalStreamCommand } = require('@aws-sdk/client-bedrock-runtime');
+    const { crc32 } = require('node:zlib'), { Transform } = require('node:stream');
+    const { NodeHttpHandler } = require('@smithy/node-http-handler');
+    const client = new BedrockRuntimeClient({ requestHandler: new NodeHttpHandler() }), words = ['first', 'second', 'third'], awaited = [...words];
+    if (how === 'forged') {
+      // Sends what the SDK signed, and of its second event one bit otherwise: within the payload, and with the checksum that it then has.
+      const handler = client.config.requestHandler, handle = handler.handle.bind(handler);
+      let count = 0;
+      handler.handle = (request, options) => {
+        request.body = request.body.pipe(new Transform({ objectMode: true, transform(event, _, done) {
+          event = Buffer.from(event);
+          if (++count === 2) {
+            event[event.length - 24] ^= 1;
+            event.writeUInt32BE(crc32(event.subarray(0, -4)), event.length - 4);
+          }
+          done(null, event);
+        } }));
+        return handle(request, options);
+      };
+    }
+    let heard = () => {};
+    const body = (async function* () {
+      for (const word of words) {
+        const answered = new Promise((resolve) => { heard = resolve; });
+        yield { chunk: { bytes: Buffer.from(word) } };
+        await answered;
+      }
+    })();
+    const answer = await client.send(new InvokeModelWithBidirectionalStreamCommand({ modelId: 'amazon.nova-sonic-v1:0', body }));
+    for await (const event of answer.body) {
+      const word = Buffer.from(event.chunk.bytes).toString();
+      if (word !== awaited.shift()) throw new Error('other words: ' + word);
+      console.log('heard ' + word);
+      heard();
+    }
+    if (awaited.length) throw new Error('the stream broke off');
+    client.destroy();
   },
   async fetch(url) {
     const answer = await fetch(url);

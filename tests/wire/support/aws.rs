@@ -14,6 +14,8 @@ use super::tls::{Ca, ClientTls};
 
 pub const S3: &str = "s3.us-east-1.amazonaws.com";
 pub const STS: &str = "sts.us-east-1.amazonaws.com";
+/// A directory bucket of S3 Express.
+pub const EXPRESS: &str = "ours--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com";
 pub const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
 
 /// A request that begins so is answered as soon as its head is in.
@@ -113,6 +115,7 @@ pub async fn origin_saying(ca: &Ca, answer: Answer) -> (Origin, std::net::Socket
         BEDROCK,
         STS,
         "*.s3.us-east-1.amazonaws.com",
+        EXPRESS,
         "*.execute-api.us-east-1.amazonaws.com",
         "app.test",
     ]);

@@ -52,6 +52,11 @@ pub fn sts_call(signer: &As<'_>, form: &str) -> String {
         + form
 }
 
+/// Head of a GET to S3 Express, where a token is the session's.
+pub fn express_head(signer: &As<'_>, host: &str, path: &str, fields: &[(&str, &str)]) -> String {
+    head_for("s3express", signer, "GET", host, path, fields, &Body::Bytes(b""), None)
+}
+
 pub fn s3_head_as(
     signer: &As<'_>,
     method: &str,
@@ -101,6 +106,9 @@ pub fn signed(
     settings.percent_encoding_mode = PercentEncodingMode::Single;
     settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
     settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    if service == "s3express" {
+        settings.session_token_name_override = Some("x-amz-s3session-token");
+    }
     let params = v4::SigningParams::builder()
         .identity(&identity)
         .region("us-east-1")

@@ -1,4 +1,4 @@
-// Go's clients: `client sdk allowed|denied`, `client calls all` (calls.go) or `client net/http URL`. Says what it got, or its own error and exits with 1.
+// Go's clients: `client sdk allowed|denied`, `client calls all` (calls.go), `client events good|forged` (events.go) or `client net/http URL`. Says what it got, or its own error and exits with 1.
 package main
 
 import (
@@ -48,6 +48,8 @@ func main() {
 		call = sdk
 	case "calls":
 		call = calls
+	case "events":
+		call = events
 	}
 	if err := call(os.Args[2]); err != nil {
 		fmt.Println("error:", err)
