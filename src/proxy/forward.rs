@@ -137,8 +137,9 @@ pub enum OriginError {
     Lookups(#[from] TooMany),
     #[error("the intent could not be written")]
     Audit(#[from] AuditDown),
+    /// The client's body, before anything was dialled.
     #[error(transparent)]
-    Exchange(#[from] ExchangeError),
+    Body(#[from] BodyError),
     #[error("{error}")]
     Unanswered { error: ExchangeError, stood: Stood },
 }
@@ -158,23 +159,29 @@ impl OriginError {
             Self::SpokeFirst(_) => Reason::UpstreamProtocol,
             Self::Lookups(_) => Reason::LimitLookups,
             Self::Audit(_) => Reason::LimitAudit,
-            Self::Exchange(error) | Self::Unanswered { error, .. } => match error {
-                ExchangeError::Body(error) => Self::of_body(error),
-                ExchangeError::Lost(error) | ExchangeError::Unwritten(error) if wants_certificate(error) => {
-                    Reason::UpstreamClientCertificate
-                }
-                ExchangeError::Lost(_) | ExchangeError::Unwritten(_) | ExchangeError::Closed { .. } => {
-                    Reason::UpstreamClosed
-                }
-                ExchangeError::Head(_)
-                | ExchangeError::Framing(_)
-                | ExchangeError::Interim
-                | ExchangeError::Http2(_) => Reason::UpstreamProtocol,
-                ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
-                ExchangeError::Untranslatable => Reason::RequestMalformed,
-                ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
-                ExchangeError::Limit(_) => Reason::LimitStream,
-            },
+            Self::Body(error) => Self::of_body(error),
+            Self::Unanswered { error, .. } => Self::of_exchange(error),
+        }
+    }
+
+    /// An exchange that had begun.
+    pub fn of_exchange(error: &ExchangeError) -> Reason {
+        match error {
+            ExchangeError::Body(error) => Self::of_body(error),
+            ExchangeError::Lost(error) | ExchangeError::Unwritten(error) if wants_certificate(error) => {
+                Reason::UpstreamClientCertificate
+            }
+            ExchangeError::Lost(_) | ExchangeError::Unwritten(_) | ExchangeError::Closed { .. } => {
+                Reason::UpstreamClosed
+            }
+            ExchangeError::Head(_)
+            | ExchangeError::Framing(_)
+            | ExchangeError::Interim
+            | ExchangeError::Http2(_) => Reason::UpstreamProtocol,
+            ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
+            ExchangeError::Untranslatable => Reason::RequestMalformed,
+            ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
+            ExchangeError::Limit(_) => Reason::LimitStream,
         }
     }
 
@@ -182,7 +189,7 @@ impl OriginError {
     pub fn is_untold(&self) -> bool {
         matches!(
             self,
-            Self::Exchange(ExchangeError::Body(BodyError::Reset { .. }))
+            Self::Body(BodyError::Reset { .. })
                 | Self::Unanswered { error: ExchangeError::Body(BodyError::Reset { .. }), .. }
         )
     }
@@ -236,7 +243,7 @@ pub async fn forward<B: Inbound>(
     let (mut leg, mut reused) = acquire(worker, &key, wants, how.judged).await?;
     entry.intend().await?;
     if how.owes_continue {
-        body.interim(CONTINUE).await.map_err(ExchangeError::Body)?;
+        body.interim(CONTINUE).await?;
     }
     let started = Instant::now();
     entry.leaves(started);

@@ -50,7 +50,7 @@ impl OriginError {
             | Self::Proxy { address: None, .. }
             | Self::Lookups(_)
             | Self::Audit(_)
-            | Self::Exchange(_) => None,
+            | Self::Body(_) => None,
         }
     }
 }

@@ -157,13 +157,13 @@ pub(super) async fn record<B: Inbound>(
         AnswerError::Client(error) => (Reason::RequestAborted, error.to_string()),
         AnswerError::Framing(error) => (Reason::Internal, error.to_string()),
         AnswerError::Origin(error) => {
-            let error = OriginError::Exchange(match error {
+            let error = match error {
                 ExchangeError::TimedOut(after) if forwarded.limits.idle == Some(after) => {
                     ExchangeError::Limit(after)
                 }
                 error => error,
-            });
-            (error.reason(), error.to_string())
+            };
+            (OriginError::of_exchange(&error), error.to_string())
         }
     });
     if let Some(telling) = passage.telling() {

@@ -201,7 +201,8 @@ async fn a_tunnels_record_has_the_chain_that_passed_in_clear_and_none_of_a_resum
         if !resumed {
             leaf = tls::presented(&client);
         }
-        let group = client.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
+        let group =
+            client.get_ref().1.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name);
         drop(client);
         let all = usize::from(resumed) + 1;
         let events = until("its record", || Some(proxy.events()).filter(|events| events.len() == all)).await;
