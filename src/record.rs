@@ -10,6 +10,7 @@ pub mod event;
 pub mod intent;
 mod json;
 pub mod lane;
+mod left;
 pub mod leg;
 pub mod live;
 pub mod metrics;

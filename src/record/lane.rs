@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aws_lc_rs::digest;
 
 use super::json::Json;
+use super::left::Left;
 use super::sink::{AuditDown, Handed, Sink};
 
 pub type Chain = [u8; 32];
@@ -146,7 +147,7 @@ impl Lane {
             Sink::File(files) => {
                 let opened = files.current();
                 if self.file != opened.number {
-                    let chain = self.build_head(opened.after());
+                    let chain = self.build_head(opened.left());
                     files.write(&opened, &self.buffer[32..])?;
                     self.step(chain);
                     self.file = opened.number;
@@ -159,7 +160,7 @@ impl Lane {
             Sink::Pipe(pipe) => {
                 let number = pipe.number();
                 if self.file != number {
-                    let chain = self.build_head(None);
+                    let chain = self.build_head(&Left::default());
                     drop(pipe.hand(&self.buffer[32..])?);
                     self.step(chain);
                     self.file = number;
@@ -191,9 +192,9 @@ impl Lane {
         self.file > 0
     }
 
-    /// The `lane` line: opens the lane in each file, and names the chain it goes on from. `after` is that of the line
-    /// before it in a file that an earlier start left: who cuts lines off that file's end leaves them missing here.
-    fn build_head(&mut self, after: Option<Chain>) -> Chain {
+    /// The `lane` line: opens the lane in each file, and names the chain it goes on from; and in a file that an earlier
+    /// start left, what that start ended with.
+    fn build_head(&mut self, left: &Left) -> Chain {
         let previous = self.chain;
         self.build(
             |json, stamp| {
@@ -203,11 +204,7 @@ impl Lane {
                 json.raw(",\"prev\":\"");
                 json.hex(&previous);
                 json.raw("\"");
-                if let Some(after) = after {
-                    json.raw(",\"after\":\"");
-                    json.hex(&after);
-                    json.raw("\"");
-                }
+                left.write(json);
             },
             "}",
         )

@@ -93,7 +93,8 @@ fn lane() -> Value {
         "seq": count(),
         "chain": chain(),
     });
-    object("lane: opens a lane in a file", required, json!({"after": chain()}))
+    let head = object("", json!({"lane": lane_name(), "seq": count(), "head": chain()}), json!({}));
+    object("lane: opens a lane in a file", required, json!({"after": chain(), "heads": list(&head)}))
 }
 
 fn end() -> Value {

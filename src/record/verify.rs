@@ -3,19 +3,19 @@
 //! The other half of `lane.rs`; docs/audit.md states the rules. Used by `audit verify` and by tests; reads bytes, and
 //! knows nothing of what the lines mean but that an intent without an event is an interrupted call.
 
+mod line;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::event::CLOSERS;
 use super::lane::{Chain, GENESIS, MAX_LINE, link};
 use super::sink::file::TORN_MARK;
+use line::{Kind, Line, STARTS, is_beginning, last_chain};
+pub use line::{Last, names_lane};
 
-const CHAIN_KEY: &[u8] = b",\"chain\":\"";
-/// How our lines begin. Quotes in texts are escaped, so these never stand inside a line.
-const STARTS: [&[u8]; 2] = [b"{\"exeat\":\"", b"{\"eventVersion\":\""];
 /// A torn line and the line that was glued to it fit.
 const MAX_READ: u64 = 4 * MAX_LINE as u64;
 
@@ -33,6 +33,8 @@ pub enum Fault {
     Repeated { expected: u64, found: u64 },
     /// The line that stood before it in its file, at its start, is not there: an earlier start's lines were cut off.
     Cut,
+    /// A later start found it to have come farther than it does here.
+    Shortened { last: u64 },
     /// The lane's first line here is not the `lane` line that it opens each file with.
     Headless,
 }
@@ -47,6 +49,9 @@ impl fmt::Display for Fault {
                 write!(f, "repeated: seq {found} again where {expected} was due")
             }
             Self::Cut => f.write_str("cut: lines of an earlier start, which stood before it, are missing"),
+            Self::Shortened { last } => {
+                write!(f, "cut: its last lines are missing, up to seq {last} that the next start found")
+            }
             Self::Headless => f.write_str("gap: the lane begins without its first line"),
         }
     }
@@ -110,119 +115,6 @@ impl Report {
 
     pub fn interrupted(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.interrupted).sum()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Lane,
-    Intent,
-    Event,
-    End,
-}
-
-/// A line that has our shape; whether it is true is checked against its lane.
-struct Line<'a> {
-    kind: Kind,
-    lane: &'a str,
-    seq: u64,
-    flow: Option<&'a str>,
-    prev: Option<Chain>,
-    after: Option<Chain>,
-    chain: Chain,
-    hashed: &'a [u8],
-}
-
-#[derive(Deserialize)]
-struct Short<'a> {
-    exeat: &'a str,
-    lane: &'a str,
-    seq: u64,
-    flow: Option<&'a str>,
-    prev: Option<&'a str>,
-    after: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(borrow, rename = "additionalEventData")]
-    additional: Additional<'a>,
-}
-
-#[derive(Deserialize)]
-struct Additional<'a> {
-    #[serde(borrow)]
-    exeat: Ours<'a>,
-}
-
-#[derive(Deserialize)]
-struct Ours<'a> {
-    lane: &'a str,
-    seq: u64,
-    flow: &'a str,
-}
-
-impl<'a> Line<'a> {
-    /// `None`: not one of ours, or not whole.
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        let event = bytes.starts_with(STARTS[1]);
-        let closers = if event { CLOSERS } else { "}" };
-        let (hashed, rest) = bytes.split_at_checked(last_chain(bytes)?)?;
-        let chain = rest[CHAIN_KEY.len()..].strip_suffix(closers.as_bytes())?.strip_suffix(b"\"")?;
-        let chain = unhex(chain)?;
-        let text = std::str::from_utf8(bytes).ok()?;
-        if event {
-            let Ours { lane, seq, flow } = serde_json::from_str::<Event<'_>>(text).ok()?.additional.exeat;
-            let (flow, prev, after) = (Some(flow), None, None);
-            return Some(Self { kind: Kind::Event, lane, seq, flow, prev, after, chain, hashed });
-        }
-        let short: Short<'_> = serde_json::from_str(text).ok()?;
-        let (kind, prev) = match short.exeat {
-            "lane" => (Kind::Lane, Some(unhex(short.prev?.as_bytes())?)),
-            "intent" => (Kind::Intent, None),
-            "end" => (Kind::End, None),
-            _ => return None,
-        };
-        let after = match short.after {
-            Some(after) => Some(unhex(after.as_bytes())?),
-            None => None,
-        };
-        Some(Self { kind, lane: short.lane, seq: short.seq, flow: short.flow, prev, after, chain, hashed })
-    }
-}
-
-/// The chain of a whole line of ours.
-pub fn chain_of(line: &[u8]) -> Option<Chain> {
-    Line::read(line).map(|line| line.chain)
-}
-
-fn last_chain(bytes: &[u8]) -> Option<usize> {
-    memchr::memmem::rfind(bytes, CHAIN_KEY)
-}
-
-/// 64 lower-case digits; one spelling, so that an edit of the chain itself shows.
-fn unhex(text: &[u8]) -> Option<Chain> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut chain = GENESIS;
-    if text.len() != 2 * chain.len() {
-        return None;
-    }
-    for (byte, pair) in chain.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(chain)
-}
-
-/// Could be the beginning of a line of ours: it ends before its chain does, or within what must follow it.
-fn is_beginning(bytes: &[u8]) -> bool {
-    let Some(at) = last_chain(bytes) else { return bytes.first().is_none_or(|&byte| byte == b'{') };
-    match bytes[at + CHAIN_KEY.len()..].split_at_checked(64) {
-        Some((_, after)) => b"\"}}}".starts_with(after),
-        None => true,
     }
 }
 
@@ -359,6 +251,7 @@ impl Verifier {
             self.vouched.contains(&after)
         });
         self.before = Some(line.chain);
+        let vouched = line.heads.iter().fold(vouched, |vouched, head| self.ends_with(head, place) && vouched);
         match self.lanes.get_mut(line.lane) {
             Some(lane) => lane.take(line, vouched, place),
             None => {
@@ -368,6 +261,16 @@ impl Verifier {
                     .take(line, vouched, place);
             }
         }
+    }
+
+    /// The lane has come at least so far, as a later start found it; a lane that has not is bad. `false`: there is none.
+    fn ends_with(&mut self, head: &Last, place: &Place) -> bool {
+        let Some(lane) = self.lanes.get_mut(&head.lane) else { return false };
+        let is_there = lane.next > head.seq + 1 || (lane.next == head.seq + 1 && lane.chain == head.chain);
+        if !is_there && lane.bad.is_none() {
+            lane.bad = Some(Bad { place: place.clone(), fault: Fault::Shortened { last: head.seq } });
+        }
+        true
     }
 
     pub fn finish(mut self) -> Report {

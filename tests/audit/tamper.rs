@@ -163,8 +163,95 @@ fn what_was_cut_off_an_earlier_start_is_missed_by_the_next_one() {
     assert_eq!((second, lines.iter().filter(|line| line.contains("\"after\":")).count()), (6, 2));
     for gone in 1..=second {
         let kept = [&lines[..second - gone], &lines[second..]].concat().join("\n");
-        assert_eq!(first_fault(&verify(kept)), ((second - gone + 1) as u64, Fault::Cut), "{gone}");
+        // Both what stood there and the lanes that it was of.
+        let (line, fault) = first_fault(&verify(kept));
+        assert_eq!(line, (second - gone + 1) as u64, "{gone}");
+        assert!(matches!(fault, Fault::Cut | Fault::Shortened { .. }), "{gone}: {fault:?}");
     }
+}
+
+/// Two lanes, the first of which wrote last; killed. Then a second start.
+fn killed_and_started_again(name: &str) -> (Vec<String>, usize) {
+    let path = folder(name).join("audit.jsonl");
+    for _ in 0..2 {
+        let records = records(to_file(&path));
+        let lanes = [records.recorder(), records.recorder(), records.recorder()];
+        for at in [0, 1, 0, 1, 0, 0] {
+            wait(pass(&lanes[at])).unwrap();
+        }
+    }
+    let lines: Vec<String> = std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect();
+    let second = lines.iter().position(|line| line.contains("\"after\":")).unwrap();
+    (lines, second)
+}
+
+#[test]
+fn what_was_taken_off_a_killed_lane_amid_others_is_missed_by_the_next_start() {
+    let (lines, second) = killed_and_started_again("killed");
+    let whole = lines.join("\n");
+    assert!(verify(&whole).is_whole());
+    let opening: Value = serde_json::from_str(&lines[second]).unwrap();
+    // Lane 2 never wrote, and lane 1 not for a while: each that did is named with its last line.
+    let named: Vec<(&str, u64)> = opening["heads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|head| {
+            (head["lane"].as_str().unwrap().split_once('-').unwrap().1, head["seq"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(named, [("0", 8), ("1", 4)]);
+    let texts: Vec<&str> = lines[..second].iter().map(String::as_str).collect();
+    let lane = of_lane(&texts, 1);
+    for gone in 1..=lane.len() {
+        let mut kept = lines.clone();
+        for (at, _) in lane.iter().rev().take(gone) {
+            kept.remove(at - 1);
+        }
+        let place = (second - gone + 1) as u64;
+        let fault = if gone < lane.len() { Fault::Shortened { last: 4 } } else { Fault::Cut };
+        assert_eq!(first_fault(&verify(kept.join("\n"))), (place, fault), "{gone} lines of lane 1");
+    }
+    // The nearest that must pass: the same before anybody started again, since nobody can tell.
+    let mut kept = lines[..second].to_vec();
+    kept.remove(lane.last().unwrap().0 - 1);
+    assert!(verify(kept.join("\n")).is_whole());
+}
+
+/// A third start names the second's lanes, and what the second named still holds.
+#[test]
+fn each_start_vouches_for_the_one_before_it_and_torn_or_foreign_lines_are_no_ends() {
+    let path = folder("starts").join("audit.jsonl");
+    let start = || {
+        let records = records(to_file(&path));
+        let lanes = [records.recorder(), records.recorder()];
+        for lane in &lanes {
+            wait(pass(lane)).unwrap();
+        }
+    };
+    start();
+    let append = |text: &str| {
+        let text = [std::fs::read_to_string(&path).unwrap().as_str(), text].concat();
+        std::fs::write(&path, text).unwrap();
+    };
+    append("{\"level\":\"info\",\"lane\":\"none\"}\n");
+    start();
+    append("{\"exeat\":\"intent\",\"ti");
+    start();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let report = verify(&text);
+    assert!(report.is_whole() && report.torn == 1 && report.lanes.len() == 6, "{report:?}");
+    let lines: Vec<&str> = text.lines().collect();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("\"heads\":")) {
+        let heads: Value = serde_json::from_str(line.rsplit(" torn").next().unwrap()).unwrap();
+        assert_eq!(heads["heads"].as_array().unwrap().len(), 2, "line {at}");
+    }
+    // Of the first start's first lane, which the second vouches for: the third alone would not know.
+    let gone: Vec<&str> =
+        lines.iter().enumerate().filter(|(at, _)| *at != 2).map(|(_, line)| *line).collect();
+    let bad: Vec<_> = verify(gone.join("\n")).lanes.into_iter().filter_map(|lane| lane.bad).collect();
+    assert_eq!(bad.len(), 1, "{bad:?}");
+    assert_eq!(bad[0].fault, Fault::Shortened { last: 2 });
 }
 
 #[test]

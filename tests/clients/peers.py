@@ -3,6 +3,7 @@
 import datetime
 import socket
 import ssl
+import subprocess
 import threading
 
 from cryptography import x509
@@ -100,6 +101,34 @@ class OpenSsl:
 
     def stop(self):
         self.program.stop()
+
+
+class Renegotiating:
+    """`openssl s_server` that answers a request by asking for another handshake (TLS 1.2), and does nothing more before it has one."""
+
+    def __init__(self, issued, folder, name):
+        certificate, key = issued.files(folder, name)
+        self.port = lab.free_port()
+        self.process = subprocess.Popen(["openssl", "s_server", "-accept", f"127.0.0.1:{self.port}", "-cert", certificate, "-key", key, "-tls1_2"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        listening = threading.Event()
+        threading.Thread(target=self._serve, args=(listening,), daemon=True).start()
+        if not listening.wait(20):
+            raise RuntimeError("openssl s_server does not listen")
+
+    def _serve(self, listening):
+        for line in self.process.stdout:
+            if line.startswith(b"ACCEPT"):
+                listening.set()
+            if line.startswith(b"GET /"):
+                self.process.stdin.write(b"r\n")
+                self.process.stdin.flush()
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
 
 
 class Scripted:

@@ -132,7 +132,7 @@ class TlsVectors(unittest.TestCase):
         }
         servers = {host_of(case): peers.OpenSsl(what[0], folder, case, *what[1:]) for case, what in shown.items()}
         servers |= {APP: peers.OpenSsl(good, folder, "app"), "u-plain.test": peers.Scripted(peers.plain_http),
-                    "u-stall.test": peers.Scripted(peers.silent),
+                    "u-stall.test": peers.Scripted(peers.silent), "u-renego.test": peers.Renegotiating(leaf("u-renego"), folder, "u-renego"),
                     "u-truncate.test": peers.Scripted(peers.truncating(*leaf("u-truncate").files(folder, "u-truncate")))}
         for server in servers.values():
             cls.addClassCleanup(server.stop)
@@ -249,10 +249,10 @@ class TlsVectors(unittest.TestCase):
         self.suites("AES128-GCM-SHA256:AES256-GCM-SHA384")
 
     def case_c_renego(self):
-        """It is not taken up, and the connection ends like any that asks for nothing: without a record."""
+        """It is told no at once, and goes away like any that asks for nothing: without a record."""
         counter = 'exeat_handshakes_total{leg="client",version="TLSv1.2"}'
-        before, mark = self.hasty.metrics()[counter], self.hasty.audit.mark()
-        command = ["openssl", "s_client", "-proxy", f"127.0.0.1:{self.hasty.port}", "-connect", f"{APP}:443", "-CAfile", self.hasty.ca,
+        before, mark = self.bench.metrics()[counter], self.bench.audit.mark()
+        command = ["openssl", "s_client", "-proxy", f"127.0.0.1:{self.bench.port}", "-connect", f"{APP}:443", "-CAfile", self.bench.ca,
                    "-servername", APP, "-tls1_2"]
         client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.addCleanup(client.kill)
@@ -263,10 +263,17 @@ class TlsVectors(unittest.TestCase):
         client.wait(10)
         self.assertIn("New, TLSv1.2", said)
         self.assertIn("RENEGOTIATING", said)
-        self.assertEqual(self.hasty.metrics()[counter], before + 1)
-        self.hasty.settled()
-        self.assertEqual(self.hasty.audit.since(mark), ([], []))
-        self.clean(self.hasty)
+        self.assertIn("no renegotiation", said)  # and not the end of our patience
+        self.assertEqual(self.bench.metrics()[counter], before + 1)
+        self.bench.settled()
+        self.assertEqual(self.bench.audit.since(mark), ([], []))
+        self.clean(self.bench)
+
+    def test_an_origin_that_wants_another_handshake_is_told_no_at_once(self):
+        """It would wait for the handshake, and we for its answer: as long as one may take, which is a quarter of an hour."""
+        answer = self.refused(lambda: self.bench.get("u-renego.test"), "upstream.closed", "HandshakeFailure", sent=True)
+        self.assertEqual(answer.status, 502, answer)
+        self.assertEqual(self.event.upstream_tls, "TLSv1.2", "the handshake that it had stands")
 
     def case_c_no_sni(self):
         self.refused(lambda: self.bench.openssl("-noservername"), "tls.no_sni")

@@ -33,6 +33,10 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {
         buf.extend_from_slice(read.filled());
         Poll::Ready(Ok(read.filled().len()))
     }
+
+    /// After a read that found nothing: sends what TLS has to say by itself. A TLS 1.2 peer that asks for another
+    /// handshake is told no by an alert (RFC 5246 7.2.2) that would wait for our next write, and the peer for it.
+    fn speak(&mut self, _cx: &mut Context<'_>) {}
 }
 
 /// Heads are read on a scratch of this size, so that an idle connection holds no buffer.
@@ -89,6 +93,13 @@ impl<S: Io> Io for client::TlsStream<S> {
     fn poll_append(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
         append_record(self, cx, buf)
     }
+
+    fn speak(&mut self, cx: &mut Context<'_>) {
+        if self.get_ref().1.wants_write() {
+            // What fails here fails the next read too.
+            let _ = Pin::new(self).poll_flush(cx);
+        }
+    }
 }
 
 impl<S: Io> Io for server::TlsStream<S> {
@@ -99,6 +110,13 @@ impl<S: Io> Io for server::TlsStream<S> {
 
     fn poll_append(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
         append_record(self, cx, buf)
+    }
+
+    fn speak(&mut self, cx: &mut Context<'_>) {
+        if self.get_ref().1.wants_write() {
+            // What fails here fails the next read too.
+            let _ = Pin::new(self).poll_flush(cx);
+        }
     }
 }
 

@@ -126,7 +126,11 @@ impl<S: Io> Reader<S> {
         let buf = &mut self.buf;
         let n = ready!(self.io.with(|mut io| {
             ready!(io.poll_readable(cx));
-            io.poll_append(cx, buf)
+            let polled = io.poll_append(cx, buf);
+            if polled.is_pending() {
+                io.speak(cx);
+            }
+            polled
         }))?;
         self.eof = n == 0;
         Poll::Ready(Ok(n))
@@ -136,7 +140,13 @@ impl<S: Io> Reader<S> {
     pub fn poll_fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // Reclaims the same memory once the frames made of it are gone.
         self.buf.reserve(BODY_BUFFER);
-        let n = ready!(self.io.with(|mut io| pin!(io.read_buf(&mut self.buf)).poll(cx)))?;
+        let n = ready!(self.io.with(|mut io| {
+            let polled = pin!(io.read_buf(&mut self.buf)).poll(cx);
+            if polled.is_pending() {
+                io.speak(cx);
+            }
+            polled
+        }))?;
         self.eof = n == 0;
         Poll::Ready(Ok(n))
     }

@@ -13,15 +13,14 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::super::lane::{Chain, MAX_LINE};
-use super::super::verify::chain_of;
+use super::super::left::Left;
 use super::{AuditDown, Rotation, SinkError, open_append};
 
 /// Ends a line that was cut short, so that it cannot be taken for an edited one. See docs/audit.md.
 pub const TORN_MARK: &[u8] = b" torn\n";
 
-/// Lines of other programs may follow the last of ours.
-const TAIL: u64 = 4 * MAX_LINE as u64;
+/// Where an earlier start's last lines are looked for: a lane that was idle for longer than this is not vouched for.
+const TAIL: u64 = 1 << 20;
 
 /// A file as opened once. A lane that sees a new `number` begins anew with a `lane` line, so each file stands alone.
 pub struct Opened {
@@ -30,8 +29,8 @@ pub struct Opened {
     pub number: u64,
     size: AtomicU64,
     torn: AtomicBool,
-    /// Chain of the last line that an earlier start left here.
-    after: Option<Chain>,
+    /// What an earlier start left here.
+    left: Left,
     /// It could not be set aside when its time came.
     stuck: AtomicBool,
     /// When it was made, as far as the file system tells.
@@ -112,14 +111,15 @@ impl Opened {
         let now = SystemTime::now();
         let begun = if size > 0 { meta.created().unwrap_or(now) } else { now };
         // Found once, at start: a file that is opened again later holds lines of our own.
-        let after = if number == 1 { last_chain(&file, size) } else { None };
+        let left = if number == 1 { left_in(&file, size) } else { None };
+        let left = left.unwrap_or_default();
         let (size, torn, stuck) = (AtomicU64::new(size), AtomicBool::new(torn), AtomicBool::new(false));
-        Self { file, number, size, torn, after, stuck, begun }
+        Self { file, number, size, torn, left, stuck, begun }
     }
 
-    /// See [`Opened::after`]: the lanes that begin here vouch for what stood before them.
-    pub fn after(&self) -> Option<Chain> {
-        self.after
+    /// The lanes that begin here vouch for what stood before them.
+    pub fn left(&self) -> &Left {
+        &self.left
     }
 
     fn is_due(&self, rotation: &Rotation) -> bool {
@@ -159,13 +159,11 @@ impl Opened {
     }
 }
 
-/// Of the last whole line of ours among a file's last bytes.
-fn last_chain(file: &File, size: u64) -> Option<Chain> {
+fn left_in(file: &File, size: u64) -> Option<Left> {
     let from = size.saturating_sub(TAIL);
     let mut tail = vec![0; usize::try_from(size - from).ok()?];
     file.read_exact_at(&mut tail, from).ok()?;
-    let whole = memchr::memrchr(b'\n', &tail)?;
-    tail[..whole].rsplit(|&byte| byte == b'\n').find_map(chain_of)
+    Some(Left::read(&tail))
 }
 
 /// `PATH.1` becomes `PATH.2` and so on; `PATH` becomes `PATH.1`, or goes where none are kept.
