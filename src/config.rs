@@ -12,7 +12,6 @@ mod records;
 pub mod schema;
 mod show;
 mod tls;
-mod tree;
 mod upstream_proxy;
 
 use std::fmt;

@@ -18,6 +18,7 @@ pub mod signature;
 pub mod suggest;
 pub mod target;
 pub mod words;
+pub mod yaml;
 
 use self::atlas::{Atlas, BodySeen, Endpoint, HostKind, Recognition};
 use self::facts::{AccountId, Arrival, Auth, Identity, Operation, SignatureState, Timestamp};

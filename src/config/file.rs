@@ -2,7 +2,7 @@
 //! recorded.
 //!
 //! Keys nobody knows are problems with their place, all of them together. Values stay text here and are understood in
-//! `config.rs`, like those of the other layers. The YAML crate is met nowhere else but in the policy's file.
+//! `config.rs`, like those of the other layers. The tree of a value that has parts is `engine/yaml.rs`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ use serde_yaml::{Location, Spanned};
 
 use super::layer::{Key, Layer, Origin};
 use super::tls::TlsSettings;
-use super::tree::Tree;
 use crate::engine::words::nearest;
+use crate::engine::yaml::Tree;
 
 /// Settings and policies are some pages; what is larger is something else.
 const MOST_BYTES: u64 = 1 << 20;

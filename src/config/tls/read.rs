@@ -11,9 +11,9 @@ use super::{
     GROUPS, LEG_KEYS, LegOptions, ORIGIN_KEYS, OriginOptions, SUITES, TlsSettings, UNAPPROVED, suite,
 };
 use crate::config::connect_to::Pattern;
-use crate::config::tree::Tree;
 use crate::engine::hello::server::group_name;
 use crate::engine::words::nearest;
+use crate::engine::yaml::Tree;
 
 pub struct Reader<'p> {
     pub path: &'p Path,
@@ -39,11 +39,12 @@ impl Reader<'_> {
         };
         let mut origins = Vec::new();
         for (name, value) in pairs {
-            match Pattern::parse(&name.value) {
+            let host = text(name);
+            match Pattern::parse(host) {
                 Some(pattern) => origins.push((pattern, self.origin(value))),
                 None => {
                     let want = "want a host, with `*` for one label or `**.` in front for more, or `*` alone";
-                    self.problem(name, format!("tls.origins: got {:?}, {want}", name.value));
+                    self.problem(name, format!("tls.origins: got {host:?}, {want}"));
                 }
             }
         }
@@ -56,7 +57,7 @@ impl Reader<'_> {
         let (mut cert, mut key) = (None, None);
         let Tree::Map(pairs) = &tree.value else { return options };
         for (name, value) in pairs {
-            match name.value.as_str() {
+            match text(name) {
                 "ca" => options.ca = self.files(value, "ca"),
                 "crls" => options.crls = self.files(value, "crls"),
                 "client_cert" => cert = self.files(value, "client_cert").pop(),
@@ -87,16 +88,16 @@ impl Reader<'_> {
         let mut leg = LegOptions::default();
         for (key, value) in self.fields(tree, place, known) {
             match key {
-                "min" => match self.text(value) {
-                    Some("1.2") => {}
-                    Some("1.3") => leg.only_tls13 = true,
+                "min" => match text(value) {
+                    "1.2" => {}
+                    "1.3" => leg.only_tls13 = true,
                     _ => self.problem(value, "min: want \"1.2\" or \"1.3\" (nothing is below 1.2)"),
                 },
                 "ciphers" => leg.ciphers = self.numbers(value, "ciphers", &SUITES, suite),
                 "groups" => leg.groups = self.numbers(value, "groups", &GROUPS, group_name),
-                "resumption" => match self.text(value) {
-                    Some("true") => {}
-                    Some("false") => leg.resumption = false,
+                "resumption" => match text(value) {
+                    "true" => {}
+                    "false" => leg.resumption = false,
                     _ => self.problem(value, "resumption: want true or false"),
                 },
                 _ => {}
@@ -154,19 +155,12 @@ impl Reader<'_> {
         };
         let mut texts = Vec::new();
         for item in items {
-            match &item.value {
-                Tree::Scalar(text) if !text.is_empty() => texts.push((item, text.as_str())),
-                _ => self.problem(item, format!("{what}: want a value or a list of them")),
+            match text(item) {
+                "" => self.problem(item, format!("{what}: want a value or a list of them")),
+                text => texts.push((item, text)),
             }
         }
         texts
-    }
-
-    fn text<'t>(&self, tree: &'t Spanned<Tree>) -> Option<&'t str> {
-        match &tree.value {
-            Tree::Scalar(text) => Some(text),
-            _ => None,
-        }
     }
 
     fn fields<'t, 'k>(
@@ -181,15 +175,16 @@ impl Reader<'_> {
         };
         let mut fields: Vec<(&'k str, &Spanned<Tree>)> = Vec::new();
         for (name, value) in pairs {
-            match known.iter().find(|key| **key == name.value) {
+            let text = text(name);
+            match known.iter().find(|key| **key == text) {
                 Some(key) if fields.iter().any(|(seen, _)| seen == key) => {
                     self.problem(name, format!("{place}: `{key}` stands twice"));
                 }
                 Some(key) => fields.push((key, value)),
                 None => {
-                    let hint = nearest(&name.value, known.iter().copied())
+                    let hint = nearest(text, known.iter().copied())
                         .map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-                    self.problem(name, format!("unknown key `{place}.{}`{hint}", name.value));
+                    self.problem(name, format!("unknown key `{place}.{text}`{hint}"));
                 }
             }
         }
@@ -200,6 +195,11 @@ impl Reader<'_> {
         let (line, column) = (at.referenced.line(), at.referenced.column());
         self.problems.push(format!("{}:{line}:{column}: {message}", self.path.display()));
     }
+}
+
+/// Of a single value; empty where it is none.
+fn text(tree: &Spanned<Tree>) -> &str {
+    tree.value.text().unwrap_or_default()
 }
 
 /// `sha256/BASE64`, as curl and HPKP write it.

@@ -1,13 +1,13 @@
 //! YAML as a tree in which every key and value knows its place, so that all problems can be told together.
 //!
-//! The one place of the engine that meets the YAML crate. No duplicate keys; size, depth and aliases are bounded.
+//! No duplicate keys; size, depth and aliases are bounded.
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 
 use crate::engine::facts::words;
+use crate::engine::yaml::Tree;
 
 /// A policy is some pages; what is larger is something else.
 const MOST_BYTES: usize = 1 << 20;
@@ -127,7 +127,7 @@ pub fn parse(file: &str, text: &str) -> Result<Node, Problem> {
         return Err(problem(At { line: 1, column: 1 }, "larger than 1 MiB".to_owned()));
     }
     let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
-    match serde_yaml::from_str_with_options::<Spanned<Bare>>(text, options) {
+    match serde_yaml::from_str_with_options::<Spanned<Tree>>(text, options) {
         Ok(root) => Ok(Node::of(root, text)),
         Err(error) => {
             let message = error.without_snippet().to_string();
@@ -141,32 +141,22 @@ pub fn parse(file: &str, text: &str) -> Result<Node, Problem> {
     }
 }
 
-/// A node before it is given its place.
-enum Bare {
-    Text(String),
-    /// What YAML takes for a number or a boolean: its text is read again, as written.
-    Number,
-    List(Vec<Spanned<Bare>>),
-    Map(Vec<(Spanned<Bare>, Spanned<Bare>)>),
-    Null,
-}
-
 impl Node {
-    fn of(spanned: Spanned<Bare>, text: &str) -> Self {
+    fn of(spanned: Spanned<Tree>, text: &str) -> Self {
         let at = At { line: spanned.referenced.line(), column: spanned.referenced.column() };
-        let number = matches!(spanned.value, Bare::Number);
+        let number = matches!(spanned.value, Tree::Number(_));
         let value = match spanned.value {
-            Bare::Text(text) => Value::Scalar(text),
+            Tree::Text(text) => Value::Scalar(text),
             // Where it was written, that is, not where an alias repeats it.
-            Bare::Number => {
+            Tree::Number(_) => {
                 let at = At { line: spanned.defined.line(), column: spanned.defined.column() };
                 Value::Scalar(as_written(text, at))
             }
-            Bare::List(items) => Value::List(items.into_iter().map(|item| Self::of(item, text)).collect()),
-            Bare::Map(pairs) => {
+            Tree::List(items) => Value::List(items.into_iter().map(|item| Self::of(item, text)).collect()),
+            Tree::Map(pairs) => {
                 Value::Map(pairs.into_iter().map(|(k, v)| (Self::of(k, text), Self::of(v, text))).collect())
             }
-            Bare::Null => Value::Null,
+            Tree::Null => Value::Null,
         };
         Self { at, value, number }
     }
@@ -180,68 +170,4 @@ fn as_written(text: &str, at: At) -> String {
         line.chars().skip(at.column.saturating_sub(1) as usize).take_while(|c| !ends(*c)).collect();
     // A key's colon belongs to it only where more follows.
     rest.strip_suffix(':').map_or(rest.clone(), str::to_owned)
-}
-
-impl<'de> Deserialize<'de> for Bare {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(BareVisitor)
-    }
-}
-
-struct BareVisitor;
-
-impl<'de> Visitor<'de> for BareVisitor {
-    type Value = Bare;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Bare, E> {
-        Ok(Bare::Text(text.to_owned()))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Bare, E> {
-        Ok(Bare::Number)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Bare, E> {
-        Ok(Bare::Number)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Bare, E> {
-        Ok(Bare::Number)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Bare, E> {
-        Ok(Bare::Number)
-    }
-
-    fn visit_unit<E>(self) -> Result<Bare, E> {
-        Ok(Bare::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Bare, E> {
-        Ok(Bare::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Bare, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bare, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Bare::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Bare, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = map.next_entry()? {
-            pairs.push(pair);
-        }
-        Ok(Bare::Map(pairs))
-    }
 }

@@ -1,4 +1,5 @@
-//! YAML in which every value knows its place, for problems that name line and column.
+//! YAML in which every key and value knows its place, for problems that name line and column. The engine meets the YAML
+//! crate here and in `policy/node.rs`, nowhere else.
 
 use std::fmt;
 
@@ -6,10 +7,22 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 
 pub enum Tree {
-    Scalar(String),
+    Text(String),
+    /// What YAML takes for a number or a boolean, as it writes it: in the file it may stand another way (`1e3`, `0o17`).
+    Number(String),
     List(Vec<Spanned<Tree>>),
-    Map(Vec<(Spanned<String>, Spanned<Tree>)>),
+    Map(Vec<(Spanned<Tree>, Spanned<Tree>)>),
     Null,
+}
+
+impl Tree {
+    /// Of a single value.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Number(text) => Some(text),
+            Self::List(_) | Self::Map(_) | Self::Null => None,
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Tree {
@@ -28,23 +41,23 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
-        Ok(Tree::Scalar(text.to_owned()))
+        Ok(Tree::Text(text.to_owned()))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
-        Ok(Tree::Scalar(value.to_string()))
+        Ok(Tree::Number(value.to_string()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Scalar(value.to_string()))
+        Ok(Tree::Number(value.to_string()))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Scalar(value.to_string()))
+        Ok(Tree::Number(value.to_string()))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
-        Ok(Tree::Scalar(value.to_string()))
+        Ok(Tree::Number(value.to_string()))
     }
 
     fn visit_unit<E>(self) -> Result<Tree, E> {
