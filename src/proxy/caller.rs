@@ -14,9 +14,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedMutexGuard;
 
-use super::forward::{self, OriginError};
+use super::forward;
+use super::origin_error::{OriginError, Reached};
 use super::pool::Key;
-use super::reached::Reached;
 use super::{Shared, Worker};
 use crate::engine::facts::{Arrival, Name, PayloadOutcome};
 use crate::engine::signature::caller::{Call, MOST_ANSWER, answered};

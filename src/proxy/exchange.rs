@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::caller as signer;
-use super::forward::{self, Forwarded, OriginError};
+use super::forward::{self, Forwarded};
 use super::http1::server::is_bodiless;
-use super::reached::Reached;
+use super::origin_error::OriginError;
+use super::origin_error::Reached;
 use super::reply;
 use super::telling::Telling;
 use super::{Caller, Worker};

@@ -1,6 +1,5 @@
 //! Carries an allowed request to its origin: a connection, the intent line, the same bytes.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,23 +12,20 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::net::TcpStream;
 use tokio::sync::SemaphorePermit;
 
-use super::body::{BodyError, Inbound};
-use super::chain::{self, ChainError, Way};
+use super::body::Inbound;
+use super::chain::{self, Way};
 use super::exchange::CONTINUE;
 use super::http1::client::{self, ExchangeError, Unanswered};
 use super::http1::wire::{Reader, Writer};
-use super::lookups::TooMany;
+use super::origin_error::{OriginError, Stood};
 use super::pool::{Key, Leased, Slip, Slot, Turn, Upstream};
-use super::reached::Stood;
 use super::{OriginStream, Worker, http2, resolve};
 use crate::engine::policy::{Permit, StreamLimits};
-use crate::engine::reason::Reason;
 use crate::engine::request::{RequestHead, ResponseHead};
-use crate::engine::target::destination::Refused;
-use crate::engine::target::{Authority, Host};
+use crate::engine::target::Host;
 use crate::record::metrics;
-use crate::record::{AuditDown, Entry, LegText, Retried};
-use crate::tls::origin::{AtLeast, Unshaken, wants_certificate};
+use crate::record::{Entry, LegText, Retried};
+use crate::tls::origin::AtLeast;
 use crate::tls::{self, Offer};
 
 /// An answer on its way, and where it came from.
@@ -108,99 +104,6 @@ impl<B: Inbound> Body for Answer<B> {
         match self {
             Self::Http1(answer) => answer.size_hint(),
             Self::Http2(answer) => answer.size_hint(),
-        }
-    }
-}
-
-/// Why a permitted request got no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum OriginError {
-    #[error("`{target}` did not resolve: {error}")]
-    Resolve { target: Authority, error: io::Error },
-    #[error("{}", .0.said)]
-    Refused(Refused),
-    #[error("no turn to dial for {0:?}")]
-    NoTurn(Duration),
-    #[error("all connections to `{target}` were in use for {after:?}")]
-    NoConnection { target: Authority, after: Duration },
-    #[error("connect to `{target}` at {address} failed: {error}")]
-    Connect { target: Authority, address: SocketAddr, error: io::Error },
-    #[error("connect to `{target}` timed out after {after:?}")]
-    ConnectTimeout { target: Authority, address: Option<SocketAddr>, after: Duration },
-    #[error("`{target}`: {error}")]
-    Tls { target: Authority, address: SocketAddr, error: Unshaken },
-    #[error("the upstream proxy `{proxy}` {error}")]
-    Proxy { proxy: Authority, address: Option<SocketAddr>, error: ChainError },
-    #[error("the origin spoke before it was asked")]
-    SpokeFirst(Stood),
-    #[error("{0}")]
-    Lookups(#[from] TooMany),
-    #[error("the intent could not be written")]
-    Audit(#[from] AuditDown),
-    /// The client's body, before anything was dialled.
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    #[error("{error}")]
-    Unanswered { error: ExchangeError, stood: Stood },
-}
-
-impl OriginError {
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Resolve { .. } => Reason::UpstreamResolve,
-            Self::Refused(refused) => refused.reason,
-            Self::NoTurn(_) => Reason::LimitDials,
-            Self::NoConnection { .. } => Reason::LimitOrigin,
-            Self::Connect { .. } => Reason::UpstreamConnect,
-            Self::ConnectTimeout { .. } => Reason::UpstreamTimeout,
-            Self::Tls { error, .. } => error.reason(),
-            Self::Proxy { error: ChainError::Timeout, .. } => Reason::UpstreamTimeout,
-            Self::Proxy { .. } => Reason::UpstreamProxy,
-            Self::SpokeFirst(_) => Reason::UpstreamProtocol,
-            Self::Lookups(_) => Reason::LimitLookups,
-            Self::Audit(_) => Reason::LimitAudit,
-            Self::Body(error) => Self::of_body(error),
-            Self::Unanswered { error, .. } => Self::of_exchange(error),
-        }
-    }
-
-    /// An exchange that had begun.
-    pub fn of_exchange(error: &ExchangeError) -> Reason {
-        match error {
-            ExchangeError::Body(error) => Self::of_body(error),
-            ExchangeError::Lost(error) | ExchangeError::Unwritten(error) if wants_certificate(error) => {
-                Reason::UpstreamClientCertificate
-            }
-            ExchangeError::Lost(_) | ExchangeError::Unwritten(_) | ExchangeError::Closed { .. } => {
-                Reason::UpstreamClosed
-            }
-            ExchangeError::Head(_)
-            | ExchangeError::Framing(_)
-            | ExchangeError::Interim
-            | ExchangeError::Http2(_) => Reason::UpstreamProtocol,
-            ExchangeError::Untaken(_) | ExchangeError::Reset(_) => Reason::UpstreamReset,
-            ExchangeError::Untranslatable => Reason::RequestMalformed,
-            ExchangeError::TimedOut(_) => Reason::UpstreamTimeout,
-            ExchangeError::Limit(_) => Reason::LimitStream,
-        }
-    }
-
-    /// The client can be told nothing of it.
-    pub fn is_untold(&self) -> bool {
-        matches!(
-            self,
-            Self::Body(BodyError::Reset { .. })
-                | Self::Unanswered { error: ExchangeError::Body(BodyError::Reset { .. }), .. }
-        )
-    }
-
-    /// The client's side of it.
-    pub fn of_body(error: &BodyError) -> Reason {
-        match error {
-            BodyError::Framing(_) => Reason::RequestFraming,
-            BodyError::Gone(_) => Reason::RequestAborted,
-            BodyError::Idle(_) | BodyError::Slow(_) => Reason::RequestTimeout,
-            BodyError::Refused { reason, .. } | BodyError::Reset { reason, .. } => *reason,
         }
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::forward::OriginError;
+use super::origin_error::OriginError;
 use crate::engine::target::destination::{self, Refused};
 use crate::engine::target::{Authority, Host, judge_named_address};
 

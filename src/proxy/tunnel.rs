@@ -21,9 +21,9 @@ use carry::{Ended, Passed};
 
 use super::Worker;
 use super::chain::Way;
-use super::forward::{OriginError, reach, turn};
+use super::forward::{reach, turn};
+use super::origin_error::{OriginError, Reached};
 use super::pool::Key;
-use super::reached::Reached;
 use crate::engine::facts::{Door, Shown, TlsFacts, TlsVersion};
 use crate::engine::hello::flight::{self, Flight};
 use crate::engine::hello::server::{self, Answer, ServerHello};

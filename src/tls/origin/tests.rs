@@ -10,9 +10,12 @@ use super::super::testing::{
     BOTH, Folder, ONLY_12, ONLY_13, Params, Signed, ca, name, self_signed, server, shortly, soon, valid,
 };
 use super::super::{mint::Mint, system_clock};
+use super::failure::{name_fault, plain_name};
 use super::*;
 use crate::config::{LegOptions, UpstreamRoots};
-use crate::engine::facts::TlsVersion;
+use crate::engine::facts::{Shown, TlsVersion};
+use crate::engine::hello::server::suite_name;
+use crate::engine::reason::Reason;
 
 fn trusting(roots: &[&Signed]) -> OriginTls {
     let mut anchors = Anchors::none();
@@ -94,7 +97,7 @@ async fn what_a_refused_origin_showed_is_told_whole() {
     {
         let shown = meet(&tls, server(&[&leaf, &middle], versions), AtLeast::Tls12).await.unwrap_err().shown;
         assert_eq!(shown.version, Some(version));
-        let suite = shown.cipher.and_then(server::suite_name).unwrap();
+        let suite = shown.cipher.and_then(suite_name).unwrap();
         assert!(suite.starts_with(cipher), "{suite}");
         assert_eq!(shown.group.is_some(), group, "TLS 1.2 has it in a later message");
         assert_eq!(shown.chain, super::super::chain::told([&leaf.der, &middle.der]));
@@ -204,7 +207,7 @@ fn a_short_key_is_weak_even_where_the_chain_holds() {
     let verifier = anchors.into_verifier().unwrap();
     let host = ServerName::try_from("api.example.com").unwrap();
     let outcome = verifier.verify_server_cert(&der, &[], &host, &[], UnixTime::now());
-    let Err(Rustls::InvalidCertificate(fault)) = outcome else { panic!("{outcome:?}") };
+    let Err(rustls::Error::InvalidCertificate(fault)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(name_fault(&fault), CertificateFault::Weak);
 }
 
