@@ -1,7 +1,7 @@
 //! A server's first bytes: the version, suite and group that it chose, or the alert in their place.
 //!
-//! `tls/origin/failure.rs` names an origin below the floor from the eleven bytes that [`first`] needs; the tunnel, which has no
-//! TLS of its own, holds the floor with [`read`].
+//! `tls/origin/failure.rs` names an origin below the floor from the eleven bytes that [`first`] needs; the tunnel,
+//! which has no TLS of its own, holds the floor with [`read`].
 
 use super::records::{Reader, Stop, message};
 use super::{FLOOR, HANDSHAKE, version_name};
