@@ -8,8 +8,7 @@ use super::body::{BodyError, Held, Inbound, Outbound, Passage};
 use super::caller as signer;
 use super::forward::{self, Forwarded};
 use super::http1::server::is_bodiless;
-use super::origin_error::OriginError;
-use super::origin_error::Reached;
+use super::origin_error::{OriginError, Reached};
 use super::reply;
 use super::telling::Telling;
 use super::{Caller, Worker};
@@ -47,8 +46,8 @@ struct Refusal {
 
 impl Refusal {
     /// Before anything was dialled.
-    fn new(reason: Reason, said: String) -> Self {
-        Self { reason, said, detail: None, untold: false, reached: None }
+    fn new(reason: Reason, said: String, untold: bool) -> Self {
+        Self { reason, said, detail: None, untold, reached: None }
     }
 }
 
@@ -155,8 +154,7 @@ pub async fn exchange<B: Inbound>(
                 telling.sent(held.as_ref().map_or(b"", |held| &held.bytes));
                 telling.tell(&mut entry);
             }
-            let untold = body.is_reset();
-            let refusal = Refusal { detail, untold, ..Refusal::new(reason, said) };
+            let refusal = Refusal { detail, ..Refusal::new(reason, said, body.is_reset()) };
             return Box::pin(refuse(entry, head, &facts, refusal)).await;
         }
     };
@@ -176,8 +174,7 @@ pub async fn exchange<B: Inbound>(
     });
     if repeats && shared.config.repeats == Repeats::Refuse {
         let said = "the same signed request came before".to_owned();
-        let untold = body.is_reset();
-        let refusal = Refusal { untold, ..Refusal::new(Reason::SigV4Repeated, said) };
+        let refusal = Refusal::new(Reason::SigV4Repeated, said, body.is_reset());
         return Box::pin(refuse(entry, head, &facts, refusal)).await;
     }
     let passage = Arc::new(Passage::new(Telling::of(worker, head, facts.operation.as_ref())));
@@ -186,8 +183,7 @@ pub async fn exchange<B: Inbound>(
         match check.finish() {
             Ok(outcome) => passage.set(outcome),
             Err(refusal) => {
-                let untold = body.is_reset();
-                let refusal = Refusal { untold, ..Refusal::new(refusal.reason, refusal.said) };
+                let refusal = Refusal::new(refusal.reason, refusal.said, body.is_reset());
                 return Box::pin(refuse(entry, head, &facts, refusal)).await;
             }
         }
@@ -292,7 +288,7 @@ async fn broken<B: Inbound>(mut entry: Entry, head: &RequestHead, error: BodyErr
     entry.judged(&request(head, "", Spent::default()));
     let facts = Facts { operation: None, identity: Identity::NONE };
     let untold = matches!(error, BodyError::Reset { .. });
-    let refusal = Refusal { untold, ..Refusal::new(OriginError::of_body(&error), error.to_string()) };
+    let refusal = Refusal::new(OriginError::of_body(&error), error.to_string(), untold);
     refuse(entry, head, &facts, refusal).await
 }
 

@@ -3,7 +3,7 @@
 
 use super::json::Json;
 use super::lane::Chain;
-use super::verify::{Last, names_lane};
+use super::verify::{Last, lane_of};
 
 /// Lanes that are named. There is one for each worker, and a lane's first line has room for so many.
 const MOST: usize = 64;
@@ -23,13 +23,15 @@ impl Left {
         let Some(whole) = memchr::memrchr(b'\n', tail) else { return Self::default() };
         let mut heads: Vec<Last> = Vec::new();
         for line in tail[..whole].rsplit(|&byte| byte == b'\n') {
-            // Lanes of starts before that one were vouched for by it. A line's lane stands near its end, so this is told
-            // without reading the line; and most are of one that is known already.
-            let boot = heads.first().map_or("", Last::boot);
-            if heads.len() == MOST || !names_lane(line, boot) || heads.iter().any(|head| head.wrote(line)) {
-                continue;
+            if heads.len() == MOST {
+                break;
             }
-            heads.extend(Last::of(line));
+            let Some(lane) = lane_of(line) else { continue };
+            // Lanes of starts before that one were vouched for by it; and most lines are of a lane that is known already.
+            let boot = heads.first().map_or("", Last::boot);
+            if lane.starts_with(boot.as_bytes()) && heads.iter().all(|head| head.lane.as_bytes() != lane) {
+                heads.extend(Last::of(line));
+            }
         }
         Self { after: heads.first().map(|last| last.chain), heads }
     }

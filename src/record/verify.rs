@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::lane::{Chain, GENESIS, MAX_LINE, link};
 use super::sink::file::TORN_MARK;
+use crate::engine::hex;
 use line::{Kind, Line, STARTS, is_beginning, last_chain};
-pub use line::{Last, names_lane};
+pub use line::{Last, lane_of};
 
 /// A torn line and the line that was glued to it fit.
 const MAX_READ: u64 = 4 * MAX_LINE as u64;
@@ -281,14 +282,12 @@ impl Verifier {
 
 impl Lane {
     fn report(self, lane: String) -> LaneReport {
-        let mut head = Vec::new();
-        super::json::Json(&mut head).hex(&self.chain);
         LaneReport {
             lane,
             lines: self.lines,
             first_seq: self.first,
             last_seq: (self.next > self.first).then(|| self.next - 1),
-            head: String::from_utf8(head).expect("hex is ASCII"),
+            head: hex::text(&self.chain),
             interrupted: self.begun.len() as u64,
             ended: self.ended,
             bad: self.bad,

@@ -34,6 +34,7 @@ pub use witness::Witness;
 
 /// Origins whose tickets are kept, for each of the two configs.
 const SESSIONS: usize = 1024;
+
 /// What origins are asked for, and whom we believe. Made at start and at reload; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OriginTls {

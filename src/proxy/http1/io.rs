@@ -95,10 +95,7 @@ impl<S: Io> Io for client::TlsStream<S> {
     }
 
     fn speak(&mut self, cx: &mut Context<'_>) {
-        if self.get_ref().1.wants_write() {
-            // What fails here fails the next read too.
-            let _ = Pin::new(self).poll_flush(cx);
-        }
+        flush_if(self.get_ref().1.wants_write(), self, cx);
     }
 }
 
@@ -113,10 +110,14 @@ impl<S: Io> Io for server::TlsStream<S> {
     }
 
     fn speak(&mut self, cx: &mut Context<'_>) {
-        if self.get_ref().1.wants_write() {
-            // What fails here fails the next read too.
-            let _ = Pin::new(self).poll_flush(cx);
-        }
+        flush_if(self.get_ref().1.wants_write(), self, cx);
+    }
+}
+
+fn flush_if(owed: bool, stream: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) {
+    if owed {
+        // What fails here fails the next read too.
+        let _ = Pin::new(stream).poll_flush(cx);
     }
 }
 

@@ -97,27 +97,6 @@ pub async fn send<B: Inbound>(
     }
 }
 
-/// What the origin did to a stream of `connection`.
-fn lost(error: h2::Error, connection: &Connection, patience: &Patience) -> ExchangeError {
-    if connection.is_exhausted() {
-        return ExchangeError::TimedOut(patience.write);
-    }
-    // A GOAWAY of the origin reaches the streams above its last one, and no other.
-    let untaken = error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
-    match error.reason() {
-        // RFC 9113 8.7: not processed in any way.
-        _ if untaken => ExchangeError::Untaken(error),
-        Some(
-            Reason::PROTOCOL_ERROR
-            | Reason::FLOW_CONTROL_ERROR
-            | Reason::COMPRESSION_ERROR
-            | Reason::FRAME_SIZE_ERROR,
-        ) if error.is_library() => ExchangeError::Http2(error),
-        _ if error.is_reset() => ExchangeError::Reset(error),
-        _ => ExchangeError::Lost(io_error(error)),
-    }
-}
-
 impl<B: Inbound> Answer<B> {
     /// The answer came before the request was complete.
     pub fn is_early(&self) -> bool {
@@ -263,8 +242,26 @@ impl<B: Inbound> Answer<B> {
         }
     }
 
+    /// What the origin did to the stream.
     fn lost(&self, error: h2::Error) -> ExchangeError {
-        lost(error, &self.connection, &self.patience)
+        if self.connection.is_exhausted() {
+            return ExchangeError::TimedOut(self.patience.write);
+        }
+        // A GOAWAY of the origin reaches the streams above its last one, and no other.
+        let untaken =
+            error.reason() == Some(Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote());
+        match error.reason() {
+            // RFC 9113 8.7: not processed in any way.
+            _ if untaken => ExchangeError::Untaken(error),
+            Some(
+                Reason::PROTOCOL_ERROR
+                | Reason::FLOW_CONTROL_ERROR
+                | Reason::COMPRESSION_ERROR
+                | Reason::FRAME_SIZE_ERROR,
+            ) if error.is_library() => ExchangeError::Http2(error),
+            _ if error.is_reset() => ExchangeError::Reset(error),
+            _ => ExchangeError::Lost(io_error(error)),
+        }
     }
 
     fn fail(&mut self, error: ExchangeError) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {

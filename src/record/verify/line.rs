@@ -3,7 +3,8 @@
 use serde::Deserialize;
 
 use super::super::event::CLOSERS;
-use super::super::lane::{Chain, GENESIS};
+use super::super::lane::Chain;
+use crate::engine::hex;
 
 const CHAIN_KEY: &[u8] = b",\"chain\":\"";
 const LANE_KEY: &[u8] = b",\"lane\":\"";
@@ -46,21 +47,16 @@ impl Last {
         Some(Self { lane: lane.to_owned(), seq, chain })
     }
 
-    /// `line` is of the same lane, if it is one of ours.
-    pub fn wrote(&self, line: &[u8]) -> bool {
-        names_lane(line, &format!("{}\"", self.lane))
-    }
-
     /// The start that the lane was of.
     pub fn boot(&self) -> &str {
         self.lane.split_once('-').map_or(&self.lane, |(boot, _)| boot)
     }
 }
 
-/// Its lane's name begins so, if it is a line of ours.
-pub fn names_lane(line: &[u8], name: &str) -> bool {
-    let at = memchr::memmem::rfind(line, LANE_KEY);
-    at.is_some_and(|at| line[at + LANE_KEY.len()..].starts_with(name.as_bytes()))
+/// The name of its lane, if it is a line of ours: found without reading the line.
+pub fn lane_of(line: &[u8]) -> Option<&[u8]> {
+    let at = memchr::memmem::rfind(line, LANE_KEY)?;
+    line[at + LANE_KEY.len()..].split(|&byte| byte == b'"').next()
 }
 
 #[derive(Deserialize)]
@@ -84,7 +80,7 @@ struct Head<'a> {
 
 impl Head<'_> {
     fn read(&self) -> Option<Last> {
-        let chain = unhex(self.head.as_bytes())?;
+        let chain = hex::parse(self.head.as_bytes())?;
         Some(Last { lane: self.lane.to_owned(), seq: self.seq, chain })
     }
 }
@@ -115,7 +111,7 @@ impl<'a> Line<'a> {
         let closers = if event { CLOSERS } else { "}" };
         let (hashed, rest) = bytes.split_at_checked(last_chain(bytes)?)?;
         let chain = rest[CHAIN_KEY.len()..].strip_suffix(closers.as_bytes())?.strip_suffix(b"\"")?;
-        let chain = unhex(chain)?;
+        let chain = hex::parse(chain)?;
         let text = std::str::from_utf8(bytes).ok()?;
         if event {
             let Ours { lane, seq, flow } = serde_json::from_str::<Event<'_>>(text).ok()?.additional.exeat;
@@ -124,13 +120,13 @@ impl<'a> Line<'a> {
         }
         let short: Short<'_> = serde_json::from_str(text).ok()?;
         let (kind, prev) = match short.exeat {
-            "lane" => (Kind::Lane, Some(unhex(short.prev?.as_bytes())?)),
+            "lane" => (Kind::Lane, Some(hex::parse(short.prev?.as_bytes())?)),
             "intent" => (Kind::Intent, None),
             "end" => (Kind::End, None),
             _ => return None,
         };
         let after = match short.after {
-            Some(after) => Some(unhex(after.as_bytes())?),
+            Some(after) => Some(hex::parse(after.as_bytes())?),
             None => None,
         };
         let heads = short.heads.iter().map(Head::read).collect::<Option<_>>()?;
@@ -141,23 +137,6 @@ impl<'a> Line<'a> {
 
 pub(super) fn last_chain(bytes: &[u8]) -> Option<usize> {
     memchr::memmem::rfind(bytes, CHAIN_KEY)
-}
-
-/// 64 lower-case digits; one spelling, so that an edit of the chain itself shows.
-fn unhex(text: &[u8]) -> Option<Chain> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut chain = GENESIS;
-    if text.len() != 2 * chain.len() {
-        return None;
-    }
-    for (byte, pair) in chain.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(chain)
 }
 
 /// Could be the beginning of a line of ours: it ends before its chain does, or within what must follow it.
